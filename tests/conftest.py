@@ -1,0 +1,38 @@
+"""What every test relies on: no network beyond loopback, no user cache, one seed, few threads."""
+
+import os
+import random
+import tempfile
+
+import numpy as np
+import pytest
+
+# huggingface_hub reads these when it is imported, so they are set before any test module is. The endpoint is a loopback
+# port that nothing listens on: a test that means to use a Hub starts its own and names it.
+os.environ.update(
+    HF_ENDPOINT="http://127.0.0.1:9",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    HF_HUB_DISABLE_XET="1",
+    MPLBACKEND="Agg",
+)
+for inherited in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE"):
+    os.environ.pop(inherited, None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    cache = tempfile.TemporaryDirectory(prefix="hybridvit-tests-")
+    config.add_cleanup(cache.cleanup)
+    os.environ["HF_HOME"] = cache.name
+
+    import torch
+
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    import torch
+
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
