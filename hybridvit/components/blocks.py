@@ -1,0 +1,100 @@
+"""Branches and blocks: a block is a sequence of branches, and that is all the encoder knows of it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..spec import Grid, Norm, Spec, SpecError, Transition
+
+
+class Branch(Spec):
+    """x + scale * post_norm(mixer(norm(x))), or without the sum when `residual` is False.
+
+    `mixer` is any transition that keeps width and grid. `layer_scale` is the initial value of a learned factor a
+    channel (arXiv 2103.17239); `shortcut_scale` learns one for x too (arXiv 2110.09456).
+    """
+
+    mixer: Transition
+    norm: Norm | None = None
+    post_norm: Norm | None = None
+    layer_scale: float | None = None
+    shortcut_scale: bool = False
+    residual: bool = True
+
+    def build(self, dim: int, grid: Grid) -> BranchModule:
+        after = self.mixer.out_dim(dim), self.mixer.out_grid(grid)
+        if after != (dim, grid):
+            raise SpecError(
+                f"{self.mixer.kind} changes width and grid from {(dim, grid)} to {after}; a block keeps its shape, "
+                "so put it at the entrance of a stage"
+            )
+        return BranchModule(self, dim, grid)
+
+
+class BranchModule(nn.Module):
+    def __init__(self, spec: Branch, dim: int, grid: Grid) -> None:
+        super().__init__()
+        self.norm = spec.norm.build(dim) if spec.norm else nn.Identity()
+        self.mixer = spec.mixer.build(dim, grid)
+        self.post_norm = spec.post_norm.build(dim) if spec.post_norm else nn.Identity()
+        self.layer_scale = None if spec.layer_scale is None else nn.Parameter(torch.full((dim,), spec.layer_scale))
+        self.shortcut_scale = nn.Parameter(torch.ones(dim)) if spec.shortcut_scale else None
+        self.residual = spec.residual
+        self.drop_path = 0.0
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        update = self.post_norm(self.mixer(self.norm(tokens), grid))
+        if self.layer_scale is not None:
+            update = update * self.layer_scale
+        if not self.residual:
+            return update
+        if self.training and self.drop_path:
+            update = drop_path(update, self.drop_path)
+        return (tokens if self.shortcut_scale is None else tokens * self.shortcut_scale) + update
+
+
+def drop_path(update: Tensor, rate: float) -> Tensor:
+    """Drops the whole update of an image with probability `rate`, keeping its expectation (arXiv 1603.09382)."""
+    kept = update.new_empty(update.shape[0], 1, 1).bernoulli_(1 - rate)
+    return update * (kept / (1 - rate))
+
+
+class Block(Spec):
+    """Branches one after another."""
+
+    branches: tuple[Branch, ...]
+
+    def build(self, dim: int, grid: Grid) -> BlockModule:
+        return BlockModule(self, dim, grid)
+
+
+class BlockModule(nn.Module):
+    def __init__(self, spec: Block, dim: int, grid: Grid) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList()
+        for index, branch in enumerate(spec.branches):
+            try:
+                self.branches.append(branch.build(dim, grid))
+            except SpecError as error:
+                raise SpecError(f"branch {index}: {error}") from None
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        for branch in self.branches:
+            tokens = branch(tokens, grid)
+        return tokens
+
+    def set_drop_path(self, rate: float) -> None:
+        """Drops each residual branch of this block with probability `rate` while training."""
+        for branch in self.branches:
+            branch.drop_path = rate  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def transformer_block(attention: Transition, mlp: Transition, norm: Norm, layer_scale: float | None = None) -> Block:
+    """The pre-norm transformer block: attention, then an MLP, each with a norm in front and a shortcut."""
+    return Block(
+        branches=(
+            Branch(mixer=attention, norm=norm, layer_scale=layer_scale),
+            Branch(mixer=mlp, norm=norm, layer_scale=layer_scale),
+        )
+    )

@@ -1,0 +1,181 @@
+"""Convolutions and spatial pooling on the map that the tokens are a view of."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..spec import Grid, Norm, SpecError, Transition
+from ..tokens import map_to_tokens, tokens_to_map
+from .activations import activation
+
+
+def refuse_prefix(part: str, grid: Grid) -> None:
+    """Raises SpecError if `grid` has prefix tokens, which a spatial operation would drop."""
+    if grid.prefix:
+        raise SpecError(
+            f"{part} works on the map and would drop {grid.prefix} prefix tokens; add them in a later stage"
+        )
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Zeros before and after one axis so that the output has ceil(size / stride) positions, as TensorFlow pads."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+class Conv(Transition):
+    """Convolution, then an optional norm and activation.
+
+    `padding` None is symmetric, (kernel - 1) // 2 on every side; "same" pads for the input at hand so that the output
+    has ceil(size / stride) positions, as TensorFlow does. A depthwise convolution has groups = dim.
+    """
+
+    dim: int
+    kernel: int = 1
+    stride: int = 1
+    padding: int | Literal["same"] | None = None
+    groups: int = 1
+    bias: bool = False
+    norm: Norm | None = None
+    act: str | None = None
+
+    def out_dim(self, in_dim: int) -> int:
+        return self.dim
+
+    def out_grid(self, grid: Grid) -> Grid:
+        return Grid(self._out_size(grid.height), self._out_size(grid.width), grid.prefix)
+
+    def _out_size(self, size: int) -> int:
+        if self.padding == "same":
+            return -(-size // self.stride)
+        padding = (self.kernel - 1) // 2 if self.padding is None else self.padding
+        return (size + 2 * padding - self.kernel) // self.stride + 1
+
+    def out_stride(self, in_stride: int) -> int:
+        return in_stride * self.stride
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        refuse_prefix(self.kind, grid)
+        if in_dim % self.groups or self.dim % self.groups:
+            raise SpecError(f"{self.kind}: {self.groups} groups do not divide widths {in_dim} -> {self.dim}")
+        return ConvModule(self, self.build_conv(in_dim))
+
+    def build_conv(self, in_dim: int) -> nn.Conv2d:
+        """The bare convolution; a subclass gives another parametrisation of the kernel."""
+        return self._init_conv(nn.Conv2d, in_dim)
+
+    def _init_conv(self, layer: type[nn.Conv2d], in_dim: int) -> nn.Conv2d:
+        padding = (self.kernel - 1) // 2 if self.padding is None else 0 if self.padding == "same" else self.padding
+        conv = layer(in_dim, self.dim, self.kernel, self.stride, padding, groups=self.groups, bias=self.bias)
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        conv.weight.data.mul_(self.groups**0.5)
+        if conv.bias is not None:
+            nn.init.zeros_(conv.bias)
+        return conv
+
+
+class ConvModule(nn.Module):
+    def __init__(self, spec: Conv, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = conv
+        self.same = spec.padding == "same"
+        self.norm = spec.norm.build(spec.dim) if spec.norm else nn.Identity()
+        self.act = activation(spec.act) if spec.act else None
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        map_ = tokens_to_map(tokens, grid)
+        if self.same:
+            kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
+            top, bottom = same_padding(grid.height, kernel, stride)
+            left, right = same_padding(grid.width, kernel, stride)
+            map_ = F.pad(map_, (left, right, top, bottom))
+        tokens = self.norm(map_to_tokens(self.conv(map_)))
+        return self.act(tokens) if self.act else tokens
+
+
+class StdConv(Conv):
+    """Convolution with standardised kernels, every output channel to mean 0 and variance 1 (arXiv 1903.10520)."""
+
+    def build_conv(self, in_dim: int) -> nn.Conv2d:
+        return self._init_conv(StdConv2d, in_dim)
+
+
+class StdConv2d(nn.Conv2d):
+    eps = 1e-8
+
+    def forward(self, input: Tensor) -> Tensor:
+        kernels = self.weight.flatten(1)
+        variance, mean = torch.var_mean(kernels, dim=1, keepdim=True, correction=0)
+        weight = ((kernels - mean) * (variance + self.eps).rsqrt()).view_as(self.weight)
+        return F.conv2d(input, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class MaxPool(Transition):
+    """Maximum over windows. `padding` as in Conv, with minus infinity (or, for "same", also) outside the map."""
+
+    kernel: int = 3
+    stride: int = 2
+    padding: int | Literal["same"] = 1
+
+    def out_grid(self, grid: Grid) -> Grid:
+        return Grid(self._out_size(grid.height), self._out_size(grid.width), grid.prefix)
+
+    def _out_size(self, size: int) -> int:
+        if self.padding == "same":
+            return -(-size // self.stride)
+        return (size + 2 * self.padding - self.kernel) // self.stride + 1
+
+    def out_stride(self, in_stride: int) -> int:
+        return in_stride * self.stride
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        refuse_prefix(self.kind, grid)
+        return MaxPoolModule(self)
+
+
+class MaxPoolModule(nn.Module):
+    def __init__(self, spec: MaxPool) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        kernel, stride, padding = self.spec.kernel, self.spec.stride, self.spec.padding
+        map_ = tokens_to_map(tokens, grid)
+        if padding == "same":
+            top, bottom = same_padding(grid.height, kernel, stride)
+            left, right = same_padding(grid.width, kernel, stride)
+            map_ = F.pad(map_, (left, right, top, bottom), value=-torch.inf)
+            padding = 0
+        return map_to_tokens(F.max_pool2d(map_, kernel, stride, padding))
+
+
+class AvgPool(Transition):
+    """Mean over windows of `stride` x `stride` positions; windows that reach over the border average what is inside.
+
+    The output has ceil(size / stride) positions, so a pooled shortcut meets a padded strided convolution at any size.
+    """
+
+    stride: int = 2
+
+    def out_grid(self, grid: Grid) -> Grid:
+        return Grid(-(-grid.height // self.stride), -(-grid.width // self.stride), grid.prefix)
+
+    def out_stride(self, in_stride: int) -> int:
+        return in_stride * self.stride
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        refuse_prefix(self.kind, grid)
+        return AvgPoolModule(self.stride)
+
+
+class AvgPoolModule(nn.Module):
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.pool = nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        return map_to_tokens(self.pool(tokens_to_map(tokens, grid)))

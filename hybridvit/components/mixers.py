@@ -1,0 +1,55 @@
+"""Mixers that are neither attention nor convolution."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ..spec import Grid, Mixer
+from .activations import activation, linear
+from .convs import refuse_prefix
+
+
+class Mlp(Mixer):
+    """Two linear layers with an activation between them, on each token by itself."""
+
+    hidden: int
+    act: str = "gelu"
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        return MlpModule(self, in_dim)
+
+
+class MlpModule(nn.Module):
+    def __init__(self, spec: Mlp, dim: int) -> None:
+        super().__init__()
+        self.fc1 = linear(dim, spec.hidden)
+        self.act = activation(spec.act)
+        self.fc2 = linear(spec.hidden, dim)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        return self.fc2(self.act(self.fc1(tokens)))
+
+
+class SqueezeExcite(Mixer):
+    """Scales each channel by a gate computed from the mean over the map (arXiv 1709.01507)."""
+
+    hidden: int
+    act: str = "relu"
+    gate: str = "sigmoid"
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        refuse_prefix(self.kind, grid)
+        return SqueezeExciteModule(self, in_dim)
+
+
+class SqueezeExciteModule(nn.Module):
+    def __init__(self, spec: SqueezeExcite, dim: int) -> None:
+        super().__init__()
+        self.reduce = nn.Linear(dim, spec.hidden)
+        self.act = activation(spec.act)
+        self.expand = nn.Linear(spec.hidden, dim)
+        self.gate = activation(spec.gate)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        squeezed = tokens.mean(dim=1, keepdim=True)
+        return tokens * self.gate(self.expand(self.act(self.reduce(squeezed))))

@@ -1,0 +1,53 @@
+"""Norms over tokens (B, N, C)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ..spec import Norm, SpecError
+
+
+class LayerNorm(Norm):
+    """Normalises each token over its channels (arXiv 1607.06450)."""
+
+    eps: float = 1e-6
+
+    def build(self, dim: int) -> nn.Module:
+        return nn.LayerNorm(dim, eps=self.eps)
+
+
+class BatchNorm(Norm):
+    """Normalises each channel over batch and positions (arXiv 1502.03167). `zero_init` starts a residual branch at 0."""
+
+    eps: float = 1e-5
+    momentum: float = 0.1
+    zero_init: bool = False
+
+    def build(self, dim: int) -> nn.Module:
+        module = BatchNormModule(dim, eps=self.eps, momentum=self.momentum)
+        if self.zero_init:
+            nn.init.zeros_(module.weight)
+        return module
+
+
+class BatchNormModule(nn.BatchNorm2d):
+    def forward(self, input: Tensor) -> Tensor:
+        # (B, N, C) seen as a channels_last map of height N: no copy, and the kernel that convolutions use.
+        return super().forward(input.unsqueeze(2).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).squeeze(2).contiguous()
+
+
+class GroupNorm(Norm):
+    """Normalises groups of channels of one image over all its positions (arXiv 1803.08494)."""
+
+    groups: int = 32
+    eps: float = 1e-5
+
+    def build(self, dim: int) -> nn.Module:
+        if dim % self.groups:
+            raise SpecError(f"GroupNorm: {self.groups} groups do not divide width {dim}")
+        return GroupNormModule(self.groups, dim, eps=self.eps)
+
+
+class GroupNormModule(nn.GroupNorm):
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.unsqueeze(2).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).squeeze(2).contiguous()

@@ -1,0 +1,104 @@
+"""What a stage puts to its tokens where it begins: prefix tokens in front, and absolute positions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..spec import Grid, Position
+from ..tokens import join_prefix
+
+
+class PrefixTokens(nn.Module):
+    """Puts `count` learned tokens (class, register, distillation, ...) in front of the sequence."""
+
+    def __init__(self, count: int, dim: int) -> None:
+        super().__init__()
+        self.tokens = nn.Parameter(torch.empty(1, count, dim))
+        nn.init.trunc_normal_(self.tokens, std=0.02)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return join_prefix(self.tokens, tokens)
+
+
+def resize_table(table: Tensor, old: Grid, new: Grid) -> Tensor:
+    """A table (1, prefix + H*W, C) for another height and width: bicubic with antialiasing, the prefix unchanged."""
+    prefix, positions = table[:, : old.prefix], table[:, old.prefix :]
+    map_ = positions.unflatten(1, old.size).permute(0, 3, 1, 2).float()
+    map_ = F.interpolate(map_, size=new.size, mode="bicubic", antialias=True)
+    return torch.cat([prefix, map_.permute(0, 2, 3, 1).flatten(1, 2).to(table.dtype)], dim=1)
+
+
+class NoPosition(Position):
+    """Leaves it to convolutions and to the attention to know where a token is."""
+
+    def build(self, dim: int, grid: Grid) -> nn.Module:
+        return NoPositionModule()
+
+
+class NoPositionModule(nn.Module):
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        return tokens
+
+
+class LearnedPosition(Position):
+    """A learned vector for every position of the grid the model was built for, resized to the grid at hand.
+
+    `on_prefix` says whether prefix tokens have a vector of their own (ViT: yes; DINOv2 with registers: no).
+    """
+
+    on_prefix: bool = True
+
+    def build(self, dim: int, grid: Grid) -> nn.Module:
+        return PositionTable(dim, grid if self.on_prefix else grid._replace(prefix=0))
+
+
+class PositionTable(nn.Module):
+    """Adds a table (1, prefix + H*W, C), owned here together with its resize."""
+
+    table: nn.Parameter
+
+    def __init__(self, dim: int, grid: Grid) -> None:
+        super().__init__()
+        self.grid = grid
+        self.table = nn.Parameter(torch.empty(1, grid.tokens, dim))
+        nn.init.trunc_normal_(self.table, std=0.02)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        table = self.table if grid.size == self.grid.size else resize_table(self.table, self.grid, grid)
+        uncovered = grid.prefix - self.grid.prefix
+        return tokens + (F.pad(table, (0, 0, uncovered, 0)) if uncovered else table)
+
+    def load_resized(self, source: PositionTable) -> None:
+        """Takes over a table that was built for another grid."""
+        with torch.no_grad():
+            self.table.copy_(resize_table(source.table, source.grid, self.grid))
+
+
+class SinePosition(Position):
+    """Fixed sines and cosines of the index along the sequence (arXiv 1706.03762), resized like a learned table."""
+
+    def build(self, dim: int, grid: Grid) -> nn.Module:
+        return SinePositionModule(dim, grid)
+
+
+class SinePositionModule(nn.Module):
+    def __init__(self, dim: int, grid: Grid) -> None:
+        super().__init__()
+        self.dim = dim
+        self.grid = grid
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        table = sine_table(self.grid.tokens, self.dim, tokens.device)
+        if grid.size != self.grid.size:
+            table = resize_table(table, self.grid, grid)
+        return tokens + table.to(tokens.dtype)
+
+
+def sine_table(count: int, dim: int, device: torch.device | None = None) -> Tensor:
+    """Sine table (1, count, dim): channel 2i holds the sine and 2i + 1 the cosine of index / 10000^(2i / dim)."""
+    index = torch.arange(count, device=device, dtype=torch.float32)[:, None]
+    channel = torch.arange(dim, device=device)
+    angle = index * torch.pow(10000.0, -2 * (channel // 2) / dim)
+    return torch.where(channel % 2 == 0, angle.sin(), angle.cos())[None]

@@ -1,0 +1,178 @@
+"""Transitions that compose others, and the patch embedding."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..spec import Grid, Mixer, Norm, SpecError, Transition
+from ..tokens import map_to_tokens, tokens_to_map
+from .activations import activation
+from .convs import refuse_prefix
+
+
+class Identity(Transition):
+    """Changes nothing: the entrance of a stage that goes on where the last one ended."""
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        return IdentityModule()
+
+
+class IdentityModule(nn.Module):
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        return tokens
+
+
+class Steps(Transition):
+    """One transition after another."""
+
+    steps: tuple[Transition, ...]
+
+    def out_dim(self, in_dim: int) -> int:
+        for step in self.steps:
+            in_dim = step.out_dim(in_dim)
+        return in_dim
+
+    def out_grid(self, grid: Grid) -> Grid:
+        for step in self.steps:
+            grid = step.out_grid(grid)
+        return grid
+
+    def out_stride(self, in_stride: int) -> int:
+        for step in self.steps:
+            in_stride = step.out_stride(in_stride)
+        return in_stride
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        modules: list[nn.Module] = []
+        for index, step in enumerate(self.steps):
+            try:
+                modules.append(step.build(in_dim, grid))
+            except SpecError as error:
+                raise SpecError(f"step {index}: {error}") from None
+            in_dim, grid = step.out_dim(in_dim), step.out_grid(grid)
+        return StepsModule(self, modules)
+
+
+class StepsModule(nn.Module):
+    def __init__(self, spec: Steps, steps: list[nn.Module]) -> None:
+        super().__init__()
+        self.spec = spec
+        self.steps = nn.ModuleList(steps)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        for spec, step in zip(self.spec.steps, self.steps, strict=True):
+            tokens = step(tokens, grid)
+            grid = spec.out_grid(grid)
+        return tokens
+
+
+class Add(Transition):
+    """The sum of two transitions of the same input: a residual connection across a change of shape."""
+
+    shortcut: Transition
+    body: Transition
+
+    def out_dim(self, in_dim: int) -> int:
+        return self.body.out_dim(in_dim)
+
+    def out_grid(self, grid: Grid) -> Grid:
+        return self.body.out_grid(grid)
+
+    def out_stride(self, in_stride: int) -> int:
+        return self.body.out_stride(in_stride)
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        shapes = [(side.out_dim(in_dim), side.out_grid(grid)) for side in (self.shortcut, self.body)]
+        if shapes[0] != shapes[1]:
+            raise SpecError(f"Add: the shortcut gives width and grid {shapes[0]}, the body {shapes[1]}")
+        return AddModule(self.shortcut.build(in_dim, grid), self.body.build(in_dim, grid))
+
+
+class AddModule(nn.Module):
+    def __init__(self, shortcut: nn.Module, body: nn.Module) -> None:
+        super().__init__()
+        self.shortcut = shortcut
+        self.body = body
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        return self.shortcut(tokens, grid) + self.body(tokens, grid)
+
+
+class Normalize(Mixer):
+    """A norm, then an optional activation, where a transition or mixer is expected."""
+
+    norm: Norm
+    act: str | None = None
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        return NormalizeModule(self, in_dim)
+
+
+class NormalizeModule(nn.Module):
+    def __init__(self, spec: Normalize, dim: int) -> None:
+        super().__init__()
+        self.norm = spec.norm.build(dim)
+        self.act = activation(spec.act) if spec.act else None
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        tokens = self.norm(tokens)
+        return self.act(tokens) if self.act else tokens
+
+
+class Activate(Mixer):
+    """An activation where a transition or mixer is expected, as after the sum of a ResNet block."""
+
+    act: str
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        return ActivateModule(self.act)
+
+
+class ActivateModule(nn.Module):
+    def __init__(self, act: str) -> None:
+        super().__init__()
+        self.act = activation(act)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        return self.act(tokens)
+
+
+class Patchify(Transition):
+    """One linear map of each patch of `patch` x `patch` positions (arXiv 2010.11929).
+
+    Sizes that the patch does not divide are padded with zeros on the right and at the bottom, so no pixel is lost.
+    """
+
+    dim: int
+    patch: int
+    bias: bool = True
+    norm: Norm | None = None
+
+    def out_dim(self, in_dim: int) -> int:
+        return self.dim
+
+    def out_grid(self, grid: Grid) -> Grid:
+        return Grid(-(-grid.height // self.patch), -(-grid.width // self.patch), grid.prefix)
+
+    def out_stride(self, in_stride: int) -> int:
+        return in_stride * self.patch
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        refuse_prefix(self.kind, grid)
+        return PatchifyModule(self, in_dim)
+
+
+class PatchifyModule(nn.Module):
+    def __init__(self, spec: Patchify, in_dim: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_dim, spec.dim, spec.patch, spec.patch, bias=spec.bias)
+        nn.init.trunc_normal_(self.conv.weight, std=(in_dim * spec.patch**2) ** -0.5)
+        if self.conv.bias is not None:
+            nn.init.zeros_(self.conv.bias)
+        self.norm = spec.norm.build(spec.dim) if spec.norm else nn.Identity()
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        patch = self.conv.stride[0]
+        map_ = F.pad(tokens_to_map(tokens, grid), (0, -grid.width % patch, 0, -grid.height % patch))
+        return self.norm(map_to_tokens(self.conv(map_)))

@@ -1,0 +1,44 @@
+"""The families of the zoo, one file each: a size table, a function from numbers to a Model, and key rules.
+
+A family file defines `FAMILY`. Files are found by listing this package, so adding one is adding a file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..encoder import Model
+from ..keys import KeyRules
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of models.
+
+    `sizes` maps each model name to the arguments of `build`. `layouts` maps the name of a checkpoint layout ("timm",
+    "transformers", ...) to a function that gives its key rules for a model.
+    """
+
+    name: str
+    paper: str
+    build: Callable[..., Model]
+    sizes: Mapping[str, Mapping[str, Any]]
+    layouts: Mapping[str, Callable[[Model], KeyRules]]
+
+    def model(self, name: str) -> Model:
+        """The spec of one of the family's models."""
+        return self.build(**self.sizes[name])
+
+
+def family_names() -> list[str]:
+    """The names of all families, found without importing them."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def load_family(name: str) -> Family:
+    """Imports the family's file."""
+    return importlib.import_module(f"{__name__}.{name}").FAMILY

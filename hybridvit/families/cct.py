@@ -1,0 +1,133 @@
+"""Compact Transformers (arXiv 2104.05704): CCT with a convolutional tokenizer and sequence pooling, and the two steps on
+the way to it, ViT-Lite (`vit_*_4_32`: patches, class token) and CVT (`cvt_*_4_32`: patches, sequence pooling)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..components.attention import Attention
+from ..components.blocks import Block, Branch
+from ..components.convs import Conv, MaxPool
+from ..components.heads import LinearHead
+from ..components.mixers import Mlp
+from ..components.norms import LayerNorm
+from ..components.pools import SequencePool, TokenPool
+from ..components.positions import LearnedPosition, SinePosition
+from ..components.transitions import Normalize, Patchify, Steps
+from ..encoder import Model, Stage
+from ..keys import KeyRules, Rename
+from ..spec import Transition
+from . import Family
+
+NORM = LayerNorm(eps=1e-5)
+
+DEPTHS: dict[int, dict[str, int]] = {
+    2: {"dim": 128, "heads": 2, "mlp_ratio": 1},
+    4: {"dim": 128, "heads": 2, "mlp_ratio": 1},
+    6: {"dim": 256, "heads": 4, "mlp_ratio": 2},
+    7: {"dim": 256, "heads": 4, "mlp_ratio": 2},
+    14: {"dim": 384, "heads": 6, "mlp_ratio": 3},
+}
+
+
+def tokenizer(dim: int, kernel: int, convs: int) -> Transition:
+    """`convs` times a convolution, ReLU and an overlapping maximum that halves the map; 64 channels until the last."""
+    stride, padding = max(1, kernel // 2 - 1), kernel // 2
+    widths = (64,) * (convs - 1) + (dim,)
+    steps: list[Transition] = []
+    for width in widths:
+        steps += [Conv(dim=width, kernel=kernel, stride=stride, padding=padding, act="relu"), MaxPool()]
+    return Steps(steps=tuple(steps))
+
+
+def compact_transformer(
+    *,
+    depth: int,
+    kernel: int,
+    convs: int = 0,
+    sequence_pool: bool = True,
+    sine: bool = False,
+    img_size: int = 32,
+    num_classes: int = 10,
+) -> Model:
+    """A compact transformer. Without convolutions (`convs` 0) patches of `kernel` x `kernel` pixels are the tokens."""
+    dim, heads = DEPTHS[depth]["dim"], DEPTHS[depth]["heads"]
+    # The norm in the middle replaces the residual stream instead of feeding a branch.
+    block = Block(
+        branches=(
+            Branch(mixer=Attention(heads=heads, qkv_bias=False), norm=NORM),
+            Branch(mixer=Normalize(norm=NORM), residual=False),
+            Branch(mixer=Mlp(hidden=DEPTHS[depth]["mlp_ratio"] * dim)),
+        )
+    )
+    return Model(
+        stages=(
+            Stage(
+                enter=tokenizer(dim, kernel, convs) if convs else Patchify(dim=dim, patch=kernel),
+                blocks=(block,) * depth,
+                prefix=0 if sequence_pool else 1,
+                position=SinePosition() if sine else LearnedPosition(),
+            ),
+        ),
+        pool=SequencePool(norm=NORM) if sequence_pool else TokenPool(norm=NORM),
+        head=LinearHead(),
+        img_size=(img_size, img_size),
+        num_classes=num_classes,
+    )
+
+
+def _sizes() -> dict[str, dict[str, Any]]:
+    sizes: dict[str, dict[str, Any]] = {}
+    for depth, convs in ((2, 2), (4, 2), (6, 1), (6, 2), (7, 1), (7, 2)):
+        sizes[f"cct_{depth}_3x{convs}_32"] = {"depth": depth, "kernel": 3, "convs": convs}
+    sizes["cct_7_7x2_224"] = {"depth": 7, "kernel": 7, "convs": 2, "img_size": 224, "num_classes": 102}
+    for depth in (2, 4, 6, 7):
+        sizes[f"cvt_{depth}_4_32"] = {"depth": depth, "kernel": 4}
+        sizes[f"vit_{depth}_4_32"] = {"depth": depth, "kernel": 4, "sequence_pool": False}
+    sizes |= {f"{name}_sine": size | {"sine": True} for name, size in sizes.items()}
+    for img_size in (224, 384):
+        sizes[f"cct_14_7x2_{img_size}"] = {
+            "depth": 14,
+            "kernel": 7,
+            "convs": 2,
+            "img_size": img_size,
+            "num_classes": 1000,
+        }
+    return sizes
+
+
+def original_rules(model: Model) -> KeyRules:
+    """The layout of the authors' own checkpoints. A sine table is computed here, so theirs is dropped."""
+    stage, block = "stages.0", "stages.0.blocks.{b}.branches"
+    has_table = model.stages[0].position == LearnedPosition()
+    return KeyRules(
+        [
+            # A tokenizer step is convolution, ReLU and pooling of theirs, convolution and pooling of ours.
+            *(
+                Rename(f"tokenizer.conv_layers.{i}.0", f"{stage}.enter.steps.{2 * i}.conv")
+                for i in range(2)
+                if model.stages[0].enter.kind == "Steps"
+            ),
+            Rename("tokenizer.conv_layers.0.0", f"{stage}.enter.conv"),
+            Rename("classifier.class_emb", f"{stage}.prefix.tokens"),
+            Rename("classifier.positional_emb", f"{stage}.position.table"),
+            Rename("classifier.blocks.{b}.pre_norm", f"{block}.0.norm"),
+            Rename("classifier.blocks.{b}.self_attn", f"{block}.0.mixer"),
+            Rename("classifier.blocks.{b}.norm1", f"{block}.1.mixer.norm"),
+            Rename("classifier.blocks.{b}.linear1", f"{block}.2.mixer.fc1"),
+            Rename("classifier.blocks.{b}.linear2", f"{block}.2.mixer.fc2"),
+            Rename("classifier.norm", "pool.norm"),
+            Rename("classifier.attention_pool", "pool.score"),
+            Rename("classifier.fc", "head"),
+        ],
+        dropped=() if has_table else ("classifier.positional_emb",),
+    )
+
+
+FAMILY = Family(
+    name="cct",
+    paper="arXiv 2104.05704",
+    build=compact_transformer,
+    sizes=_sizes(),
+    layouts={"original": original_rules},
+)

@@ -1,0 +1,219 @@
+"""Two-way key rules between our state dicts and those of other packages.
+
+A rule pairs a place of theirs with a place of ours. Places are dotted prefixes of keys with counters in braces:
+`blocks.{b}.attn` and `stages.0.blocks.{b}.branches.0.mixer` pair every tensor below one with the tensor of the same
+name below the other. `{b+1}` stands for the counter plus one. The first rule that fits a key decides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+StateDict = dict[str, Tensor]
+
+
+class KeyMismatchError(ValueError):
+    """Keys or shapes of a checkpoint do not fit a model; the message lists every one of them."""
+
+
+class Place:
+    """A dotted prefix with counters: matches keys, and gives the key back for known counters."""
+
+    def __init__(self, template: str) -> None:
+        self.template = template
+        self._counters = [(name, int(shift or 0)) for name, shift in re.findall(r"\{(\w+)(\+\d+)?\}", template)]
+        pieces = re.split(r"\{\w+(?:\+\d+)?\}", template)
+        pattern = r"(\d+)".join(re.escape(piece) for piece in pieces)
+        self._pattern = re.compile(pattern + r"(\..+)?")
+
+    def match(self, key: str) -> tuple[dict[str, int], str] | None:
+        """Counters and the rest of the key (with its dot), or None."""
+        found = self._pattern.fullmatch(key)
+        if not found:
+            return None
+        *numbers, rest = found.groups()
+        counters: dict[str, int] = {}
+        for (name, shift), number in zip(self._counters, numbers, strict=True):
+            value = int(number) - shift
+            if value < 0 or counters.setdefault(name, value) != value:
+                return None
+        return counters, rest or ""
+
+    def key(self, counters: Mapping[str, int], rest: str) -> str:
+        """The key at this place for the counters, `rest` appended."""
+        numbers = [counters[name] + shift for name, shift in self._counters]
+        return re.sub(r"\{\w+(?:\+\d+)?\}", lambda _: str(numbers.pop(0)), self.template) + rest
+
+
+class Rule(Protocol):
+    """One row of a table: it moves the tensors of its places in either direction."""
+
+    theirs: tuple[Place, ...]
+    ours: tuple[Place, ...]
+
+    def convert(self, tensors: list[Tensor], to_ours: bool) -> list[Tensor]:
+        """The tensors of one side, in the order of its places -> those of the other side."""
+        ...
+
+
+class Rename:
+    """The same tensor under another name, reshaped or permuted by a pair of inverse functions if given."""
+
+    def __init__(
+        self,
+        theirs: str,
+        ours: str,
+        to_ours: Callable[[Tensor], Tensor] | None = None,
+        to_theirs: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.theirs, self.ours = (Place(theirs),), (Place(ours),)
+        self._to_ours, self._to_theirs = to_ours, to_theirs
+
+    def convert(self, tensors: list[Tensor], to_ours: bool) -> list[Tensor]:
+        change = self._to_ours if to_ours else self._to_theirs
+        return [change(tensor) for tensor in tensors] if change else tensors
+
+
+class Concat:
+    """Several tensors of theirs, one after another along `dim`, are one of ours. `sizes` None: equal parts."""
+
+    def __init__(self, theirs: Sequence[str], ours: str, dim: int = 0, sizes: Sequence[int] | None = None) -> None:
+        self.theirs, self.ours = tuple(map(Place, theirs)), (Place(ours),)
+        self._dim, self._sizes = dim, sizes
+
+    def convert(self, tensors: list[Tensor], to_ours: bool) -> list[Tensor]:
+        if to_ours:
+            return [torch.cat(tensors, dim=self._dim)]
+        sizes = self._sizes or [tensors[0].shape[self._dim] // len(self.theirs)] * len(self.theirs)
+        return [part.contiguous() for part in tensors[0].split(list(sizes), dim=self._dim)]
+
+
+class Split:
+    """One tensor of theirs holds several of ours, one after another along `dim`, in equal parts."""
+
+    def __init__(self, theirs: str, ours: Sequence[str], dim: int = 0) -> None:
+        self.theirs, self.ours = (Place(theirs),), tuple(map(Place, ours))
+        self._dim = dim
+
+    def convert(self, tensors: list[Tensor], to_ours: bool) -> list[Tensor]:
+        if to_ours:
+            return [part.contiguous() for part in tensors[0].chunk(len(self.ours), dim=self._dim)]
+        return [torch.cat(tensors, dim=self._dim)]
+
+
+class Fixed:
+    """A tensor of theirs that the architecture determines, such as an index: checked on the way in, made on the way out."""
+
+    def __init__(self, theirs: str, make: Callable[[], Tensor]) -> None:
+        self.theirs, self.ours = (Place(theirs),), ()
+        self._make = make
+
+    def convert(self, tensors: list[Tensor], to_ours: bool) -> list[Tensor]:
+        made = self._make()
+        if not to_ours:
+            return [made]
+        given = tensors[0]
+        if given.shape != made.shape or not (given.is_meta or torch.equal(given, made.to(given.dtype))):
+            raise KeyMismatchError(f"{self.theirs[0].template} differs from what the architecture implies")
+        return []
+
+
+def conv_to_linear(theirs: str, ours: str) -> Rename:
+    """A 1x1 convolution of theirs is a linear layer of ours. Biases keep their shape."""
+    return Rename(
+        theirs,
+        ours,
+        lambda tensor: tensor.flatten(1) if tensor.ndim == 4 else tensor,
+        lambda tensor: tensor[:, :, None, None] if tensor.ndim == 2 else tensor,
+    )
+
+
+def linear_to_conv(theirs: str, ours: str) -> Rename:
+    """A linear layer of theirs is a 1x1 convolution of ours. Biases keep their shape."""
+    return Rename(
+        theirs,
+        ours,
+        lambda tensor: tensor[:, :, None, None] if tensor.ndim == 2 else tensor,
+        lambda tensor: tensor.flatten(1) if tensor.ndim == 4 else tensor,
+    )
+
+
+class KeyRules:
+    """A table of rules: converts whole state dicts both ways, bit for bit, and leaves nothing over.
+
+    Every key of theirs must be taken by a rule or lie at one of the `dropped` places; a dropped tensor is lost.
+    """
+
+    def __init__(self, rules: Iterable[Rule], dropped: Iterable[str] = ()) -> None:
+        self.rules = list(rules)
+        self.dropped = [Place(place) for place in dropped]
+
+    def to_ours(self, theirs: Mapping[str, Tensor]) -> StateDict:
+        """Converts a foreign state dict. Raises KeyMismatchError listing all keys that no rule takes."""
+        kept = {key: t for key, t in theirs.items() if not any(place.match(key) for place in self.dropped)}
+        return self._convert(kept, to_ours=True)
+
+    def to_theirs(self, ours: Mapping[str, Tensor]) -> StateDict:
+        """Converts a state dict of ours. Raises KeyMismatchError listing all keys that no rule takes."""
+        converted = self._convert(ours, to_ours=False)
+        for rule in self.rules:
+            if not rule.ours:
+                converted |= {rule.theirs[0].template: rule.convert([], to_ours=False)[0]}
+        return converted
+
+    def _convert(self, source: Mapping[str, Tensor], to_ours: bool) -> StateDict:
+        result: StateDict = {}
+        taken: set[str] = set()
+        leftover: list[str] = []
+        for key in source:
+            if key in taken:
+                continue
+            for rule in self.rules:
+                froms, tos = (rule.theirs, rule.ours) if to_ours else (rule.ours, rule.theirs)
+                match = next((m for place in froms if (m := place.match(key))), None)
+                if match is None:
+                    continue
+                keys = [place.key(*match) for place in froms]
+                if any(k not in source for k in keys):
+                    continue
+                taken.update(keys)
+                tensors = rule.convert([source[k] for k in keys], to_ours)
+                result |= dict(zip((place.key(*match) for place in tos), tensors, strict=True))
+                break
+            else:
+                leftover.append(key)
+        if leftover:
+            raise KeyMismatchError(f"{len(leftover)} keys that no rule takes: {', '.join(leftover)}")
+        return result
+
+
+def check_keys(
+    found: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    excused: tuple[str, ...] = (),
+    source: str = "checkpoint",
+) -> None:
+    """Raises KeyMismatchError listing every missing and surplus key and every shape that differs.
+
+    `excused` are prefixes that may be missing, surplus or of another shape: the classifier, when its classes change.
+    """
+    strict = [key for key in expected if not key.startswith(excused)] if excused else list(expected)
+    missing = [key for key in strict if key not in found]
+    surplus = [key for key in found if key not in expected and not (excused and key.startswith(excused))]
+    shapes = [
+        f"{key} is {tuple(found[key].shape)}, expected {tuple(expected[key].shape)}"
+        for key in strict
+        if key in found and found[key].shape != expected[key].shape
+    ]
+    problems = [
+        f"{len(items)} {what}: {', '.join(items)}"
+        for what, items in (("missing", missing), ("surplus", surplus), ("of another shape", shapes))
+        if items
+    ]
+    if problems:
+        raise KeyMismatchError(f"{source} does not fit the model. " + ". ".join(problems))

@@ -1,0 +1,115 @@
+"""Names: which models exist, their families, and the index that lists them without importing torch."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from .spec import Spec, SpecError, nearest
+from .zoo_path import zoo_path
+
+if TYPE_CHECKING:
+    from .encoder import Model
+    from .families import Family
+
+
+class UnknownNameError(ValueError):
+    """No model, tag or family of that name; the message offers the nearest."""
+
+
+@dataclass(frozen=True)
+class IndexEntry:
+    """What the index knows of a model: family, paper, number of parameters, and the (height, width) it is built for."""
+
+    family: str
+    paper: str
+    params: int
+    img_size: tuple[int, int]
+
+
+@functools.cache
+def index() -> Mapping[str, IndexEntry]:
+    """Every model by name, from the data file that ships with the package."""
+    data = json.loads((zoo_path() / "index.json").read_text())
+    return {name: IndexEntry(**entry | {"img_size": tuple(entry["img_size"])}) for name, entry in data.items()}
+
+
+def model_names(pattern: str = "*", family: str | None = None) -> list[str]:
+    """Names that match a shell pattern, sorted by family and then by the order of its size table."""
+    families = {entry.family for entry in index().values()}
+    if family is not None and family not in families:
+        raise UnknownNameError(
+            f"no family {family!r}.{nearest(family, families)} Families: {', '.join(sorted(families))}"
+        )
+    return [
+        name for name, entry in index().items() if fnmatch.fnmatchcase(name, pattern) and family in (None, entry.family)
+    ]
+
+
+def family_of(name: str) -> Family:
+    """The family of a model. Raises UnknownNameError offering the nearest names."""
+    from .families import load_family
+
+    if name not in index():
+        raise UnknownNameError(f"no model {name!r}.{nearest(name, index())} `hybridvit list` shows all of them.")
+    return load_family(index()[name].family)
+
+
+def model_spec(name: str) -> Model:
+    """The spec of a model of the zoo."""
+    return family_of(name).model(name)
+
+
+def spec_from_dict(data: Mapping[str, Any]) -> Model:
+    """The model spec that `to_dict` wrote, with the family files that its kinds come from imported."""
+    from . import components  # noqa: F401  (makes the shared kinds known)
+    from .encoder import Model
+    from .families import family_names, load_family
+
+    for family in _kind_families(data) & set(family_names()):
+        load_family(family)
+    spec = Spec.from_dict(data)
+    if not isinstance(spec, Model):
+        raise SpecError(f"expected a Model, found a {spec.kind}")
+    return spec
+
+
+def _kind_families(data: Any) -> set[str]:
+    if isinstance(data, Mapping):
+        own = {str(data["kind"]).partition(".")[0]} if "kind" in data else set()
+        return own.union(*(_kind_families(value) for value in data.values()))
+    if isinstance(data, list):
+        return set().union(*map(_kind_families, data))
+    return set()
+
+
+def build_index() -> dict[str, Any]:
+    """The contents of the index, recomputed from the families; parameters are counted on the meta device."""
+    import torch
+
+    from .families import family_names, load_family
+
+    entries: dict[str, Any] = {}
+    for family in map(load_family, family_names()):
+        for name in family.sizes:
+            spec = family.model(name)
+            with torch.device("meta"):
+                params = sum(parameter.numel() for parameter in spec.build().parameters())
+            assert name not in entries, f"{name} is registered twice"
+            entries[name] = asdict(IndexEntry(family.name, family.paper, params, spec.img_size))
+    return entries
+
+
+def write_index() -> None:
+    """Writes the index anew; a test holds it equal to the registry."""
+    lines = [f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in build_index().items()]
+    (zoo_path() / "index.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    index.cache_clear()
+
+
+if __name__ == "__main__":
+    write_index()

@@ -1,0 +1,261 @@
+"""Specs: frozen descriptions of a model and of its parts, without tensors and without torch.
+
+A model is a value: a tree of specs. Every spec says how to build its module, how it changes width and grid,
+and serialises to JSON and back. Unknown kinds, unknown fields and values of the wrong type are errors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import itertools
+import math
+import sys
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, NamedTuple, Self, dataclass_transform
+
+
+class SpecError(ValueError):
+    """A spec that cannot be read or does not fit together; the message names the part and the fix."""
+
+
+class Grid(NamedTuple):
+    """Layout of a token sequence: `prefix` tokens (class, register, ...), then `height * width` tokens row by row."""
+
+    height: int
+    width: int
+    prefix: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens in the sequence, prefix included."""
+        return self.prefix + self.height * self.width
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.height, self.width
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """' Did you mean ...?' for an unknown name, or the empty string when nothing is close."""
+    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+class Spec:
+    """Base of all specs. A subclass is a frozen, keyword-only dataclass, known by its `kind`.
+
+    The kind of a part in `hybridvit.components` or `hybridvit.encoder` is its class name, that of a part defined in a
+    family file is `family.Class`, and that of anybody else's part is its full dotted name.
+    """
+
+    kind: ClassVar[str] = "Spec"
+    _kinds: ClassVar[dict[str, type[Spec]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+        cls.kind = _kind_of(cls)
+        Spec._kinds[cls.kind] = cls
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with the given fields changed: the way to write an ablation."""
+        _check_fields(type(self), changes)
+        return dataclasses.replace(self, **changes)  # pyright: ignore[reportArgumentType]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The spec as JSON data. Runs of equal parts are written once, as `{"repeat": n, "of": part}`."""
+        return {"kind": self.kind} | {name: _to_data(getattr(self, name)) for name in _fields(type(self))}
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any], where: str = "spec") -> Spec:
+        """The spec that `to_dict` wrote. Raises SpecError, naming the place, for anything unknown or ill-typed."""
+        if "kind" not in data:
+            raise SpecError(f"{where}: a part needs a 'kind', found only {sorted(data)}")
+        kind = data["kind"]
+        if kind not in Spec._kinds:
+            raise SpecError(f"{where}: unknown kind {kind!r}.{nearest(str(kind), Spec._kinds)}")
+        cls = Spec._kinds[kind]
+        values = {name: value for name, value in data.items() if name != "kind"}
+        _check_fields(cls, values, where)
+        hints = _hints(cls)
+        missing = [
+            field.name
+            for field in dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
+            if field.name not in values and field.default is dataclasses.MISSING
+        ]
+        if missing:
+            raise SpecError(f"{where}: {kind} lacks {', '.join(missing)}")
+        return cls(**{name: _from_data(value, hints[name], f"{where}.{name}") for name, value in values.items()})
+
+
+def _kind_of(cls: type) -> str:
+    package = __name__.rpartition(".")[0]
+    if cls.__module__.startswith((f"{package}.components", f"{package}.encoder", __name__)):
+        return cls.__name__
+    families = f"{package}.families."
+    if cls.__module__.startswith(families):
+        return f"{cls.__module__.removeprefix(families)}.{cls.__name__}"
+    return f"{cls.__module__}.{cls.__name__}"
+
+
+def _fields(cls: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls)]
+
+
+def _check_fields(cls: type[Spec], values: Mapping[str, Any], where: str = "") -> None:
+    known = _fields(cls)
+    for name in values:
+        if name not in known:
+            prefix = f"{where}: " if where else ""
+            raise SpecError(
+                f"{prefix}{cls.kind} has no field {name!r}.{nearest(name, known)} It has: {', '.join(known)}"
+            )
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    scope = dict(vars(sys.modules[cls.__module__]))
+    return typing.get_type_hints(cls, scope)
+
+
+def _to_data(value: Any) -> Any:
+    if isinstance(value, Spec):
+        return value.to_dict()
+    if isinstance(value, tuple):
+        items: list[Any] = []
+        for item, run in itertools.groupby(value):
+            count = len(list(run))
+            if isinstance(item, Spec) and count > 1:
+                items.append({"repeat": count, "of": item.to_dict()})
+            else:
+                items.extend([_to_data(item)] * count)
+        return items
+    return value
+
+
+def _from_data(value: Any, hint: Any, where: str) -> Any:
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _from_union(value, typing.get_args(hint), where)
+    if origin is typing.Literal:
+        if value not in typing.get_args(hint):
+            raise SpecError(f"{where}: {value!r} is not one of {typing.get_args(hint)}")
+        return value
+    if origin is tuple:
+        return _from_list(value, typing.get_args(hint), where)
+    if isinstance(hint, type) and issubclass(hint, Spec):
+        if not isinstance(value, Mapping):
+            raise SpecError(f"{where}: expected a {hint.kind}, found {value!r}")
+        spec = Spec.from_dict(value, where)
+        if not isinstance(spec, hint):
+            raise SpecError(f"{where}: expected a {hint.kind}, found a {spec.kind}")
+        return spec
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise SpecError(f"{where}: expected {hint.__name__}, found {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SpecError(f"{where}: expected a finite number, found {value!r}")
+    return value
+
+
+def _from_union(value: Any, options: tuple[Any, ...], where: str) -> Any:
+    if value is None and type(None) in options:
+        return None
+    errors = []
+    for option in options:
+        if option is not type(None):
+            try:
+                return _from_data(value, option, where)
+            except SpecError as error:
+                errors.append(str(error))
+    raise SpecError(errors[0] if len(errors) == 1 else f"{where}: no option fits: {'; '.join(errors)}")
+
+
+def _from_list(value: Any, hints: tuple[Any, ...], where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise SpecError(f"{where}: expected a list, found {value!r}")
+    if len(hints) == 2 and hints[1] is Ellipsis:
+        items: list[Any] = []
+        for index, item in enumerate(value):
+            if isinstance(item, Mapping) and set(item) == {"repeat", "of"}:
+                count = item["repeat"]
+                if not isinstance(count, int) or not 1 <= count <= 10_000:
+                    raise SpecError(f"{where}[{index}].repeat: expected a count from 1 to 10000, found {count!r}")
+                items.extend([_from_data(item["of"], hints[0], f"{where}[{index}]")] * count)
+            else:
+                items.append(_from_data(item, hints[0], f"{where}[{index}]"))
+        return tuple(items)
+    if len(value) != len(hints):
+        raise SpecError(f"{where}: expected {len(hints)} values, found {len(value)}")
+    return tuple(
+        _from_data(item, hint, f"{where}[{i}]") for i, (item, hint) in enumerate(zip(value, hints, strict=True))
+    )
+
+
+class Norm(Spec):
+    """Normalises tokens. `build(dim)` gives a module: tokens (B, N, C) -> tokens."""
+
+    def build(self, dim: int) -> Any:
+        raise NotImplementedError
+
+
+class Bias(Spec):
+    """Adds positions to attention scores. `build(heads, grid)` gives a module: grid -> (heads, N, N)."""
+
+    def build(self, heads: int, grid: Grid) -> Any:
+        raise NotImplementedError
+
+
+class Transition(Spec):
+    """Takes tokens to tokens of another width or grid. `build(in_dim, grid)` gives a module: (tokens, grid) -> tokens.
+
+    `grid` is the grid before the transition. Shapes are computed from the spec alone, never probed.
+    """
+
+    def out_dim(self, in_dim: int) -> int:
+        """Channels after the transition."""
+        return in_dim
+
+    def out_grid(self, grid: Grid) -> Grid:
+        """Grid after the transition."""
+        return grid
+
+    def out_stride(self, in_stride: int) -> int:
+        """Pixels of the image, along one axis, from one position to the next after the transition."""
+        return in_stride
+
+    def build(self, in_dim: int, grid: Grid) -> Any:
+        raise NotImplementedError
+
+
+class Mixer(Transition):
+    """A transition that always keeps width and grid: attention, MLP, squeeze-and-excitation, ..."""
+
+
+class Position(Spec):
+    """Tells tokens where they are. `build(dim, grid)` gives a module: (tokens, grid) -> tokens."""
+
+    def build(self, dim: int, grid: Grid) -> Any:
+        raise NotImplementedError
+
+
+class Pool(Spec):
+    """Takes tokens to one vector. `build(dim, grid)` gives a module: (tokens, grid) -> (B, C)."""
+
+    def out_dim(self, in_dim: int) -> int:
+        """Width of the vector."""
+        return in_dim
+
+    def build(self, dim: int, grid: Grid) -> Any:
+        raise NotImplementedError
+
+
+class Head(Spec):
+    """The classifier. `build(dim, num_classes)` gives a module: (B, dim) -> (B, num_classes)."""
+
+    def build(self, dim: int, num_classes: int) -> Any:
+        raise NotImplementedError

@@ -1,0 +1,44 @@
+"""The residual stream: contiguous tokens (B, N, C), and the map they are a view of.
+
+N = grid.prefix + grid.height * grid.width. Row-major contiguous tokens without a prefix are, byte for byte, the
+channels_last memory of the map (B, C, H, W): going from one to the other is a view, and every convolution runs in
+channels_last.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .spec import Grid
+
+__all__ = ["Grid", "image_to_tokens", "join_prefix", "map_to_tokens", "split_prefix", "tokens_to_map"]
+
+
+def tokens_to_map(tokens: Tensor, grid: Grid) -> Tensor:
+    """Tokens (B, N, C) without prefix -> map (B, C, H, W), a view in channels_last memory."""
+    assert grid.prefix == 0, "a map has no place for prefix tokens; split them off first"
+    return tokens.unflatten(1, grid.size).permute(0, 3, 1, 2)
+
+
+def map_to_tokens(map_: Tensor) -> Tensor:
+    """Map (B, C, H, W) -> contiguous tokens (B, H*W, C): a view if the map is channels_last, else a copy.
+
+    Without `contiguous` an NCHW map would pass on as a strided view, and everything after it would run in NCHW.
+    """
+    return map_.permute(0, 2, 3, 1).flatten(1, 2).contiguous()
+
+
+def split_prefix(tokens: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    """Tokens -> (prefix tokens (B, P, C), grid tokens (B, H*W, C))."""
+    return tokens[:, : grid.prefix], tokens[:, grid.prefix :]
+
+
+def join_prefix(prefix: Tensor, tokens: Tensor) -> Tensor:
+    """Prefix tokens (B or 1, P, C) and grid tokens (B, N, C) -> (B, P + N, C)."""
+    return torch.cat([prefix.expand(tokens.shape[0], -1, -1), tokens], dim=1)
+
+
+def image_to_tokens(images: Tensor) -> tuple[Tensor, Grid]:
+    """Images (B, C, H, W) -> pixels as tokens, and their grid."""
+    return map_to_tokens(images), Grid(images.shape[2], images.shape[3])
