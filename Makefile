@@ -3,7 +3,8 @@
 #   PYTHON    the interpreter the environment is made with            make test PYTHON=python3.12
 #   VENV      where the environment lives                             make test VENV=/tmp/hv
 #   TORCH     torch packages to install first, instead of the newest  make demo TORCH="torch==2.6.0 torchvision==0.21.0"
-#   PIP_ARGS  passed to every pip install                             make demo PIP_ARGS="--index-url https://..."
+#   PIP_ARGS  passed to every pip install; here for a torch without CUDA, which is gigabytes smaller
+#             make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 #   DEMO_ARGS, PYTEST_ARGS  passed to hybridvit demo and to pytest    make test PYTEST_ARGS="-m slow -x"
 
 PYTHON ?= python3
