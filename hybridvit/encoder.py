@@ -7,14 +7,15 @@ is computed from the image at hand, so every model takes any height and width.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .components.attention import attention_weights
-from .components.blocks import Block
+from .components.blocks import Block, BlockModule
 from .components.positions import NoPosition, PrefixTokens
 from .preprocess import Preprocess
 from .spec import Grid, Head, Pool, Position, Spec, SpecError, Transition
@@ -142,15 +143,15 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def attention_maps(self, images: Tensor) -> dict[str, Tensor]:
-        """Softmax weights of every attention by module name, in order: (B, heads, queries, keys), prefix tokens first."""
+        """Softmax weights (B, heads, queries, keys) of every attention by module name; prefix tokens come first."""
         return attention_weights(self, lambda: self(images))
 
     def layers(self) -> list[tuple[str, list[nn.Module]]]:
         """The model in order of depth: the entrance of each stage, each block, and last the pool with the head."""
         layers: list[tuple[str, list[nn.Module]]] = []
-        for index, stage in enumerate(self.stages):
-            layers.append((f"stages.{index}", [part for part in stage.children() if part is not stage.blocks]))
-            layers.extend((f"stages.{index}.blocks.{i}", [block]) for i, block in enumerate(stage.blocks))  # pyright: ignore[reportArgumentType]
+        for index, stage in enumerate(cast("Iterable[StageModule]", self.stages)):
+            layers.append((f"stages.{index}", [stage.enter, stage.prefix, stage.position]))
+            layers.extend((f"stages.{index}.blocks.{i}", [block]) for i, block in enumerate(stage.blocks))
         return [*layers, ("head", [self.pool, self.head])]
 
     def layer_parameters(self) -> list[tuple[str, dict[str, nn.Parameter]]]:
@@ -178,14 +179,18 @@ class Encoder(nn.Module):
 
     def set_drop_path(self, rate: float) -> None:
         """Stochastic depth while training: 0 in the first block, rising linearly to `rate` in the last."""
-        blocks = [block for stage in self.stages for block in stage.blocks]  # pyright: ignore[reportGeneralTypeIssues]
+        blocks = [
+            block
+            for stage in cast("Iterable[StageModule]", self.stages)
+            for block in cast("Iterable[BlockModule]", stage.blocks)
+        ]
         for index, block in enumerate(blocks):
             block.set_drop_path(rate * index / max(len(blocks) - 1, 1))
 
     def set_grad_checkpointing(self, enabled: bool = True) -> None:
         """Recomputes each block in the backward pass instead of keeping its activations."""
-        for stage in self.stages:
-            stage.checkpointing = enabled  # pyright: ignore[reportAttributeAccessIssue]
+        for stage in cast("Iterable[StageModule]", self.stages):
+            stage.checkpointing = enabled
 
     def _checked(self, images: Tensor) -> Tensor:
         if images.ndim != 4 or images.shape[1] != self.spec.in_chans:

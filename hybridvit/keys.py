@@ -107,7 +107,7 @@ class Split:
 
 
 class Fixed:
-    """A tensor of theirs that the architecture determines, such as an index: checked on the way in, made on the way out."""
+    """A tensor of theirs that the architecture determines, such as an index: checked on entry, made on the way out."""
 
     def __init__(self, theirs: str, make: Callable[[], Tensor]) -> None:
         self.theirs, self.ours = (Place(theirs),), ()

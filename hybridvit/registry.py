@@ -42,9 +42,8 @@ def model_names(pattern: str = "*", family: str | None = None) -> list[str]:
     """Names that match a shell pattern, sorted by family and then by the order of its size table."""
     families = {entry.family for entry in index().values()}
     if family is not None and family not in families:
-        raise UnknownNameError(
-            f"no family {family!r}.{nearest(family, families)} Families: {', '.join(sorted(families))}"
-        )
+        known = ", ".join(sorted(families))
+        raise UnknownNameError(f"no family {family!r}.{nearest(family, families)} Families: {known}")
     return [
         name for name, entry in index().items() if fnmatch.fnmatchcase(name, pattern) and family in (None, entry.family)
     ]

@@ -10,7 +10,6 @@ import dataclasses
 import difflib
 import itertools
 import math
-import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -81,7 +80,7 @@ class Spec:
         cls = Spec._kinds[kind]
         values = {name: value for name, value in data.items() if name != "kind"}
         _check_fields(cls, values, where)
-        hints = _hints(cls)
+        hints = typing.get_type_hints(cls)
         missing = [
             field.name
             for field in dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
@@ -114,11 +113,6 @@ def _check_fields(cls: type[Spec], values: Mapping[str, Any], where: str = "") -
             raise SpecError(
                 f"{prefix}{cls.kind} has no field {name!r}.{nearest(name, known)} It has: {', '.join(known)}"
             )
-
-
-def _hints(cls: type) -> dict[str, Any]:
-    scope = dict(vars(sys.modules[cls.__module__]))
-    return typing.get_type_hints(cls, scope)
 
 
 def _to_data(value: Any) -> Any:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -86,8 +89,8 @@ class BlockModule(nn.Module):
 
     def set_drop_path(self, rate: float) -> None:
         """Drops each residual branch of this block with probability `rate` while training."""
-        for branch in self.branches:
-            branch.drop_path = rate  # pyright: ignore[reportAttributeAccessIssue]
+        for branch in cast("Iterable[BranchModule]", self.branches):
+            branch.drop_path = rate
 
 
 def transformer_block(attention: Transition, mlp: Transition, norm: Norm, layer_scale: float | None = None) -> Block:

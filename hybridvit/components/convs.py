@@ -16,9 +16,7 @@ from .activations import activation
 def refuse_prefix(part: str, grid: Grid) -> None:
     """Raises SpecError if `grid` has prefix tokens, which a spatial operation would drop."""
     if grid.prefix:
-        raise SpecError(
-            f"{part} works on the map and would drop {grid.prefix} prefix tokens; add them in a later stage"
-        )
+        raise SpecError(f"{part} works on the map and would drop {grid.prefix} prefix tokens; add them later")
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:

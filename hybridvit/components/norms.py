@@ -17,7 +17,7 @@ class LayerNorm(Norm):
 
 
 class BatchNorm(Norm):
-    """Normalises each channel over batch and positions (arXiv 1502.03167). `zero_init` starts a residual branch at 0."""
+    """Normalises each channel over batch and positions (arXiv 1502.03167). `zero_init`: a branch that starts at 0."""
 
     eps: float = 1e-5
     momentum: float = 0.1

@@ -1,5 +1,8 @@
-"""Compact Transformers (arXiv 2104.05704): CCT with a convolutional tokenizer and sequence pooling, and the two steps on
-the way to it, ViT-Lite (`vit_*_4_32`: patches, class token) and CVT (`cvt_*_4_32`: patches, sequence pooling)."""
+"""Compact Transformers (arXiv 2104.05704): CCT with a convolutional tokenizer and sequence pooling.
+
+The two steps on the way to it are ViT-Lite (`vit_*_4_32`: patches, class token) and CVT (`cvt_*_4_32`: patches,
+sequence pooling).
+"""
 
 from __future__ import annotations
 

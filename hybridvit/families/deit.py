@@ -1,17 +1,16 @@
-"""DeiT: ViT trained on ImageNet-1k alone, with a distillation token (arXiv 2012.12877) or a new recipe (DeiT III, 2204.07118)."""
+"""DeiT: ViT trained on ImageNet-1k alone, with a distillation token (arXiv 2012.12877); DeiT III (2204.07118)."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ..components.heads import DistilledHead, LinearHead
-from ..components.norms import LayerNorm
 from ..components.pools import TokenPool
 from ..components.transitions import Patchify
 from ..encoder import Model
 from ..keys import Concat, KeyRules, Rename
 from . import Family
-from .vit import HEAD_RULES, WIDTHS, trunk_rules, vit_stage
+from .vit import HEAD_RULES, NORM, WIDTHS, trunk_rules, vit_stage
 
 
 def deit(
@@ -26,15 +25,15 @@ def deit(
     """A DeiT of a named width. `distilled` adds the second token, with a classifier of its own."""
     tokens = 2 if distilled else 1
     stage = vit_stage(
-        enter=Patchify(dim=WIDTHS[width]["dim"], patch=patch),
+        enter=Patchify(dim=WIDTHS[width].dim, patch=patch),
+        width=WIDTHS[width],
         prefix=tokens,
         position_on_prefix=position_on_prefix,
         layer_scale=layer_scale,
-        **WIDTHS[width],
     )
     return Model(
         stages=(stage,),
-        pool=TokenPool(norm=LayerNorm(), tokens=tokens),
+        pool=TokenPool(norm=NORM, tokens=tokens),
         head=DistilledHead() if distilled else LinearHead(),
         img_size=(img_size, img_size),
     )

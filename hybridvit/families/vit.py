@@ -1,8 +1,8 @@
-"""ViT: patches, a class token, and transformer blocks (arXiv 2010.11929); DINOv2 with registers (2304.07193, 2309.16588)."""
+"""ViT: patches, a class token, transformer blocks (arXiv 2010.11929); DINOv2 (2304.07193), registers (2309.16588)."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..components.attention import Attention
 from ..components.blocks import Block, Branch, transformer_block
@@ -17,37 +17,44 @@ from ..keys import Concat, KeyRules, Rename, Rule
 from ..spec import Norm, Transition
 from . import Family
 
-WIDTHS: dict[str, dict[str, int]] = {
-    "tiny": {"dim": 192, "depth": 12, "heads": 3},
-    "small": {"dim": 384, "depth": 12, "heads": 6},
-    "medium": {"dim": 512, "depth": 12, "heads": 8},
-    "base": {"dim": 768, "depth": 12, "heads": 12},
-    "large": {"dim": 1024, "depth": 24, "heads": 16},
-    "huge": {"dim": 1280, "depth": 32, "heads": 16},
+
+class Width(NamedTuple):
+    """Channels, number of blocks and attention heads of a ViT."""
+
+    dim: int
+    depth: int
+    heads: int
+
+
+WIDTHS = {
+    "tiny": Width(192, 12, 3),
+    "small": Width(384, 12, 6),
+    "medium": Width(512, 12, 8),
+    "base": Width(768, 12, 12),
+    "large": Width(1024, 24, 16),
+    "huge": Width(1280, 32, 16),
 }
+NORM = LayerNorm(eps=1e-6)
 
 
 def vit_stage(
     *,
     enter: Transition,
-    dim: int,
-    depth: int,
-    heads: int,
+    width: Width,
     prefix: int = 1,
     position_on_prefix: bool = True,
     layer_scale: float | None = None,
     pre_norm: Norm | None = None,
-    norm: Norm = LayerNorm(),
-    act: str = "gelu",
+    norm: Norm = NORM,
 ) -> Stage:
-    """The stage that is a ViT: `enter` makes the tokens, `depth` equal blocks mix them. `pre_norm` comes before these."""
-    block = transformer_block(Attention(heads=heads), Mlp(hidden=4 * dim, act=act), norm, layer_scale)
+    """The stage that is a ViT: `enter` makes the tokens, equal blocks mix them. `pre_norm` comes before these."""
+    block = transformer_block(Attention(heads=width.heads), Mlp(hidden=4 * width.dim), norm, layer_scale)
     first = (Block(branches=(Branch(mixer=Normalize(norm=pre_norm), residual=False),)),) if pre_norm else ()
     return Stage(
         enter=enter,
         prefix=prefix,
         position=LearnedPosition(on_prefix=position_on_prefix),
-        blocks=first + (block,) * depth,
+        blocks=first + (block,) * width.depth,
     )
 
 
@@ -63,18 +70,18 @@ def vit(
     clip: bool = False,
     num_classes: int = 1000,
 ) -> Model:
-    """A ViT of a named width. `clip`: a norm before the blocks instead of a bias in the patch embedding (2103.00020)."""
-    norm = LayerNorm(eps=1e-5 if clip else 1e-6)
+    """A ViT of a named width. `clip`: a norm before the blocks, not a bias in the patch embedding (2103.00020)."""
+    norm = LayerNorm(eps=1e-5) if clip else NORM
     return Model(
         stages=(
             vit_stage(
-                enter=Patchify(dim=WIDTHS[width]["dim"], patch=patch, bias=not clip),
+                enter=Patchify(dim=WIDTHS[width].dim, patch=patch, bias=not clip),
+                width=WIDTHS[width],
                 prefix=int(class_token) + registers,
                 position_on_prefix=position_on_prefix,
                 layer_scale=layer_scale,
                 pre_norm=norm if clip else None,
                 norm=norm,
-                **WIDTHS[width],
             ),
         ),
         pool=TokenPool(norm=norm) if class_token else MeanPool(post_norm=norm),

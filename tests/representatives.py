@@ -1,0 +1,60 @@
+"""The models that stand for the others: the smallest of each distinct configuration, cut down to a few blocks.
+
+Two models have the same configuration if they differ in numbers only. Whatever holds for one of them, computed from
+the same components in the same order, holds for the other.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import Any
+
+import torch
+
+from hybridvit.encoder import Encoder, Model
+from hybridvit.families import family_names, load_family
+from hybridvit.registry import index, model_spec
+
+
+def configuration(data: Any) -> Any:
+    """A spec's JSON data without its numbers, equal neighbours written once."""
+    if isinstance(data, dict):
+        if set(data) == {"repeat", "of"}:
+            return configuration(data["of"])
+        return tuple((key, configuration(value)) for key, value in sorted(data.items()))
+    if isinstance(data, list):
+        return tuple(item for item, _ in itertools.groupby(map(configuration, data)))
+    if isinstance(data, int | float) and not isinstance(data, bool):
+        return "number"
+    return data
+
+
+@functools.cache
+def representatives() -> list[str]:
+    """Names of the smallest model of each distinct configuration."""
+    smallest: dict[Any, str] = {}
+    for family in map(load_family, family_names()):
+        for name in sorted(family.sizes, key=lambda name: index()[name].params):
+            smallest.setdefault(configuration(family.model(name).to_dict()), name)
+    return sorted(smallest.values())
+
+
+def shortened(model: Model, img_size: tuple[int, int] = (64, 64), num_classes: int = 7) -> Model:
+    """The same model with equal neighbouring blocks kept once, for small images and few classes."""
+    stages = tuple(
+        stage.replace(blocks=tuple(block for block, _ in itertools.groupby(stage.blocks))) for stage in model.stages
+    )
+    return model.replace(stages=stages, img_size=img_size, num_classes=num_classes)
+
+
+@functools.cache
+def small_spec(name: str) -> Model:
+    """A representative's shortened spec."""
+    return shortened(model_spec(name))
+
+
+def small_model(name: str, **changes: Any) -> Encoder:
+    """A representative, shortened, freshly initialised under a seed, in eval mode."""
+    torch.manual_seed(0)
+    return small_spec(name).replace(**changes).build().eval()

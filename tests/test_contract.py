@@ -1,0 +1,259 @@
+"""What is true of every model because it is written once: checked for each distinct configuration."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hybridvit.components.attention import ScaledDotProduct
+from hybridvit.components.norms import BatchNormModule
+from hybridvit.encoder import Encoder, StageModule
+from hybridvit.families import family_names, load_family
+from hybridvit.registry import build_index, index, model_spec, spec_from_dict
+from hybridvit.spec import Grid
+from tests.parity import images, perturb
+from tests.representatives import representatives, small_model, small_spec
+
+every_model = pytest.mark.parametrize("name", sorted(index()))
+every_configuration = pytest.mark.parametrize("name", representatives())
+
+
+def test_index_is_the_registry():
+    stored = json.loads(json.dumps({name: vars(entry) for name, entry in index().items()}))
+    built = json.loads(json.dumps(build_index()))
+    assert list(stored) == list(built), "run `python -m hybridvit.registry` after adding models"
+    for name, entry in built.items():
+        assert stored[name] == entry, f"{name}: the pinned number of parameters changed"
+
+
+def test_every_family_has_models_and_key_rules():
+    for family in map(load_family, family_names()):
+        assert family.sizes
+        assert all(name in index() for name in family.sizes)
+
+
+@every_model
+def test_spec_survives_json(name: str):
+    spec = model_spec(name)
+    assert spec_from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+@every_model
+def test_shapes_are_computed_on_meta(name: str):
+    """Features of an odd, non-square image have the strides and widths that the spec announces."""
+    with torch.device("meta"):
+        model = model_spec(name).build()
+        maps = model.features(torch.empty(2, model.spec.in_chans, 193, 226))
+    assert [m.shape[1] for m in maps] == [info.channels for info in model.feature_info]
+    grid = Grid(193, 226)
+    sizes = {}
+    for number, stage in enumerate(model.spec.stages):
+        grid = stage.out_grid(grid)
+        sizes[number] = grid.size
+    assert [tuple(m.shape[2:]) for m in maps] == [sizes[info.stage] for info in model.feature_info]
+    strides = [info.stride for info in model.feature_info]
+    assert strides == sorted(set(strides))
+    for map_, stride in zip(maps, strides, strict=True):
+        assert abs(map_.shape[2] - 193 / stride) <= 1
+        assert abs(map_.shape[3] - 226 / stride) <= 1
+
+
+@every_configuration
+def test_stream_is_contiguous(name: str):
+    """Every stage hands on contiguous tokens, so that maps are channels_last and no hidden copies follow."""
+    model = small_model(name)
+    outputs: list[Tensor] = []
+    for stage in model.stages:
+        stage.register_forward_hook(lambda module, args, output: outputs.append(output[0]))
+    with torch.no_grad():
+        model(images(64, 64))
+    assert len(outputs) == len(model.stages)
+    assert all(output.is_contiguous() for output in outputs)
+
+
+@every_configuration
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (97, 66), (75, 131)])
+def test_any_size(name: str, height: int, width: int):
+    model = small_model(name)
+    with torch.no_grad():
+        batch = images(height, width)
+        logits, embedding = model(batch), model.embed(batch)
+    assert logits.shape == (3, 7)
+    assert embedding.shape == (3, model.num_features)
+    assert torch.isfinite(logits).all()
+    torch.testing.assert_close(model.forward_head(embedding), logits)
+
+
+@every_configuration
+def test_batch_independence(name: str):
+    model = small_model(name)
+    perturb(model)
+    batch = images(64, 80)
+    with torch.no_grad():
+        together = model(batch)
+        alone = torch.cat([model(image[None]) for image in batch])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+
+
+@every_configuration
+def test_seed_decides_initialisation(name: str):
+    first, second = small_model(name), small_model(name)
+    for (key, a), b in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
+        assert torch.equal(a, b), key
+
+
+@every_configuration
+def test_without_classes_gives_the_embedding(name: str):
+    model = small_model(name, num_classes=0)
+    batch = images(64, 64)
+    with torch.no_grad():
+        assert torch.equal(model(batch), model.embed(batch))
+
+
+@every_configuration
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_any_number_of_channels(name: str, channels: int):
+    model = small_model(name, in_chans=channels)
+    with torch.no_grad():
+        assert model(images(64, 64, channels)).shape == (3, 7)
+    with pytest.raises(ValueError, match="in_chans"):
+        model(images(64, 64, channels + 1))
+
+
+@every_configuration
+def test_attention_maps_are_distributions(name: str):
+    model = small_model(name)
+    attentions = [module for module in model.modules() if isinstance(module, ScaledDotProduct)]
+    maps = model.attention_maps(images(64, 96))
+    assert len(maps) == len(attentions)
+    for module_name, weights in maps.items():
+        assert weights.ndim == 4, module_name
+        torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:-1]))
+
+
+def test_attention_maps_give_the_output():
+    """The recorded weights, applied to the values, are what the attention computed."""
+    model = small_model("vit_tiny_patch16_224")
+    perturb(model)
+    inputs, outputs = [], []
+    attend = next(module for module in model.modules() if isinstance(module, ScaledDotProduct))
+    attend.register_forward_hook(lambda module, args, output: (inputs.append(args), outputs.append(output)))
+    weights = next(iter(model.attention_maps(images(64, 64)).values()))
+    torch.testing.assert_close(weights @ inputs[0][2], outputs[0], atol=1e-5, rtol=1e-4)
+
+
+@every_configuration
+def test_every_parameter_gets_a_gradient_and_checkpointing_gives_the_same(name: str):
+    def gradients(checkpointing: bool) -> dict[str, Tensor]:
+        model = small_model(name)
+        perturb(model)
+        model.set_grad_checkpointing(checkpointing)
+        for module in model.modules():
+            if isinstance(module, BatchNormModule):
+                module.momentum = 0.0  # a second pass must not see statistics that the first one moved
+        model.train()
+        model(images(64, 64)).square().sum().backward()
+        return {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
+
+    plain, checkpointed = gradients(False), gradients(True)
+    assert plain.keys() == dict(small_model(name).named_parameters()).keys()
+    for key, gradient in plain.items():
+        assert torch.isfinite(gradient).all(), key
+        torch.testing.assert_close(checkpointed[key], gradient, msg=key)
+
+
+@every_configuration
+def test_layers_cover_each_parameter_once(name: str):
+    model = small_model(name)
+    grouped = [key for _, parameters in model.layer_parameters() for key in parameters]
+    assert sorted(grouped) == sorted(dict(model.named_parameters()))
+    blocks = sum(len(stage.blocks) for stage in model.spec.stages)
+    assert len(model.layer_parameters()) == len(model.spec.stages) + blocks + 1
+
+
+@every_configuration
+def test_frozen_layers_stay_frozen_through_train(name: str):
+    model = small_model(name)
+    count = len(model.layers()) - 1
+    model.freeze(count)
+    model.train()
+    before = {key: value.clone() for key, value in model.state_dict().items() if not key.startswith(("head.", "pool."))}
+    model(images(64, 64)).sum().backward()
+    trainable = {key for key, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trainable == {key for key, _ in model.named_parameters() if key.startswith(("head.", "pool."))}
+    for key, value in before.items():
+        assert torch.equal(model.state_dict()[key], value), f"{key} moved"
+    model.freeze(0)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    with pytest.raises(ValueError, match="cannot freeze"):
+        model.freeze(count + 5)
+
+
+@every_configuration
+def test_drop_path_acts_in_training_only(name: str):
+    model = small_model(name)
+    perturb(model)
+    model.set_drop_path(0.9)
+    with torch.no_grad():
+        batch = images(64, 64)
+        assert torch.equal(model(batch), model(batch))
+        rates = [module.drop_path for module in model.modules() if hasattr(module, "drop_path")]
+    blocks = sum(len(stage.blocks) for stage in model.spec.stages)
+    assert max(rates, default=0.0) == (0.9 if blocks > 1 else 0.0)
+
+
+@every_configuration
+def test_bfloat16_is_finite_and_close(name: str):
+    model = small_model(name)
+    batch = images(64, 80)
+    with torch.no_grad():
+        exact = model(batch)
+        half = model.to(torch.bfloat16)(batch.to(torch.bfloat16))
+    assert half.dtype == torch.bfloat16
+    assert torch.isfinite(half).all()
+    assert (half.float() - exact).abs().max() < 0.1 * exact.abs().max() + 0.05
+
+
+@every_configuration
+def test_export_with_dynamic_batch(name: str):
+    model = small_model(name)
+    perturb(model)
+    batch = torch.export.Dim("batch", min=1, max=64)
+    program = torch.export.export(model, (images(64, 96),), dynamic_shapes=({0: batch},))
+    other = images(64, 96, seed=1)[:2]
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(other), model(other), atol=1e-4, rtol=1e-4)
+
+
+@every_configuration
+def test_compile_without_graph_break(name: str):
+    model = small_model(name)
+    perturb(model)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager", dynamic=False)
+    batch = images(64, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(batch), model(batch), atol=1e-4, rtol=1e-4)
+
+
+@every_configuration
+def test_state_dict_survives_safetensors(name: str, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    model = small_model(name)
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    with torch.device("meta"):
+        loaded = small_spec(name).build().eval()
+    loaded.load_state_dict(load_file(tmp_path / "model.safetensors"), assign=True)
+    with torch.no_grad():
+        assert torch.equal(loaded(images(64, 64)), model(images(64, 64)))
+
+
+def test_encoder_parts_are_what_they_say():
+    model = small_model("vit_tiny_patch16_224")
+    assert isinstance(model, Encoder)
+    assert all(isinstance(stage, StageModule) for stage in model.stages)
+    assert isinstance(model.head, nn.Linear)
