@@ -1,0 +1,84 @@
+"""Checkpoints: one safetensors file with the tensors and, in its header, the rest of a run's state. No pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .errors import TrainingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_STATE = "state"
+
+
+class CheckpointError(TrainingError):
+    """A checkpoint or another file of a run cannot be written or read."""
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Call `write` with a temporary path in the same directory, then put it in place; on an error nothing changes."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        kept = "; what was written before is unharmed" if path.exists() else ""
+        raise CheckpointError(f"cannot write {path}: {error}{kept}. Free some space and resume.") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """state: JSON data. The earlier file of that name stays until the new one is complete."""
+    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, lambda temporary: save_file(ready, temporary, {_STATE: json.dumps(state)}))
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What `save_checkpoint` wrote, on the CPU."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = json.loads(file.metadata()[_STATE])
+            return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118
+    except FileNotFoundError:
+        raise CheckpointError(f"no checkpoint {path}") from None
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is not a checkpoint of a training run: {error}") from error
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """State of each parameter, in the order of the parameter groups, as `NUMBER.NAME`."""
+    states = (optimizer.state[parameter] for group in optimizer.param_groups for parameter in group["params"])
+    return {f"{number}.{name}": value for number, state in enumerate(states) for name, value in state.items()}
+
+
+def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` gave, each tensor in the memory layout of its parameter.
+
+    Fused AdamW walks the memory of parameter and state side by side, so a channels_last weight needs channels_last state.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for key, value in tensors.items():
+        number, name = key.split(".", 1)
+        parameter = parameters[int(number)]
+        like_parameter = value.shape == parameter.shape
+        restored = torch.empty_like(parameter).copy_(value) if like_parameter else value.to(parameter.device)
+        optimizer.state[parameter][name] = restored.detach()

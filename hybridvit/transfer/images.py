@@ -1,0 +1,131 @@
+"""The one way an image file becomes pixels, for training, evaluation and prediction alike."""
+
+from __future__ import annotations
+
+import warnings
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+IMAGE_SUFFIXES = frozenset(
+    ".avif .bmp .gif .heic .heif .ico .jfif .jpe .jpeg .jpg .jp2 .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split()
+)
+MAX_PIXELS = 89_478_485  # Pillow's own limit for images that nobody has vouched for: 256 MiB of RGB
+
+_WHITE = (255, 255, 255, 255)
+_DEEP_INTEGER_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+
+
+class BadImage(DataError):
+    """An image file that cannot be used; `reason` is one line without the path."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = Path(path)
+        self.reason = reason
+
+
+def load_image(path: Path | str, channels: int = 3, *, covers: int = 0, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode a file to mode "L" (channels=1) or "RGB" (channels=3).
+
+    EXIF orientation is applied, transparency is composited on white, the first frame of an animation is taken, and
+    pixels of 16 bits or more keep their range (`to_mode`). covers: shorter side in pixels that the caller needs; a JPEG
+    is then decoded at the smallest of its own scales that is at least twice that. Raises BadImage.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadImage(path, f"cannot be read: {error.strerror or error}") from None
+    return decode_image(data, path, channels, covers=covers, max_pixels=max_pixels)
+
+
+def decode_image(
+    data: bytes, name: Path | str, channels: int = 3, *, covers: int = 0, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """`load_image` for the content of a file; name is for the error message."""
+    if not data:
+        raise BadImage(name, "the file is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of large images and odd metadata; the limit below decides
+            image = Image.open(BytesIO(data))
+            full_width, full_height = image.size
+            if covers and image.format == "JPEG":
+                image.draft("RGB" if channels == 3 else "L", (2 * covers, 2 * covers))
+            if image.width * image.height > max_pixels:
+                raise BadImage(name, _too_large(full_width, full_height, max_pixels))
+            image.load()
+            return to_mode(ImageOps.exif_transpose(image), channels)
+    except BadImage:
+        raise
+    except Image.DecompressionBombError:
+        raise BadImage(name, f"more than twice the limit of {max_pixels / 1e6:.0f} million pixels") from None
+    except UnidentifiedImageError:
+        raise BadImage(name, _unknown_format(data)) from None
+    except Exception as error:  # damaged content makes Pillow's decoders raise almost anything
+        raise BadImage(name, f"damaged: {error or type(error).__name__}") from None
+
+
+def to_mode(image: Image.Image, channels: int) -> Image.Image:
+    """Convert any Pillow image to "L" (channels=1) or "RGB" (channels=3).
+
+    Transparent pixels show white. 16-bit integers are divided by 257, so that 65535 is white. 32-bit integers and floats
+    have no agreed white: floats within 0..1 are multiplied by 255, values within 0..255 are taken as they are, integers
+    within 0..65535 as 16 bits, and anything else is stretched between its smallest and largest value.
+    """
+    if channels not in (1, 3):
+        raise ValueError(f"images are read as grey (1 channel) or RGB (3 channels), got {channels} channels")
+    mode = "L" if channels == 1 else "RGB"
+    if image.mode in _DEEP_INTEGER_MODES or image.mode == "F":
+        image = Image.fromarray(_to_bytes(np.asarray(image), image.mode))
+    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, _WHITE), image)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _to_bytes(pixels: np.ndarray, mode: str) -> np.ndarray:
+    if mode.startswith("I;16"):
+        return (pixels.astype(np.uint32) * 255 // 65535).astype(np.uint8)
+    values = np.nan_to_num(pixels.astype(np.float64), posinf=np.finfo(np.float32).max, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    if mode == "F" and low >= 0 and high <= 1:
+        scaled = values * 255
+    elif low >= 0 and high <= 255:
+        scaled = values
+    elif mode == "I" and low >= 0 and high <= 65535:
+        scaled = values / 257
+    else:
+        scaled = (values - low) * (255 / (high - low))
+    return scaled.astype(np.uint8)
+
+
+def _too_large(width: int, height: int, max_pixels: int) -> str:
+    return (
+        f"{width}x{height} is {width * height / 1e6:.0f} million pixels, above the limit of {max_pixels / 1e6:.0f} "
+        "million; shrink it, or raise max_pixels if you trust it"
+    )
+
+
+def _unknown_format(data: bytes) -> str:
+    if data[4:8] == b"ftyp":
+        return "HEIC or another format that Pillow reads only with a plug-in; convert it to JPEG or PNG"
+    return f"not an image that Pillow can read (it starts with {data[:8]!r})"
+
+
+def describe_bad_images(bad: Iterable[BadImage], shown: int = 20) -> str:
+    """One line a file, the first `shown` of them."""
+    bad = list(bad)
+    lines = [f"  {image.path}: {image.reason}" for image in bad[:shown]]
+    if len(bad) > shown:
+        lines.append(f"  ... and {len(bad) - shown} more")
+    return "\n".join(lines)

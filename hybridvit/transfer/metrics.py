@@ -1,0 +1,83 @@
+"""Figures of merit from logits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_BINS = 15
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """How a model does on a labelled image set.
+
+    top1, top5: shares in 0..1; top5 counts a label among the five most likely, or among all if there are fewer.
+    loss:       mean cross-entropy.
+    ece:        expected calibration error, 15 bins of equal width (arXiv 1706.04599).
+    per_class:  share of each class's images that are recognised (recall); NaN for a class without images.
+    confusion:  (classes, classes) counts, a row a true class, a column a predicted one.
+    """
+
+    classes: tuple[str, ...]
+    count: int
+    top1: float
+    top5: float
+    loss: float
+    ece: float
+    per_class: tuple[float, ...]
+    confusion: Tensor
+    predictions: Tensor
+    confidence: Tensor
+
+    def to_dict(self) -> dict[str, object]:
+        """JSON data: the figures without the tensors of single images."""
+        return {
+            "count": self.count,
+            "top1": self.top1,
+            "top5": self.top5,
+            "loss": self.loss,
+            "ece": self.ece,
+            "per_class": {
+                name: None if share != share else share
+                for name, share in zip(self.classes, self.per_class, strict=True)
+            },
+            "confusion": self.confusion.tolist(),
+        }
+
+
+def score(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Evaluation:
+    """logits: (N, classes); labels: (N,)."""
+    logits, labels = logits.float().cpu(), labels.cpu()
+    probabilities = logits.softmax(dim=1)
+    confidence, predictions = probabilities.max(dim=1)
+    correct = predictions == labels
+    in_top5 = (logits.topk(min(5, len(classes)), dim=1).indices == labels[:, None]).any(dim=1)
+    pairs = torch.bincount(labels * len(classes) + predictions, minlength=len(classes) ** 2)
+    confusion = pairs.reshape(len(classes), len(classes))
+    return Evaluation(
+        classes=classes,
+        count=len(labels),
+        top1=_mean(correct),
+        top5=_mean(in_top5),
+        loss=F.cross_entropy(logits, labels).item(),
+        ece=calibration_error(confidence, correct),
+        per_class=tuple((confusion.diagonal() / confusion.sum(dim=1)).tolist()),
+        confusion=confusion,
+        predictions=predictions,
+        confidence=confidence,
+    )
+
+
+def _mean(hits: Tensor) -> float:
+    return hits.double().mean().item()
+
+
+def calibration_error(confidence: Tensor, correct: Tensor) -> float:
+    """Mean gap between confidence and accuracy over bins of confidence, weighted by their size."""
+    bins = (confidence * _BINS).long().clamp(max=_BINS - 1)
+    gaps = torch.zeros(_BINS, dtype=torch.float64).index_add_(0, bins, confidence.double() - correct.double())
+    return (gaps.abs().sum() / len(confidence)).item()

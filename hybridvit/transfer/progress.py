@@ -1,0 +1,98 @@
+"""What a run shows on the terminal: a bar while it works, a line for each epoch, nothing from the other processes."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from rich.console import Console
+
+    from .trainer import Epoch
+
+T = TypeVar("T")
+
+_REFRESH_SECONDS = 0.5
+
+
+class Progress:
+    """`shown=False` is silent. Off a terminal the bar is left out and the lines remain."""
+
+    def __init__(self, shown: bool = True, console: Console | None = None) -> None:
+        from rich.console import Console
+
+        self.shown = shown
+        self.console = console or Console(stderr=True)
+        self.bar = None
+        self.refreshed, self.images_since = 0.0, 0
+
+    def start(self, steps: int, done: int) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        if not (self.shown and self.console.is_terminal):
+            return
+        self.bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=self.console,
+            transient=True,
+        )
+        self.task = self.bar.add_task("training", total=steps, completed=done, figures="")
+        self.bar.start()
+        self.refreshed = time.monotonic()
+
+    def step(self, figures: Callable[[], tuple[float, float]], images: int) -> None:
+        """figures gives the epoch's loss and accuracy so far, asked only when the bar is drawn anew."""
+        if self.bar is None:
+            return
+        self.images_since += images
+        self.bar.advance(self.task)
+        now = time.monotonic()
+        if now - self.refreshed >= _REFRESH_SECONDS:
+            loss, accuracy = figures()
+            rate = self.images_since / (now - self.refreshed)
+            self.bar.update(self.task, figures=f"loss {loss:.3f}  acc {accuracy:.3f}  {rate:,.0f} images/s")
+            self.refreshed, self.images_since = now, 0
+
+    def epoch(self, line: Epoch, best: bool) -> None:
+        self.note(
+            f"epoch {line.epoch:3d}  loss {line.train_loss:.4f}  acc {line.train_accuracy:.4f}  val loss {line.val_loss:.4f}  "
+            f"val acc {line.val_accuracy:.4f}{' *' if best else '  '}  {line.images_per_second:,.0f} images/s  {line.seconds:,.0f} s"
+        )
+
+    def note(self, text: str) -> None:
+        if self.shown:
+            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def checking(self) -> Iterator[Callable[[int, int], None]]:
+        """A function that shows (files checked, files in all) under a bar."""
+        if not (self.shown and self.console.is_terminal):
+            yield lambda done, total: None
+            return
+        from rich.progress import Progress as Bar
+
+        with Bar(console=self.console, transient=True) as bar:
+            task = bar.add_task("checking images")
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+    def track(self, items: Iterable[T], what: str) -> Iterator[T]:
+        """Go through items under a bar of their own."""
+        if not (self.shown and self.console.is_terminal):
+            yield from items
+            return
+        from rich.progress import track
+
+        yield from track(items, what, console=self.console, transient=True)
+
+    def stop(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None

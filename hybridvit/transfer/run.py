@@ -1,0 +1,394 @@
+"""`finetune` and `evaluate`: from names and folders to a trained, saved and scored model."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from .checkpoint import write_text
+from .data import Data, ImageSet, OnBad, Split, load_data, load_split
+from .errors import DataError, RunDirectoryError
+from .loader import EvalBatches, seed_of
+from .metrics import Evaluation, score
+from .progress import Progress
+from .recipe import Recipe, default_recipe, load_recipe
+from .trainer import EVAL_BATCH, LAST_CHECKPOINT, Epoch, Position, Trainer
+from .transforms import preprocess_of
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from ..encoder import Encoder
+
+RECIPE_FILE = "recipe.toml"
+METRICS_FILE = "metrics.json"
+SPLIT_FILE = "split.csv"
+CONFUSION_FILE = "confusion.png"
+_RUN_FILES = (RECIPE_FILE, METRICS_FILE, SPLIT_FILE, CONFUSION_FILE, "log.csv", "log.jsonl", "checkpoints")
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """accuracy: top-1 on the test images if the data has any, else on the validation images; both in 0..1."""
+
+    accuracy: float
+    val_accuracy: float
+    best_epoch: int
+    seconds: float
+    directory: Path
+    history: tuple[Epoch, ...]
+
+
+def finetune(
+    model: str | Encoder,
+    data: str | Path,
+    out: str | Path,
+    *,
+    recipe: str | Path | Recipe | None = None,
+    overrides: dict[str, Any] | None = None,
+    num_classes: int | None = None,
+    pretrained: bool = True,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_bad: OnBad = "error",
+    val_fraction: float = 0.2,
+    device: str | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+    checkpoint_seconds: float = 120.0,
+) -> FinetuneResult:
+    """Train a model on labelled images and save the best epoch as a model directory.
+
+    model:        a name that `create_model` takes, or a built model (its head is replaced when it has other classes).
+    data:         a folder or `idx:DIR`, see `hybridvit.transfer.data`.
+    out:          the run's directory: weights, labels, preprocessing, recipe, logs, split, metrics, confusion matrix.
+    recipe:       name or file of a recipe, or a Recipe; by default one that suits the number of images.
+    overrides:    fields of the recipe to change.
+    num_classes:  what the data is expected to have, if you want that checked.
+    resume:       go on from the last checkpoint in `out`, or start if there is none; the recipe there is used.
+    overwrite:    replace another run in `out`.
+    on_bad:       "error" refuses undecodable files with a list, "skip" leaves them out.
+    device:       "cpu" or "cuda"; by default the best there is. Under `accelerate launch` every process takes its own.
+
+    Raises ValueError for anything wrong with names, recipe, data or directory before training starts, TrainingError when the
+    loss becomes NaN or a file cannot be written, TrainingInterrupted after Ctrl-C; a good checkpoint remains in each case.
+    """
+    out = Path(out)
+    finished = _prepare_directory(out, resume, overwrite)
+    if finished is not None:
+        return finished
+    if isinstance(model, str):
+        _require_known(model)
+    shown = Progress(progress)
+    accelerator = _accelerator(device)
+    shown.shown &= accelerator.is_main_process
+    chosen = _chosen_recipe(recipe, overrides or {}, out, resume)
+    with shown.checking() as checked:
+        images = load_data(data, val_fraction=val_fraction, on_bad=on_bad, progress=checked)
+    if num_classes is not None and num_classes != len(images.classes):
+        raise DataError(f"num_classes is {num_classes}, but {data} has {len(images.classes)} classes: {_list(images.classes)}")
+    chosen = chosen or default_recipe(len(images.train), pretrained).replace(**overrides or {})
+    _describe(shown, model, images, chosen)
+
+    torch.manual_seed(seed_of(chosen.seed, "head"))
+    built = _adapted(model, pretrained, len(images.classes), chosen)
+    built.labels = images.classes
+    preprocess = preprocess_of(built)
+    if chosen.image_size:
+        preprocess = type(preprocess)(**{**asdict(preprocess), "input_size": (chosen.image_size,) * 2})
+    built.preprocess = preprocess
+
+    if accelerator.is_main_process:
+        write_text(out / RECIPE_FILE, chosen.to_toml())
+        write_text(out / SPLIT_FILE, _split_table(images))
+    name = model if isinstance(model, str) else type(model).__name__
+    trainer = Trainer(
+        built,
+        images,
+        chosen,
+        preprocess,
+        out,
+        accelerator,
+        keep=lambda best, position: _keep(best, position, out, name, chosen, images),
+        identity={"model": name, "pretrained": pretrained, "data": images.fingerprint()},
+        progress=shown,
+        workers=workers,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    try:
+        trainer.fit(resume=resume)
+    finally:
+        shown.stop()
+    return _finish(trainer, images, out, shown)
+
+
+def _prepare_directory(out: Path, resume: bool, overwrite: bool) -> FinetuneResult | None:
+    """Refuse a directory in use; give the result if the run to resume is finished."""
+    if resume and overwrite:
+        raise RunDirectoryError("resume and overwrite exclude each other")
+    if out.exists() and not out.is_dir():
+        raise RunDirectoryError(f"{out} is a file; name a directory for the run")
+    if resume and (out / METRICS_FILE).is_file():
+        return _read_result(out)
+    content = sorted(entry.name for entry in out.iterdir()) if out.is_dir() else []
+    if content and not resume:
+        if not overwrite:
+            raise RunDirectoryError(
+                f"{out} is not empty (it has {_list(content)}); take another directory, or continue that run with "
+                "resume=True (--resume), or replace it with overwrite=True (--overwrite)"
+            )
+        if RECIPE_FILE not in content:
+            raise RunDirectoryError(f"{out} holds no training run, so it is not overwritten; take another directory")
+        for name in _RUN_FILES:
+            path = out / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+    return None
+
+
+def _chosen_recipe(
+    recipe: str | Path | Recipe | None, overrides: dict[str, Any], out: Path, resume: bool
+) -> Recipe | None:
+    """The recipe that was asked for, or None for the default; a resumed run keeps its own."""
+    chosen = recipe if isinstance(recipe, Recipe) or recipe is None else load_recipe(recipe)
+    if chosen is not None:
+        chosen = chosen.replace(**overrides)
+    if not (resume and (out / RECIPE_FILE).is_file()):
+        Recipe().replace(**overrides)  # so that a bad field is found before the images are read
+        return chosen
+    saved = load_recipe(out / RECIPE_FILE)
+    wanted = chosen or saved.replace(**overrides)
+    changed = [
+        f"{name} {old!r} -> {wanted.to_dict()[name]!r}"
+        for name, old in saved.to_dict().items()
+        if wanted.to_dict()[name] != old
+    ]
+    if changed:
+        raise RunDirectoryError(
+            f"the run in {out} has another recipe ({', '.join(changed)}); resume without naming one, or start in a new directory"
+        )
+    return saved
+
+
+def _accelerator(device: str | None) -> Accelerator:
+    from accelerate import Accelerator
+
+    if device not in (None, "cpu", "cuda"):
+        raise ValueError(f"device must be cpu or cuda, got {device!r}; CUDA_VISIBLE_DEVICES selects a GPU")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device cuda was asked for, but torch finds no CUDA device")
+    return Accelerator(cpu=device == "cpu")
+
+
+def _require_known(name: str) -> None:
+    """An unknown model should be found before minutes are spent on reading images."""
+    import hybridvit
+
+    hybridvit.model_info(name)
+
+
+def _adapted(model: str | Encoder, pretrained: bool, num_classes: int, recipe: Recipe) -> Encoder:
+    """The model with a head for the classes, and the recipe's channels and image size."""
+    import hybridvit
+    from hybridvit import adapt
+
+    size = (recipe.image_size,) * 2 if recipe.image_size else None
+    if isinstance(model, str):
+        return hybridvit.create_model(
+            model,
+            pretrained=pretrained,
+            num_classes=num_classes,
+            in_chans=recipe.channels or None,
+            img_size=size,
+        )
+    if model.spec.num_classes != num_classes:
+        model = adapt.with_num_classes(model, num_classes)
+    if recipe.channels and model.spec.in_chans != recipe.channels:
+        model = adapt.with_in_chans(model, recipe.channels)
+    return model if size is None or size == model.spec.img_size else adapt.with_img_size(model, size)
+
+
+def _describe(shown: Progress, model: str | nn.Module, data: Data, recipe: Recipe) -> None:
+    sizes = f"{len(data.train)} train, {len(data.val)} val" + (f", {len(data.test)} test" if data.test else "")
+    shown.note(f"data: {len(data.classes)} classes ({_list(data.classes)}); {sizes} images")
+    for note in data.notes:
+        shown.note(f"note: {note}")
+    shown.note("recipe: " + recipe.to_toml().strip().replace("\n", ", "))
+    shown.note(f"model: {model if isinstance(model, str) else type(model).__name__}")
+
+
+def _split_table(data: Data) -> str:
+    parts = {"train": data.train, "val": data.val, "test": data.test}
+    lines = ["split,class,image"]
+    for split, part in parts.items():
+        if part is not None:
+            lines += [
+                f"{split},{_csv(data.classes[label])},{_csv(name)}"
+                for label, name in zip(part.labels.tolist(), part.names, strict=True)
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def _csv(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\n') else text
+
+
+def _keep(model: Encoder, position: Position, out: Path, name: str, recipe: Recipe, data: Data) -> None:
+    """Save the best epoch so far as the run's model directory."""
+    import hybridvit
+
+    model.origin = {
+        **(model.origin or {}),
+        "finetuned_from": name,
+        "recipe": recipe.to_dict(),
+        "val_accuracy": round(position.best_accuracy, 4),
+        "epoch": position.best_epoch,
+        "images": len(data.train),
+    }
+    hybridvit.save_pretrained(model, out)
+
+
+def _finish(trainer: Trainer, data: Data, out: Path, shown: Progress) -> FinetuneResult:
+    """Score the saved model once on the test images, or on the validation images, and write the figures."""
+    import hybridvit
+
+    from .report import confusion_picture
+
+    trainer.use(hybridvit.create_model(f"local-dir:{out}"))
+    images = data.test or data.val
+    evaluation = trainer.evaluate(images)
+    position = trainer.position
+    result = FinetuneResult(
+        accuracy=evaluation.top1,
+        val_accuracy=position.best_accuracy,
+        best_epoch=position.best_epoch,
+        seconds=position.seconds,
+        directory=out,
+        history=tuple(trainer.history),
+    )
+    if trainer.accelerator.is_main_process:
+        confusion_picture(evaluation, out / CONFUSION_FILE)
+        metrics = {
+            "split": "test" if data.test else "val",
+            **evaluation.to_dict(),
+            "val_accuracy": result.val_accuracy,
+            "best_epoch": result.best_epoch,
+            "epochs": trainer.recipe.epochs,
+            "seconds": round(result.seconds, 1),
+            "train_images": len(data.train),
+            "probe_accuracy": trainer.identity.get("probe_accuracy"),
+            "environment": environment(trainer.device),
+            "history": [asdict(line) for line in trainer.history],
+        }
+        write_text(out / METRICS_FILE, json.dumps(metrics, indent=1) + "\n")
+    shown.note(
+        f"best epoch {result.best_epoch}: val accuracy {result.val_accuracy:.4f}; {'test' if data.test else 'val'} accuracy "
+        f"of the saved model {result.accuracy:.4f} on {evaluation.count} images. Saved in {out}"
+    )
+    return result
+
+
+def _read_result(out: Path) -> FinetuneResult:
+    metrics = json.loads((out / METRICS_FILE).read_text(encoding="utf-8"))
+    return FinetuneResult(
+        accuracy=metrics["top1"],
+        val_accuracy=metrics["val_accuracy"],
+        best_epoch=metrics["best_epoch"],
+        seconds=metrics["seconds"],
+        directory=out,
+        history=tuple(Epoch(**line) for line in metrics["history"]),
+    )
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Hardware and versions, without names of users, hosts or paths."""
+    import hybridvit
+
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "cpu_cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "hybridvit": hybridvit.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def evaluate(
+    model: str | Path | Encoder,
+    data: str | Path,
+    out: str | Path | None = None,
+    *,
+    split: Split | None = None,
+    on_bad: OnBad = "error",
+    device: str | None = None,
+    batch_size: int = EVAL_BATCH,
+    workers: int | None = None,
+) -> Evaluation:
+    """Score a model on labelled images; classes are matched to the model's labels by name.
+
+    model: a model, a saved directory, or a name with pretrained weights. split: as in `load_split`. With `out`, metrics.json,
+    confusion.png and predictions.png are written there. Raises DataError when the classes are not those of the model.
+    """
+    from .predict import load_model
+
+    loaded = load_model(model)
+    classes, images, _ = load_split(data, split, on_bad=on_bad)
+    labels, numbers = _matched_labels(loaded, classes, data)
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    batches = EvalBatches(images, preprocess_of(loaded), batch_size, target, workers=workers)
+    logits = _logits(loaded, batches, target)
+    evaluation = score(logits, numbers[torch.from_numpy(images.labels)], labels)
+    if out is not None:
+        _write_evaluation(evaluation, images, Path(out))
+    return evaluation
+
+
+@torch.inference_mode()
+def _logits(model: Encoder, batches: EvalBatches, device: torch.device) -> torch.Tensor:
+    was_training = model.training
+    model.to(device).eval()
+    logits = torch.cat([model(pixels).float().cpu() for pixels in batches])
+    model.train(was_training)
+    return logits
+
+
+def _matched_labels(model: Encoder, classes: tuple[str, ...], data: str | Path) -> tuple[tuple[str, ...], torch.Tensor]:
+    """(the model's labels, number of each data class among them)."""
+    count = model.spec.num_classes
+    if model.labels is None:
+        if count != len(classes):
+            raise DataError(
+                f"the model has {count} classes and no label names, {data} has {len(classes)} classes ({_list(classes)}); "
+                "fine-tune the model on this data first, or evaluate on the data it was trained for"
+            )
+        return classes, torch.arange(count)
+    unknown = [name for name in classes if name not in model.labels]
+    if unknown:
+        raise DataError(
+            f"the model knows {count} classes ({_list(model.labels)}), {data} has {len(classes)}, of which it does not know "
+            f"{_list(unknown)}; rename the folders to the model's labels, or fine-tune the model on this data"
+        )
+    return model.labels, torch.tensor([model.labels.index(name) for name in classes])
+
+
+def _write_evaluation(evaluation: Evaluation, images: ImageSet, out: Path) -> None:
+    from .report import confusion_picture, prediction_sheet
+
+    write_text(out / METRICS_FILE, json.dumps(evaluation.to_dict(), indent=1) + "\n")
+    confusion_picture(evaluation, out / CONFUSION_FILE)
+    prediction_sheet(evaluation, images, out / "predictions.png")
+
+
+def _list(names: Any, shown: int = 10) -> str:
+    names = list(names)
+    text = ", ".join(map(str, names[:shown]))
+    return text if len(names) <= shown else f"{text}, ... {len(names) - shown} more"

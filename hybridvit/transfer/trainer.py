@@ -1,0 +1,422 @@
+"""Fine-tuning: an optional linear probe, then training with a layer-wise rate, checkpoints and an exact resume.
+
+Everything random is a function of the recipe's seed and of the position in the run (epoch, step, process), never of what was
+drawn before. A checkpoint therefore needs no generator state, and a resumed run computes what an uninterrupted one would.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import signal
+import threading
+import time
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from .checkpoint import (
+    CheckpointError,
+    load_checkpoint,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    save_checkpoint,
+    write_text,
+)
+from .errors import TrainingError, TrainingInterrupted
+from .loader import EvalBatches, TrainBatches, seed_of
+from .metrics import Evaluation, score
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from accelerate import Accelerator
+
+    from ..encoder import Encoder
+    from ..preprocess import Preprocess
+    from .data import Data, ImageSet
+    from .recipe import Recipe
+
+LAST_CHECKPOINT = Path("checkpoints", "last.safetensors")
+SMALLEST_LAYER_SCALE = 1e-2  # smallest share of the rate that layer decay leaves to the layers near the input
+EVAL_BATCH = 256
+
+_NAN_CHECK_EVERY = 20  # steps between two looks at the loss on a GPU, where each look waits for the device
+
+
+@dataclass
+class Epoch:
+    """One line of the log. Rates are images a second of the training part, seconds since the run began."""
+
+    epoch: int
+    step: int
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    images_per_second: float
+    seconds: float
+
+
+@dataclass
+class Position:
+    """Where a run is: epochs done, batches done in the one at hand, and that epoch's sums so far."""
+
+    epoch: int = 0
+    batch: int = 0
+    loss_sum: float = 0.0
+    correct: float = 0.0
+    seen: int = 0
+    train_seconds: float = 0.0
+    seconds: float = 0.0
+    best_accuracy: float = -1.0
+    best_epoch: int = 0
+
+
+def parameter_groups(model: Encoder, recipe: Recipe) -> list[dict[str, Any]]:
+    """AdamW groups with a `scale` of the rate each: layer_decay to the power of the distance from the head.
+
+    Only weights that multiply features decay: matrices and kernels, not norms, biases, prefix tokens or position tables.
+    """
+    layers = model.layer_parameters()
+    groups: dict[tuple[float, bool], dict[str, Any]] = {}
+    seen: set[nn.Parameter] = set()
+    for depth, (_, parameters) in enumerate(layers):
+        scale = max(recipe.layer_decay ** (len(layers) - 1 - depth), SMALLEST_LAYER_SCALE)
+        for name, parameter in parameters.items():
+            if not parameter.requires_grad or parameter in seen:
+                continue
+            seen.add(parameter)
+            decays = parameter.ndim >= 2 and name.endswith("weight")
+            empty = {"params": [], "scale": scale, "weight_decay": recipe.weight_decay if decays else 0.0}
+            groups.setdefault((scale, decays), empty)["params"].append(parameter)
+    return list(groups.values())
+
+
+def rate_at(step: int, steps: int, warmup_steps: int) -> float:
+    """Share of the peak rate at a step: linear warm-up, then half a cosine towards zero."""
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps)))
+
+
+class Trainer:
+    """One run on prepared data. `fit` trains to the end, `keep` is called with the model of each new best epoch."""
+
+    def __init__(
+        self,
+        model: Encoder,
+        data: Data,
+        recipe: Recipe,
+        preprocess: Preprocess,
+        out: Path,
+        accelerator: Accelerator,
+        *,
+        keep: Callable[[Encoder, Position], None],
+        identity: dict[str, Any],
+        progress: Progress,
+        workers: int | None = None,
+        checkpoint_seconds: float = 120.0,
+    ) -> None:
+        self.recipe, self.preprocess, self.data, self.out = recipe, preprocess, data, out
+        self.accelerator, self.device = accelerator, accelerator.device
+        self.keep, self.identity, self.progress = keep, identity, progress
+        self.checkpoint_seconds, self.workers = checkpoint_seconds, workers
+        self.rank, self.world = accelerator.process_index, accelerator.num_processes
+        self.model = model.to(self.device)
+        self.history: list[Epoch] = []
+        self.position = Position()
+        self.stop_requested = False
+
+        share = {"workers": workers, "rank": self.rank, "world": self.world}
+        self.batches = TrainBatches(data.train, preprocess, recipe, self.device, **share)
+        self.val_batches = EvalBatches(data.val, preprocess, EVAL_BATCH, self.device, **share)
+        self.steps = recipe.epochs * self.batches.steps
+        self.warmup_steps = round(min(recipe.warmup_epochs * self.batches.steps, self.steps / 2))
+
+        model.freeze(recipe.freeze)
+        model.set_drop_path(recipe.drop_path)
+        self.optimizer = torch.optim.AdamW(parameter_groups(model, recipe), lr=recipe.lr, fused=True)
+        self.average = _average(model, recipe.ema_decay) if recipe.ema_decay else None
+        self.mix = _mixer(recipe, len(data.classes))
+
+    def use(self, model: Encoder) -> None:
+        """Evaluate this model from now on: the best epoch, read back from where it was saved."""
+        self.model, self.average = model.to(self.device), None
+
+    @property
+    def evaluated_model(self) -> Encoder:
+        """The average of the weights if the recipe keeps one, else the model itself."""
+        return self.model if self.average is None else self.average.module  # pyright: ignore[reportReturnType]
+
+    def fit(self, resume: bool = False) -> None:
+        """Train until the recipe's last epoch, going on from the last checkpoint if asked to.
+
+        Raises TrainingError for a loss that is not finite and for a checkpoint that cannot be written, TrainingInterrupted
+        after Ctrl-C. The last good checkpoint stays in each case.
+        """
+        resumed = resume and (self.out / LAST_CHECKPOINT).is_file()
+        if resumed:
+            self._load()
+        elif self.recipe.probe_epochs:
+            self._probe()
+        # After the probe, whose weights the first process sends to all others.
+        self.wrapped, self.prepared = self.accelerator.prepare(self.model, self.optimizer)
+        self.last_saved = time.monotonic()
+        self.progress.start(self.steps, done=self.position.epoch * self.batches.steps + self.position.batch)
+        with self._ctrl_c_stops_between_steps():
+            while self.position.epoch < self.recipe.epochs:
+                self._train_epoch()
+                self._finish_epoch()
+
+    def _train_epoch(self) -> None:
+        position, recipe = self.position, self.recipe
+        self.wrapped.train()
+        loss_sum = torch.tensor(position.loss_sum, dtype=torch.float64, device=self.device)
+        correct = torch.tensor(position.correct, dtype=torch.float64, device=self.device)
+        finite = torch.tensor(True, device=self.device)
+        started, seconds_before = time.monotonic(), position.train_seconds
+        for images, labels in self.batches.epoch(position.epoch, position.batch):
+            step = position.epoch * self.batches.steps + position.batch
+            torch.manual_seed(seed_of(recipe.seed, "step", step, self.rank))
+            rate = recipe.lr * rate_at(step, self.steps, self.warmup_steps)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate * group["scale"]
+            targets = labels
+            if self.mix is not None:
+                images, targets = self.mix(images, labels)
+            with self._autocast():
+                logits = self.wrapped(images)
+            loss = F.cross_entropy(logits.float(), targets, label_smoothing=recipe.label_smoothing)
+            self.prepared.zero_grad()
+            self.accelerator.backward(loss)
+            norm = self.accelerator.clip_grad_norm_(self.model.parameters(), recipe.grad_clip or math.inf)
+            finite &= torch.isfinite(loss.detach()) & torch.isfinite(norm)
+            if self.device.type == "cpu" or step % _NAN_CHECK_EVERY == 0:
+                self._require_finite(finite, step, rate)
+            self.prepared.step()
+            if self.average is not None:
+                self.average.update_parameters(self.model)
+
+            hard = targets if targets.ndim == 1 else targets.argmax(dim=1)
+            loss_sum += loss.detach().double() * len(labels)
+            correct += (logits.detach().argmax(dim=1) == hard).sum()
+            position.seen += len(labels)
+            position.batch += 1
+            now = time.monotonic()
+            position.train_seconds = seconds_before + now - started
+            self.progress.step(lambda: (loss_sum.item() / position.seen, correct.item() / position.seen), len(labels))
+            due = now - self.last_saved >= self.checkpoint_seconds and position.batch < self.batches.steps
+            if due or self.stop_requested:
+                self._require_finite(finite, step, rate)
+                position.loss_sum, position.correct = loss_sum.item(), correct.item()
+                self._save()
+                if self.stop_requested:
+                    self._interrupted()
+        self._require_finite(finite, self.steps, 0.0)
+        position.loss_sum, position.correct = loss_sum.item(), correct.item()
+
+    def _finish_epoch(self) -> None:
+        position = self.position
+        evaluation = self.evaluate(self.data.val, self.val_batches)
+        rate = self.optimizer.param_groups[-1]["lr"] / self.optimizer.param_groups[-1]["scale"]
+        position.epoch += 1
+        position.seconds += position.train_seconds
+        line = Epoch(
+            epoch=position.epoch,
+            step=position.epoch * self.batches.steps,
+            lr=rate,
+            train_loss=position.loss_sum / position.seen,
+            train_accuracy=position.correct / position.seen,
+            val_loss=evaluation.loss,
+            val_accuracy=evaluation.top1,
+            images_per_second=position.seen * self.world / max(position.train_seconds, 1e-9),
+            seconds=position.seconds,
+        )
+        self.history.append(line)
+        position.batch, position.loss_sum, position.correct, position.seen, position.train_seconds = 0, 0.0, 0.0, 0, 0.0
+        if evaluation.top1 > position.best_accuracy:
+            position.best_accuracy, position.best_epoch = evaluation.top1, position.epoch
+            if self.accelerator.is_main_process:
+                self.keep(self.evaluated_model, position)
+        self._write_logs()
+        self._save()
+        self.progress.epoch(line, best=position.best_epoch == position.epoch)
+        if self.stop_requested and position.epoch < self.recipe.epochs:
+            self._interrupted()
+
+    def evaluate(self, images: ImageSet, batches: EvalBatches | None = None) -> Evaluation:
+        """Score the evaluated model on an image set."""
+        batches = batches or EvalBatches(
+            images, self.preprocess, EVAL_BATCH, self.device, workers=self.workers, rank=self.rank, world=self.world
+        )
+        model = self.evaluated_model
+        was_training = model.training
+        model.eval()
+        with torch.inference_mode(), self._autocast():
+            logits = torch.cat([model(pixels).float() for pixels in batches])
+        model.train(was_training)
+        gathered = self.accelerator.gather(logits)
+        assert isinstance(gathered, Tensor)
+        # Rank r computed images r, r + world, ...; gathering puts the ranks one after another.
+        in_order = gathered.unflatten(0, (self.world, -1)).transpose(0, 1).flatten(0, 1)[: len(images)]
+        return score(in_order, torch.from_numpy(images.labels), self.data.classes)
+
+    def _probe(self) -> None:
+        """Train the head alone on embeddings that are computed once, without augmentation."""
+        recipe, model = self.recipe, self.model
+        model.eval()
+        embeddings = {}
+        for name, images in (("train", self.data.train), ("val", self.data.val)):
+            batches = EvalBatches(images, self.preprocess, EVAL_BATCH, self.device, workers=self.workers)
+            with torch.no_grad(), self._autocast():
+                shown = self.progress.track(batches, f"features of {name}")
+                embeddings[name] = torch.cat([model.embed(pixels).float() for pixels in shown])
+        labels = torch.from_numpy(self.data.train.labels).to(self.device)
+        count = len(labels)
+        batch = min(EVAL_BATCH, max(1, count // 8))
+        per_epoch = -(-count // batch)
+        parameters = [parameter for parameter in model.head.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, lr=recipe.probe_lr, weight_decay=recipe.weight_decay, fused=True)
+        model.head.train()
+        for epoch in range(recipe.probe_epochs):
+            torch.manual_seed(seed_of(recipe.seed, "probe", epoch))
+            for number, indices in enumerate(torch.randperm(count).split(batch)):
+                rate = rate_at(epoch * per_epoch + number, recipe.probe_epochs * per_epoch, 0)
+                optimizer.param_groups[0]["lr"] = recipe.probe_lr * rate
+                picked = indices.to(self.device)
+                logits = model.forward_head(embeddings["train"][picked])
+                loss = F.cross_entropy(logits.float(), labels[picked], label_smoothing=recipe.label_smoothing)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                if not math.isfinite(loss.item()):
+                    raise TrainingError(f"the linear probe's loss became {loss.item()}; lower probe_lr ({recipe.probe_lr})")
+        model.head.eval()
+        with torch.inference_mode():
+            logits = model.forward_head(embeddings["val"])
+        accuracy = score(logits, torch.from_numpy(self.data.val.labels), self.data.classes).top1
+        self.identity["probe_accuracy"] = accuracy
+        self.progress.note(f"linear probe: val accuracy {accuracy:.4f}")
+
+    def _autocast(self) -> Any:
+        if self.recipe.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def _require_finite(self, finite: Tensor, step: int, rate: float) -> None:
+        if finite.item():
+            return
+        last = self.out / LAST_CHECKPOINT
+        kept = f"The last good checkpoint is {last}." if last.is_file() else "No checkpoint had been written yet."
+        bf16 = " or precision fp32," if self.recipe.precision == "bf16" else ""
+        raise TrainingError(
+            f"the loss or its gradient became NaN or infinite by step {step} (epoch {self.position.epoch + 1}, rate {rate:.3g}). "
+            f"{kept} Try a lower lr,{bf16} a longer warm-up or grad_clip, in a new output directory."
+        )
+
+    def _save(self) -> None:
+        self.last_saved = time.monotonic()
+        if not self.accelerator.is_main_process:
+            return
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"optimizer.{name}": value for name, value in optimizer_tensors(self.optimizer).items()}
+        if self.average is not None:
+            tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
+        state = {
+            "identity": self.identity,
+            "recipe": self.recipe.to_dict(),
+            "position": asdict(self.position),
+            "history": [asdict(line) for line in self.history],
+        }
+        save_checkpoint(self.out / LAST_CHECKPOINT, tensors, state)
+
+    def _load(self) -> None:
+        path = self.out / LAST_CHECKPOINT
+        tensors, state = load_checkpoint(path)
+        for name, value in self.identity.items():
+            if state["identity"].get(name) != value:
+                raise CheckpointError(
+                    f"{path} belongs to another run: its {name} was {state['identity'].get(name)!r}, now it is {value!r}. "
+                    "Resume with the same model and data, or start in a new output directory."
+                )
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "average": {}}
+        for key, value in tensors.items():
+            part, name = key.split(".", 1)
+            parts[part][name] = value
+        self.model.load_state_dict(parts["model"])
+        load_optimizer_tensors(self.optimizer, parts["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(parts["average"])
+        self.identity = state["identity"]
+        self.position = Position(**state["position"])
+        self.history = [Epoch(**line) for line in state["history"]]
+        self.progress.note(f"resumed at epoch {self.position.epoch + 1}, batch {self.position.batch + 1}")
+
+    def _write_logs(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        lines = [asdict(line) for line in self.history]
+        table = io.StringIO()
+        writer = csv.DictWriter(table, fieldnames=list(lines[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+        write_text(self.out / "log.csv", table.getvalue())
+        write_text(self.out / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+
+    def _interrupted(self) -> None:
+        position = self.position
+        best = f"best so far: {position.best_accuracy:.4f} in epoch {position.best_epoch}" if position.best_epoch else ""
+        raise TrainingInterrupted(
+            f"stopped in epoch {position.epoch + 1} of {self.recipe.epochs} after {position.batch} batches; {best or 'no epoch done'}. "
+            f"Checkpoint: {self.out / LAST_CHECKPOINT}. Resume with resume=True (--resume)."
+        )
+
+    @contextmanager
+    def _ctrl_c_stops_between_steps(self) -> Iterator[None]:
+        """The first Ctrl-C lets the step at hand finish, so that the checkpoint is a consistent one; a second is at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def request(signum: int, frame: object) -> None:
+            signal.signal(signal.SIGINT, previous)
+            self.stop_requested = True
+            self.progress.note("stopping after this step (Ctrl-C again to stop at once)")
+
+        previous = signal.signal(signal.SIGINT, request)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+
+def _average(model: Encoder, decay: float) -> AveragedModel:
+    """Exponential moving average whose decay rises with the steps, (1 + n) / (10 + n), up to its final value."""
+
+    def update(averages: Any, current: Any, updates: Any) -> None:
+        n = int(updates)
+        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averages, current, updates)
+
+    return AveragedModel(model, multi_avg_fn=update)
+
+
+def _mixer(recipe: Recipe, num_classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
+    from torchvision.transforms import v2
+
+    mixers: list[Callable[..., Any]] = []
+    if recipe.mixup:
+        mixers.append(v2.MixUp(alpha=recipe.mixup, num_classes=num_classes))
+    if recipe.cutmix:
+        mixers.append(v2.CutMix(alpha=recipe.cutmix, num_classes=num_classes))
+    return v2.RandomChoice(mixers) if mixers else None

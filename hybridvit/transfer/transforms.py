@@ -1,0 +1,213 @@
+"""From a Pillow image to a model's input.
+
+Two halves: the geometry of one image, in Pillow, to uint8 pixels (C, H, W); and the arithmetic of a batch, in torch, on the
+model's device. Training, evaluation and prediction share the second half, and the last two share both.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional as F
+
+from ..preprocess import Preprocess
+from .images import to_mode
+
+if TYPE_CHECKING:
+    from ..encoder import Encoder
+    from .recipe import Recipe
+
+SHIFT_SHARE = 8  # a gentle shift is at most 1/8 of the side, 4 pixels of 32 as is customary for CIFAR
+DRAWS = 7  # uniform numbers a sample that Augment consumes
+
+_ERASED_AREA = (0.02, 1 / 3)
+_LARGEST_ASPECT = 1 / 0.3
+
+
+def transforms(model: Encoder | Preprocess, train: bool = False, recipe: Recipe | None = None) -> v2.Compose:
+    """Pillow image -> normalised float tensor (C, H, W), as the weights of the model expect it.
+
+    With train=True the recipe's augmentation is applied (its defaults without one); its random numbers come from torch's
+    global generator.
+    """
+    preprocess = model if isinstance(model, Preprocess) else preprocess_of(model)
+    if not train:
+        return v2.Compose([EvalGeometry(preprocess), v2.PILToTensor(), Normalise(preprocess)])
+    from .recipe import Recipe
+
+    recipe = recipe or Recipe()
+    return v2.Compose(
+        [train_geometry(preprocess, recipe), v2.PILToTensor(), Augment.of(recipe), Normalise(preprocess), Erase(recipe)]
+    )
+
+
+def preprocess_of(model: Encoder) -> Preprocess:
+    """The preprocessing that belongs to the model's weights, or a plain one for a model without weights."""
+    if model.preprocess is not None:
+        return model.preprocess
+    return default_preprocess(model.spec.img_size, model.spec.in_chans)
+
+
+def default_preprocess(input_size: tuple[int, int], channels: int) -> Preprocess:
+    """For a model trained from scratch: pixels in -1..1, and no border cut from images that are small anyway."""
+    return Preprocess(
+        input_size=input_size,
+        crop_pct=1.0 if min(input_size) <= 64 else 0.875,
+        mean=(0.5,) * channels,
+        std=(0.5,) * channels,
+    )
+
+
+def interpolation_mode(preprocess: Preprocess) -> InterpolationMode:
+    return InterpolationMode[preprocess.interpolation.upper()]
+
+
+class EvalGeometry(nn.Module):
+    """Pillow image of any mode -> Pillow image of the input size, resized and cropped without chance."""
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.preprocess = preprocess
+        self.interpolation = interpolation_mode(preprocess)
+
+    def forward(self, image: Image.Image) -> Image.Image:
+        image = to_mode(image, self.preprocess.channels)
+        height, width = self.preprocess.input_size
+        if self.preprocess.crop_mode == "squash":
+            return F.resize(image, [height, width], interpolation=self.interpolation)
+        if self.preprocess.crop_mode == "border":
+            scale = min(height / image.height, width / image.width)
+        else:
+            covered_height, covered_width = self.preprocess.resize_to
+            scale = max(covered_height / image.height, covered_width / image.width)
+        # Truncated, and never less than a pixel, as torchvision's Resize and timm do.
+        resized = [max(1, int(image.height * scale + 1e-6)), max(1, int(image.width * scale + 1e-6))]
+        image = F.resize(image, resized, interpolation=self.interpolation)
+        if self.preprocess.crop_mode == "border":
+            top, left = (height - image.height) // 2, (width - image.width) // 2
+            edges = [left, top, width - image.width - left, height - image.height - top]
+            return F.pad(image, edges, fill=[round(255 * mean) for mean in self.preprocess.mean])
+        return F.center_crop(image, [height, width])
+
+
+class ToMode(nn.Module):
+    """Pillow image of any mode -> mode "L" or "RGB"."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, image: Image.Image) -> Image.Image:
+        return to_mode(image, self.channels)
+
+
+def train_geometry(preprocess: Preprocess, recipe: Recipe) -> nn.Module:
+    """Pillow image -> Pillow image of the input size, at random unless the recipe is "none" or "gentle"."""
+    if not random_geometry(recipe):
+        return EvalGeometry(preprocess)
+    steps: list[nn.Module] = [
+        ToMode(preprocess.channels),
+        v2.RandomResizedCrop(
+            list(preprocess.input_size),
+            scale=(recipe.crop_scale, 1.0),
+            interpolation=interpolation_mode(preprocess),
+        ),
+    ]
+    if recipe.augment == "trivial":
+        steps.append(v2.TrivialAugmentWide(interpolation=InterpolationMode.BILINEAR))
+    elif recipe.augment == "rand":
+        steps.append(v2.RandAugment(interpolation=InterpolationMode.BILINEAR))
+    return v2.Compose(steps)
+
+
+def random_geometry(recipe: Recipe) -> bool:
+    """Whether each epoch needs the original image anew, so that resized pixels cannot be kept in memory."""
+    return recipe.augment in ("standard", "trivial", "rand")
+
+
+class Normalise(nn.Module):
+    """uint8 (..., C, H, W) -> float32, (pixel / 255 - mean) / std."""
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.mean, self.std = list(preprocess.mean), list(preprocess.std)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return F.normalize(F.to_dtype(pixels, torch.float32, scale=True), self.mean, self.std, inplace=True)
+
+
+class Augment(nn.Module):
+    """Shift and flip of uint8 images (B, C, H, W), or of one (C, H, W), in one gather.
+
+    What is shifted in from outside repeats the edge. draws: (B, DRAWS) uniform numbers that decide everything.
+    """
+
+    def __init__(self, shift: bool, flip: float) -> None:
+        super().__init__()
+        self.shift, self.flip = shift, flip
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Augment:
+        return cls(shift=recipe.augment == "gentle", flip=0.0 if recipe.augment == "none" else recipe.flip)
+
+    def forward(self, images: Tensor, draws: Tensor | None = None) -> Tensor:
+        if images.ndim == 3:
+            return self(images[None], draws)[0]
+        if not (self.shift or self.flip):
+            return images
+        if draws is None:
+            draws = torch.rand(len(images), DRAWS)
+        draws = draws.to(images.device)
+        height, width = images.shape[-2:]
+        rows = torch.arange(height, device=images.device).expand(len(images), -1)
+        columns = torch.arange(width, device=images.device).expand(len(images), -1)
+        if self.shift:
+            rows = (rows + _offsets(draws[:, 0], height)).clamp(0, height - 1)
+            columns = (columns + _offsets(draws[:, 1], width)).clamp(0, width - 1)
+        if self.flip:
+            columns = torch.where(draws[:, 2:3] < self.flip, columns.flip(1), columns)
+        batch = torch.arange(len(images), device=images.device)[:, None, None]
+        # Indices apart in the dimensions put the gathered ones first: (B, H, W, C), the channels_last memory of the map.
+        gathered = images.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]]
+        return gathered.permute(0, 3, 1, 2)
+
+
+def _offsets(draws: Tensor, side: int) -> Tensor:
+    """(B,) uniform numbers -> (B, 1) whole offsets within an eighth of the side."""
+    reach = max(1, side // SHIFT_SHARE)
+    return (draws * (2 * reach + 1)).floor().long()[:, None] - reach
+
+
+class Erase(nn.Module):
+    """Random erasing (arXiv 1708.04896) of normalised images (B, C, H, W), or of one: a rectangle becomes the mean."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        self.probability = recipe.erasing
+
+    def forward(self, images: Tensor, draws: Tensor | None = None) -> Tensor:
+        if images.ndim == 3:
+            return self(images[None], draws)[0]
+        if not self.probability:
+            return images
+        if draws is None:
+            draws = torch.rand(len(images), DRAWS)
+        chance, area, aspect, vertical = draws.to(images.device)[:, 3:7].T
+        height, width = images.shape[-2:]
+        low, high = _ERASED_AREA
+        area = (low + area * (high - low)) * height * width
+        aspect = torch.exp((2 * aspect - 1) * math.log(_LARGEST_ASPECT))
+        box_height = (area * aspect).sqrt().clamp(max=height)
+        box_width = (area / aspect).sqrt().clamp(max=width)
+        top = vertical * (height - box_height)
+        left = (chance / self.probability).clamp(max=1) * (width - box_width)  # uniform given that it happens
+        rows, columns = torch.arange(height, device=images.device), torch.arange(width, device=images.device)
+        inside_rows = (rows >= top[:, None]) & (rows < (top + box_height)[:, None])
+        inside_columns = (columns >= left[:, None]) & (columns < (left + box_width)[:, None])
+        erased = inside_rows[:, None, :, None] & inside_columns[:, None, None, :]
+        return images.masked_fill(erased & (chance < self.probability)[:, None, None, None], 0.0)
