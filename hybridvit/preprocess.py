@@ -68,7 +68,5 @@ class Preprocess:
         known = [field.name for field in fields(cls)]
         for name in values:
             if name not in known:
-                raise ValueError(
-                    f"preprocess has no field {name!r}.{nearest(name, known)} It has: {', '.join(known)}"
-                )
+                raise ValueError(f"preprocess has no field {name!r}.{nearest(name, known)} It has: {', '.join(known)}")
         return cls(**values)

@@ -73,7 +73,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Put back what `optimizer_tensors` gave, each tensor in the memory layout of its parameter.
 
-    Fused AdamW walks the memory of parameter and state side by side, so a channels_last weight needs channels_last state.
+    Fused AdamW walks the memory of a parameter and its state side by side, so their layouts have to agree.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for key, value in tensors.items():

@@ -1,7 +1,7 @@
 """Labelled images from class folders or IDX files: checked before training, split without leaks.
 
-A data specification is a folder, `FOLDER/CLASS/image.png`, with or without `train/`, `val/` and `test/` above the classes,
-or `idx:DIR` for the four IDX files of MNIST and its relatives. Nothing is ever written into the data folder.
+A data specification is a folder, `FOLDER/CLASS/image.png`, with or without `train/`, `val/` and `test/` above the
+classes, or `idx:DIR` for the four IDX files of MNIST and its relatives. Nothing is written into the data folder.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ def load_data(
 
     Without a `val/` folder that share of each class is held out, at most 5,000 images in all; which ones depends on the
     images' content and the seed alone, and copies of an image stay on one side. on_bad: "error" refuses a folder with
-    files that cannot be decoded and lists them, "skip" leaves them out and says so in the notes. progress is called with
-    the number of files checked and their total.
+    files that cannot be decoded and lists them, "skip" leaves them out and says so in the notes. progress is called
+    with the number of files checked and their total.
     """
     if str(data).startswith(IDX_PREFIX):
         classes, train, test = _read_idx(Path(str(data).removeprefix(IDX_PREFIX)))
@@ -185,8 +185,8 @@ def split_stratified(
     for name, contents in zip(classes, groups_of_class, strict=True):
         if len(contents) < 2:
             raise DataError(
-                f"class {name!r} has {len(contents)} distinct image{'s' * (len(contents) != 1)}: too few to hold one out "
-                "for validation; add images, remove the class, or give train/ and val/ folders"
+                f"class {name!r} has {len(contents)} distinct image{'s' * (len(contents) != 1)}: too few to hold one "
+                "out for validation; add images, remove the class, or give train/ and val/ folders"
             )
         contents.sort(key=lambda content: hashlib.blake2b(content, key=salt).digest())
         wanted = max(1, round(fraction * sum(len(groups[content]) for content in contents)))
@@ -232,7 +232,8 @@ def _class_folders(folder: Path) -> list[Path]:
     )
 
 
-def _image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
+    """The files below a folder whose names look like images, hidden ones left out."""
     files = []
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _IGNORED_FOLDERS)
@@ -258,7 +259,7 @@ def _read_folder(
             f"{len(loose)} images lie in {folder} beside the class folders and belong to no class "
             f"(first: {sorted(loose)[0]}); move them into a class folder or elsewhere"
         )
-    files_of_class = [_image_files(class_folder) for class_folder in class_folders]
+    files_of_class = [image_files(class_folder) for class_folder in class_folders]
     if len(class_folders) == 1:
         inner = [entry.name for entry in _class_folders(class_folders[0])]
         hint = f" It holds the folders {', '.join(inner[:5])}: did you mean {class_folders[0]}?" if inner else ""

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 IMAGE_SUFFIXES = frozenset(
-    ".avif .bmp .gif .heic .heif .ico .jfif .jpe .jpeg .jpg .jp2 .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split()
+    f".{suffix}"
+    for suffixes in ("avif bmp gif heic heif ico jfif jp2 jpe jpeg jpg", "pbm pgm png pnm ppm tga tif tiff webp")
+    for suffix in suffixes.split()
 )
 MAX_PIXELS = 89_478_485  # Pillow's own limit for images that nobody has vouched for: 256 MiB of RGB
 
@@ -78,9 +80,9 @@ def decode_image(
 def to_mode(image: Image.Image, channels: int) -> Image.Image:
     """Convert any Pillow image to "L" (channels=1) or "RGB" (channels=3).
 
-    Transparent pixels show white. 16-bit integers are divided by 257, so that 65535 is white. 32-bit integers and floats
-    have no agreed white: floats within 0..1 are multiplied by 255, values within 0..255 are taken as they are, integers
-    within 0..65535 as 16 bits, and anything else is stretched between its smallest and largest value.
+    Transparent pixels show white. 16-bit integers are divided by 257, so that 65535 is white. 32-bit integers and
+    floats have no agreed white: floats within 0..1 are multiplied by 255, values within 0..255 are taken as they are,
+    integers within 0..65535 as 16 bits, and anything else is stretched between its smallest and largest value.
     """
     if channels not in (1, 3):
         raise ValueError(f"images are read as grey (1 channel) or RGB (3 channels), got {channels} channels")

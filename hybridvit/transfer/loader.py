@@ -41,8 +41,8 @@ def default_workers(count: int) -> int:
 class TrainBatches:
     """The augmented batches of one epoch after another.
 
-    Each global batch is dealt out to `world` processes; augmentation is drawn for an image, not for a process, so that a
-    run on several processes sees the same images as a run on one.
+    Each global batch is dealt out to `world` processes; augmentation is drawn for an image, not for a process, so
+    that a run on several processes sees the same images as a run on one.
     """
 
     def __init__(
@@ -104,8 +104,6 @@ class EvalBatches:
     def __iter__(self) -> Iterator[Tensor]:
         for pixels in self.source(self.batches, 0):
             yield self.normalise(pixels)
-
-
 
 
 def _fits_memory(images: ImageSet, preprocess: Preprocess) -> bool:

@@ -20,6 +20,7 @@ class Evaluation:
     ece:        expected calibration error, 15 bins of equal width (arXiv 1706.04599).
     per_class:  share of each class's images that are recognised (recall); NaN for a class without images.
     confusion:  (classes, classes) counts, a row a true class, a column a predicted one.
+    labels, predictions, confidence: (N,) each, by image; confidence is the probability of the prediction.
     """
 
     classes: tuple[str, ...]
@@ -30,6 +31,7 @@ class Evaluation:
     ece: float
     per_class: tuple[float, ...]
     confusion: Tensor
+    labels: Tensor
     predictions: Tensor
     confidence: Tensor
 
@@ -67,6 +69,7 @@ def score(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Evaluatio
         ece=calibration_error(confidence, correct),
         per_class=tuple((confusion.diagonal() / confusion.sum(dim=1)).tolist()),
         confusion=confusion,
+        labels=labels,
         predictions=predictions,
         confidence=confidence,
     )

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from rich.console import Console
+    from torch import Tensor
 
     from .trainer import Epoch
 
@@ -48,23 +49,24 @@ class Progress:
         self.bar.start()
         self.refreshed = time.monotonic()
 
-    def step(self, figures: Callable[[], tuple[float, float]], images: int) -> None:
-        """figures gives the epoch's loss and accuracy so far, asked only when the bar is drawn anew."""
+    def step(self, loss_sum: Tensor, correct: Tensor, seen: int, images: int) -> None:
+        """One step of `images`, with the epoch's sums over the images `seen`; they are read when the bar is redrawn."""
         if self.bar is None:
             return
         self.images_since += images
         self.bar.advance(self.task)
         now = time.monotonic()
         if now - self.refreshed >= _REFRESH_SECONDS:
-            loss, accuracy = figures()
+            loss, accuracy = loss_sum.item() / seen, correct.item() / seen
             rate = self.images_since / (now - self.refreshed)
             self.bar.update(self.task, figures=f"loss {loss:.3f}  acc {accuracy:.3f}  {rate:,.0f} images/s")
             self.refreshed, self.images_since = now, 0
 
     def epoch(self, line: Epoch, best: bool) -> None:
         self.note(
-            f"epoch {line.epoch:3d}  loss {line.train_loss:.4f}  acc {line.train_accuracy:.4f}  val loss {line.val_loss:.4f}  "
-            f"val acc {line.val_accuracy:.4f}{' *' if best else '  '}  {line.images_per_second:,.0f} images/s  {line.seconds:,.0f} s"
+            f"epoch {line.epoch:3d}  loss {line.train_loss:.4f}  acc {line.train_accuracy:.4f}  "
+            f"val loss {line.val_loss:.4f}  val acc {line.val_accuracy:.4f}{' *' if best else '  '}  "
+            f"{line.images_per_second:,.0f} images/s  {line.seconds:,.0f} s"
         )
 
     def note(self, text: str) -> None:

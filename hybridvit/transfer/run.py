@@ -20,7 +20,7 @@ from .loader import EvalBatches, seed_of
 from .metrics import Evaluation, score
 from .progress import Progress
 from .recipe import Recipe, default_recipe, load_recipe
-from .trainer import EVAL_BATCH, LAST_CHECKPOINT, Epoch, Position, Trainer
+from .trainer import EVAL_BATCH, Epoch, Position, Trainer
 from .transforms import preprocess_of
 
 if TYPE_CHECKING:
@@ -32,7 +32,11 @@ RECIPE_FILE = "recipe.toml"
 METRICS_FILE = "metrics.json"
 SPLIT_FILE = "split.csv"
 CONFUSION_FILE = "confusion.png"
-_RUN_FILES = (RECIPE_FILE, METRICS_FILE, SPLIT_FILE, CONFUSION_FILE, "log.csv", "log.jsonl", "checkpoints")
+PREDICTIONS_FILE = "predictions.png"
+_RUN_FILES = (
+    *(RECIPE_FILE, METRICS_FILE, SPLIT_FILE, CONFUSION_FILE, PREDICTIONS_FILE),
+    *("log.csv", "log.jsonl", "checkpoints"),
+)
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,9 @@ def finetune(
     on_bad:       "error" refuses undecodable files with a list, "skip" leaves them out.
     device:       "cpu" or "cuda"; by default the best there is. Under `accelerate launch` every process takes its own.
 
-    Raises ValueError for anything wrong with names, recipe, data or directory before training starts, TrainingError when the
-    loss becomes NaN or a file cannot be written, TrainingInterrupted after Ctrl-C; a good checkpoint remains in each case.
+    Raises ValueError for anything wrong with names, recipe, data or directory before training starts, TrainingError
+    when the loss becomes NaN or a file cannot be written, TrainingInterrupted after Ctrl-C; in the last two cases the
+    checkpoint in `out` is good.
     """
     out = Path(out)
     finished = _prepare_directory(out, resume, overwrite)
@@ -94,7 +99,9 @@ def finetune(
     with shown.checking() as checked:
         images = load_data(data, val_fraction=val_fraction, on_bad=on_bad, progress=checked)
     if num_classes is not None and num_classes != len(images.classes):
-        raise DataError(f"num_classes is {num_classes}, but {data} has {len(images.classes)} classes: {_list(images.classes)}")
+        raise DataError(
+            f"num_classes is {num_classes}, but {data} has {len(images.classes)} classes: {_list(images.classes)}"
+        )
     chosen = chosen or default_recipe(len(images.train), pretrained).replace(**overrides or {})
     _describe(shown, model, images, chosen)
 
@@ -173,7 +180,8 @@ def _chosen_recipe(
     ]
     if changed:
         raise RunDirectoryError(
-            f"the run in {out} has another recipe ({', '.join(changed)}); resume without naming one, or start in a new directory"
+            f"the run in {out} has another recipe ({', '.join(changed)}); resume without naming one, or start in a new "
+            "directory"
         )
     return saved
 
@@ -260,7 +268,7 @@ def _finish(trainer: Trainer, data: Data, out: Path, shown: Progress) -> Finetun
     """Score the saved model once on the test images, or on the validation images, and write the figures."""
     import hybridvit
 
-    from .report import confusion_picture
+    from .report import confusion_picture, evaluation_sheet
 
     trainer.use(hybridvit.create_model(f"local-dir:{out}"))
     images = data.test or data.val
@@ -276,6 +284,7 @@ def _finish(trainer: Trainer, data: Data, out: Path, shown: Progress) -> Finetun
     )
     if trainer.accelerator.is_main_process:
         confusion_picture(evaluation, out / CONFUSION_FILE)
+        evaluation_sheet(evaluation, images, trainer.preprocess.channels, out / PREDICTIONS_FILE)
         metrics = {
             "split": "test" if data.test else "val",
             **evaluation.to_dict(),
@@ -290,8 +299,9 @@ def _finish(trainer: Trainer, data: Data, out: Path, shown: Progress) -> Finetun
         }
         write_text(out / METRICS_FILE, json.dumps(metrics, indent=1) + "\n")
     shown.note(
-        f"best epoch {result.best_epoch}: val accuracy {result.val_accuracy:.4f}; {'test' if data.test else 'val'} accuracy "
-        f"of the saved model {result.accuracy:.4f} on {evaluation.count} images. Saved in {out}"
+        f"best epoch {result.best_epoch}: val accuracy {result.val_accuracy:.4f}; "
+        f"{'test' if data.test else 'val'} accuracy of the saved model {result.accuracy:.4f} on "
+        f"{evaluation.count} images. Saved in {out}"
     )
     return result
 
@@ -335,8 +345,9 @@ def evaluate(
 ) -> Evaluation:
     """Score a model on labelled images; classes are matched to the model's labels by name.
 
-    model: a model, a saved directory, or a name with pretrained weights. split: as in `load_split`. With `out`, metrics.json,
-    confusion.png and predictions.png are written there. Raises DataError when the classes are not those of the model.
+    model: a model, a saved directory, or a name with pretrained weights. split: as in `load_split`. With `out`,
+    metrics.json, confusion.png and predictions.png are written there. Raises DataError when the classes are not those
+    of the model.
     """
     from .predict import load_model
 
@@ -348,7 +359,7 @@ def evaluate(
     logits = _logits(loaded, batches, target)
     evaluation = score(logits, numbers[torch.from_numpy(images.labels)], labels)
     if out is not None:
-        _write_evaluation(evaluation, images, Path(out))
+        _write_evaluation(evaluation, images, preprocess_of(loaded).channels, Path(out))
     return evaluation
 
 
@@ -367,25 +378,25 @@ def _matched_labels(model: Encoder, classes: tuple[str, ...], data: str | Path) 
     if model.labels is None:
         if count != len(classes):
             raise DataError(
-                f"the model has {count} classes and no label names, {data} has {len(classes)} classes ({_list(classes)}); "
-                "fine-tune the model on this data first, or evaluate on the data it was trained for"
+                f"the model has {count} classes and no label names, {data} has {len(classes)} classes "
+                f"({_list(classes)}); fine-tune the model on this data, or evaluate on the data it was trained for"
             )
         return classes, torch.arange(count)
     unknown = [name for name in classes if name not in model.labels]
     if unknown:
         raise DataError(
-            f"the model knows {count} classes ({_list(model.labels)}), {data} has {len(classes)}, of which it does not know "
-            f"{_list(unknown)}; rename the folders to the model's labels, or fine-tune the model on this data"
+            f"the model knows {count} classes ({_list(model.labels)}), {data} has {len(classes)}, of which it does not "
+            f"know {_list(unknown)}; rename the folders to the model's labels, or fine-tune the model on this data"
         )
     return model.labels, torch.tensor([model.labels.index(name) for name in classes])
 
 
-def _write_evaluation(evaluation: Evaluation, images: ImageSet, out: Path) -> None:
-    from .report import confusion_picture, prediction_sheet
+def _write_evaluation(evaluation: Evaluation, images: ImageSet, channels: int, out: Path) -> None:
+    from .report import confusion_picture, evaluation_sheet
 
     write_text(out / METRICS_FILE, json.dumps(evaluation.to_dict(), indent=1) + "\n")
     confusion_picture(evaluation, out / CONFUSION_FILE)
-    prediction_sheet(evaluation, images, out / "predictions.png")
+    evaluation_sheet(evaluation, images, channels, out / PREDICTIONS_FILE)
 
 
 def _list(names: Any, shown: int = 10) -> str:

@@ -1,7 +1,8 @@
 """Fine-tuning: an optional linear probe, then training with a layer-wise rate, checkpoints and an exact resume.
 
-Everything random is a function of the recipe's seed and of the position in the run (epoch, step, process), never of what was
-drawn before. A checkpoint therefore needs no generator state, and a resumed run computes what an uninterrupted one would.
+Everything random is a function of the recipe's seed and of the position in the run (epoch, step, process), never of
+what was drawn before. A checkpoint therefore needs no generator state, and a resumed run computes what an uninterrupted
+one would.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Position:
 def parameter_groups(model: Encoder, recipe: Recipe) -> list[dict[str, Any]]:
     """AdamW groups with a `scale` of the rate each: layer_decay to the power of the distance from the head.
 
-    Only weights that multiply features decay: matrices and kernels, not norms, biases, prefix tokens or position tables.
+    Only weights that multiply features decay: matrices and kernels, not norms, biases, prefix tokens or tables.
     """
     layers = model.layer_parameters()
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
@@ -162,8 +163,8 @@ class Trainer:
     def fit(self, resume: bool = False) -> None:
         """Train until the recipe's last epoch, going on from the last checkpoint if asked to.
 
-        Raises TrainingError for a loss that is not finite and for a checkpoint that cannot be written, TrainingInterrupted
-        after Ctrl-C. The last good checkpoint stays in each case.
+        Raises TrainingError for a loss that is not finite and for a checkpoint that cannot be written,
+        TrainingInterrupted after Ctrl-C. The last good checkpoint stays in each case.
         """
         resumed = resume and (self.out / LAST_CHECKPOINT).is_file()
         if resumed:
@@ -215,7 +216,7 @@ class Trainer:
             position.batch += 1
             now = time.monotonic()
             position.train_seconds = seconds_before + now - started
-            self.progress.step(lambda: (loss_sum.item() / position.seen, correct.item() / position.seen), len(labels))
+            self.progress.step(loss_sum, correct, position.seen, len(labels))
             due = now - self.last_saved >= self.checkpoint_seconds and position.batch < self.batches.steps
             if due or self.stop_requested:
                 self._require_finite(finite, step, rate)
@@ -301,7 +302,9 @@ class Trainer:
                 loss.backward()
                 optimizer.step()
                 if not math.isfinite(loss.item()):
-                    raise TrainingError(f"the linear probe's loss became {loss.item()}; lower probe_lr ({recipe.probe_lr})")
+                    raise TrainingError(
+                        f"the linear probe's loss became {loss.item()}; lower probe_lr ({recipe.probe_lr})"
+                    )
         model.head.eval()
         with torch.inference_mode():
             logits = model.forward_head(embeddings["val"])
@@ -321,8 +324,8 @@ class Trainer:
         kept = f"The last good checkpoint is {last}." if last.is_file() else "No checkpoint had been written yet."
         bf16 = " or precision fp32," if self.recipe.precision == "bf16" else ""
         raise TrainingError(
-            f"the loss or its gradient became NaN or infinite by step {step} (epoch {self.position.epoch + 1}, rate {rate:.3g}). "
-            f"{kept} Try a lower lr,{bf16} a longer warm-up or grad_clip, in a new output directory."
+            f"the loss or its gradient became NaN or infinite by step {step} (epoch {self.position.epoch + 1}, rate "
+            f"{rate:.3g}). {kept} Try a lower lr,{bf16} a longer warm-up or grad_clip, in a new output directory."
         )
 
     def _save(self) -> None:
@@ -346,8 +349,9 @@ class Trainer:
         tensors, state = load_checkpoint(path)
         for name, value in self.identity.items():
             if state["identity"].get(name) != value:
+                before = state["identity"].get(name)
                 raise CheckpointError(
-                    f"{path} belongs to another run: its {name} was {state['identity'].get(name)!r}, now it is {value!r}. "
+                    f"{path} belongs to another run: its {name} was {before!r}, now it is {value!r}. "
                     "Resume with the same model and data, or start in a new output directory."
                 )
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "average": {}}
@@ -376,15 +380,18 @@ class Trainer:
 
     def _interrupted(self) -> None:
         position = self.position
-        best = f"best so far: {position.best_accuracy:.4f} in epoch {position.best_epoch}" if position.best_epoch else ""
+        best = (
+            f"best so far: {position.best_accuracy:.4f} in epoch {position.best_epoch}" if position.best_epoch else ""
+        )
         raise TrainingInterrupted(
-            f"stopped in epoch {position.epoch + 1} of {self.recipe.epochs} after {position.batch} batches; {best or 'no epoch done'}. "
+            f"stopped in epoch {position.epoch + 1} of {self.recipe.epochs} after {position.batch} batches; "
+            f"{best or 'no epoch done'}. "
             f"Checkpoint: {self.out / LAST_CHECKPOINT}. Resume with resume=True (--resume)."
         )
 
     @contextmanager
     def _ctrl_c_stops_between_steps(self) -> Iterator[None]:
-        """The first Ctrl-C lets the step at hand finish, so that the checkpoint is a consistent one; a second is at once."""
+        """The first Ctrl-C lets the step at hand finish, so that the checkpoint is consistent; a second is at once."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return

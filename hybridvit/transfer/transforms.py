@@ -1,7 +1,7 @@
 """From a Pillow image to a model's input.
 
-Two halves: the geometry of one image, in Pillow, to uint8 pixels (C, H, W); and the arithmetic of a batch, in torch, on the
-model's device. Training, evaluation and prediction share the second half, and the last two share both.
+Two halves: the geometry of one image, in Pillow, to uint8 pixels (C, H, W); and the arithmetic of a batch, in torch, on
+the model's device. Training, evaluation and prediction share the second half, and the last two share both.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _LARGEST_ASPECT = 1 / 0.3
 def transforms(model: Encoder | Preprocess, train: bool = False, recipe: Recipe | None = None) -> v2.Compose:
     """Pillow image -> normalised float tensor (C, H, W), as the weights of the model expect it.
 
-    With train=True the recipe's augmentation is applied (its defaults without one); its random numbers come from torch's
-    global generator.
+    With train=True the recipe's augmentation is applied (its defaults without one); its random numbers come from
+    torch's global generator.
     """
     preprocess = model if isinstance(model, Preprocess) else preprocess_of(model)
     if not train:
@@ -172,7 +172,7 @@ class Augment(nn.Module):
         if self.flip:
             columns = torch.where(draws[:, 2:3] < self.flip, columns.flip(1), columns)
         batch = torch.arange(len(images), device=images.device)[:, None, None]
-        # Indices apart in the dimensions put the gathered ones first: (B, H, W, C), the channels_last memory of the map.
+        # The gather yields (B, H, W, C), which is the channels_last memory of the map.
         gathered = images.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]]
         return gathered.permute(0, 3, 1, 2)
 

@@ -1,0 +1,123 @@
+"""Labels and probabilities for images, files or tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from .data import image_files
+from .errors import DataError
+from .images import BadImage, load_image
+from .transforms import preprocess_of, transforms
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ..encoder import Encoder
+    from ..preprocess import Preprocess
+
+ImageLike = str | Path | Image.Image | Tensor
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A label and its softmax probability."""
+
+    label: str
+    probability: float
+
+
+def predict(
+    model: str | Path | Encoder,
+    images: ImageLike | Sequence[ImageLike],
+    topk: int = 5,
+    *,
+    batch_size: int = 32,
+    device: str | None = None,
+) -> list[list[Prediction]]:
+    """The `topk` most likely labels of each image, most likely first.
+
+    model:  a model, a saved directory, or a name with pretrained weights.
+    images: one or several files, Pillow images, or tensors that are already preprocessed: (C, H, W), or a batch.
+    A class without a name is called by its number. Raises BadImage for a file that cannot be decoded.
+    """
+    loaded = load_model(model)
+    target = torch.device(device) if device else next(loaded.parameters()).device
+    listed = [images] if isinstance(images, (str, Path, Image.Image)) else list(images)
+    if isinstance(images, Tensor):
+        listed = list(images if images.ndim == 4 else images[None])
+    if loaded.spec.num_classes == 0:
+        raise DataError("the model has no classifier; create it with num_classes, or fine-tune it first")
+    prepare, preprocess = transforms(loaded), preprocess_of(loaded)
+
+    def ready(image: ImageLike) -> Tensor:
+        if isinstance(image, Tensor):
+            return image
+        if isinstance(image, (str, Path)):
+            image = load_image(image, preprocess.channels, covers=max(preprocess.resize_to))
+        return prepare(image)
+
+    results: list[list[Prediction]] = []
+    was_training = loaded.training
+    loaded.to(target).eval()
+    with torch.inference_mode():
+        for start in range(0, len(listed), batch_size):
+            batch = torch.stack([ready(image) for image in listed[start : start + batch_size]])
+            probabilities = loaded(batch.to(target)).float().softmax(dim=1).cpu()
+            results += [_best(row, loaded.labels, topk) for row in probabilities]
+    loaded.train(was_training)
+    return results
+
+
+def load_model(model: str | Path | Encoder) -> Encoder:
+    """A model itself, one from a saved directory, or a pretrained one by name."""
+    if isinstance(model, nn.Module):
+        return model
+    import hybridvit
+
+    if Path(model).is_dir():
+        return hybridvit.create_model(f"local-dir:{model}", pretrained=True)
+    return hybridvit.create_model(str(model), pretrained=True)
+
+
+def _best(probabilities: Tensor, labels: tuple[str, ...] | None, topk: int) -> list[Prediction]:
+    values, indices = probabilities.topk(min(topk, len(probabilities)))
+    return [
+        Prediction(labels[index] if labels else str(index), value)
+        for value, index in zip(values.tolist(), indices.tolist(), strict=True)
+    ]
+
+
+def predict_files(
+    model: str | Path | Encoder,
+    paths: Sequence[Path],
+    topk: int = 5,
+    *,
+    batch_size: int = 32,
+    device: str | None = None,
+) -> Iterator[tuple[Path, list[Prediction] | BadImage]]:
+    """`predict` for files and folders of files, one result a file; a file that cannot be decoded stops nothing."""
+    loaded = load_model(model)
+    preprocess = preprocess_of(loaded)
+    files = [file for path in paths for file in (image_files(path) if path.is_dir() else [path])]
+    if not files:
+        raise DataError(f"no images in {', '.join(map(str, paths))}")
+    for start in range(0, len(files), batch_size):
+        batch = files[start : start + batch_size]
+        opened = [_opened(file, preprocess) for file in batch]
+        images = [image for image in opened if not isinstance(image, BadImage)]
+        results = iter(predict(loaded, images, topk, device=device))
+        for file, image in zip(batch, opened, strict=True):
+            yield file, image if isinstance(image, BadImage) else next(results)
+
+
+def _opened(path: Path, preprocess: Preprocess) -> Image.Image | BadImage:
+    try:
+        return load_image(path, preprocess.channels, covers=max(preprocess.resize_to))
+    except BadImage as error:
+        return error
