@@ -1,0 +1,94 @@
+"""Starts and stops the loopback Hub: `LoopbackHub` in a thread of this process, `serve` until Ctrl-C."""
+
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import threading
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from hybridvit.hub.api import HubHandler
+from hybridvit.hub.repositories import Repositories
+from hybridvit.hub.store import Store
+from hybridvit.hub.wire import Server
+
+
+class LoopbackHub:
+    """A Hub for this machine alone, with its repositories under `root`; it runs inside the `with` block.
+
+    `endpoint` is its URL, on a free port unless `port` names one. `token` is needed to write and to see private
+    repositories; it is kept in `root/token`, so it survives a restart.
+
+    Raises `ValueError` if `root` is no directory, git is missing or the port is taken.
+    """
+
+    def __init__(self, root: Path, port: int = 0) -> None:
+        if shutil.which("git") is None:
+            raise ValueError("the loopback Hub keeps git repositories and needs the program git: install it")
+        self.root = Path(root).resolve()
+        if self.root.exists() and not self.root.is_dir():
+            raise ValueError(f"root {str(self.root)!r} is a file: name a directory, which may be new")
+        repositories = Repositories(self.root)
+        self.token = _token_of(self.root)
+        self._store = Store(repositories)
+        try:
+            self._server = Server(port, partial(HubHandler, repositories, self._store, self.token))
+        except OSError as error:
+            self._store.server.server_close()
+            raise ValueError(
+                f"port {port} cannot be used ({error.strerror}): choose another, or 0 for a free one"
+            ) from error
+
+    @property
+    def endpoint(self) -> str:
+        return self._server.url
+
+    def environment(self) -> dict[str, str]:
+        """What a process that uses the Hub needs in its environment before it imports huggingface_hub."""
+        return {
+            "HF_ENDPOINT": self.endpoint,
+            "HF_TOKEN": self.token,
+            "HF_HUB_DISABLE_XET": "1",  # with Xet the client uploads to nothing but a Xet store
+        }
+
+    def __enter__(self) -> Self:
+        self._store.server.start()
+        self._server.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._server.stop()
+        self._store.server.stop()
+
+
+def serve(root: Path, port: int = 0) -> None:
+    """Runs the Hub until Ctrl-C or SIGTERM, and prints what to export in the shell that uses it."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with LoopbackHub(root, port) as hub:
+        print(f"Hub at {hub.endpoint}, repositories in {hub.root}. Ctrl-C stops it.")
+        print("In the shell that uses it:\n")
+        for name, value in hub.environment().items():
+            print(f"export {name}={shlex.quote(value)}")
+        print(flush=True)
+        stop.wait()
+    print("Hub stopped.")
+
+
+def _token_of(root: Path) -> str:
+    path = root / "token"
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o600)
+    except FileExistsError:
+        return path.read_text().strip()
+    token = f"hf_{secrets.token_hex(16)}"
+    with open(handle, "w") as file:
+        file.write(token)
+    return token
