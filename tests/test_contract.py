@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hybridvit.components.attention import ScaledDotProduct
+from hybridvit.components.blocks import BranchModule
 from hybridvit.components.norms import BatchNormModule
 from hybridvit.encoder import Encoder, StageModule
 from hybridvit.families import family_names, load_family
@@ -138,11 +139,15 @@ def test_attention_maps_give_the_output():
     """The recorded weights, applied to the values, are what the attention computed."""
     model = small_model("vit_tiny_patch16_224")
     perturb(model)
-    inputs, outputs = [], []
-    attend = next(module for module in model.modules() if isinstance(module, ScaledDotProduct))
-    attend.register_forward_hook(lambda module, args, output: (inputs.append(args), outputs.append(output)))
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def record(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        seen.append((args[2], output))
+
+    next(module for module in model.modules() if isinstance(module, ScaledDotProduct)).register_forward_hook(record)
     weights = next(iter(model.attention_maps(images(64, 64)).values()))
-    torch.testing.assert_close(weights @ inputs[0][2], outputs[0], atol=1e-5, rtol=1e-4)
+    value, output = seen[0]
+    torch.testing.assert_close(weights @ value, output, atol=1e-5, rtol=1e-4)
 
 
 @every_configuration
@@ -200,7 +205,7 @@ def test_drop_path_acts_in_training_only(name: str):
     with torch.no_grad():
         batch = images(64, 64)
         assert torch.equal(model(batch), model(batch))
-        rates = [module.drop_path for module in model.modules() if hasattr(module, "drop_path")]
+    rates = [module.drop_path for module in model.modules() if isinstance(module, BranchModule)]
     blocks = sum(len(stage.blocks) for stage in model.spec.stages)
     assert max(rates, default=0.0) == (0.9 if blocks > 1 else 0.0)
 
