@@ -1,0 +1,89 @@
+"""EfficientNet-Lite against timm."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from hybridvit.encoder import Encoder
+from hybridvit.families.efficientnet_lite import FAMILY
+from hybridvit.keys import check_keys
+from tests.parity import TOLERANCE, assert_parity, assert_power, error, images, load_from, perturb
+
+SIZES = [(64, 64), (96, 96), (64, 104), (75, 61)]
+PADDINGS = ("tf_efficientnet_lite0", "efficientnet_lite0")
+
+
+def perturb_lively(module: nn.Module) -> None:
+    """As `perturb`, with batch norms that keep the images' differences alive through 34 of them."""
+    perturb(module)
+    with torch.no_grad():
+        for part in module.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                part.weight.mul_(1.5)
+
+
+@functools.cache
+def pair(name: str) -> tuple[timm.models.EfficientNet, Encoder]:
+    reference = timm.create_model(name).eval()
+    assert isinstance(reference, timm.models.EfficientNet)
+    perturb_lively(reference)
+    model = FAMILY.model(name)
+    return reference, load_from(reference, model, FAMILY.layouts["timm"](model))
+
+
+@pytest.mark.parametrize("name", PADDINGS)
+def test_matches_timm(name: str) -> None:
+    reference, ours = pair(name)
+
+    def embed(images: Tensor) -> Tensor:
+        return reference.forward_head(reference.forward_features(images), pre_logits=True)
+
+    assert_parity(ours, reference, SIZES)
+    assert_parity(ours.embed, embed, SIZES)
+
+
+@pytest.mark.parametrize("name", PADDINGS)
+def test_features_match_timm(name: str) -> None:
+    reference, ours = pair(name)
+    theirs = timm.create_model(name, features_only=True).eval()
+    assert isinstance(theirs, timm.models.EfficientNetFeatures)
+    theirs.load_state_dict(reference.state_dict(), strict=False)
+    assert [info.channels for info in ours.feature_info] == theirs.feature_info.channels()
+    assert [info.stride for info in ours.feature_info] == theirs.feature_info.reduction()
+    with torch.no_grad():
+        for size in SIZES:
+            batch = images(*size)
+            for actual, expected in zip(ours.features(batch), theirs(batch), strict=True):
+                assert error(actual, expected) <= TOLERANCE, f"{tuple(expected.shape)} at {size}"
+
+
+def test_every_parameter_matters() -> None:
+    ours = FAMILY.model("tf_efficientnet_lite0").build().eval()
+    perturb_lively(ours)
+    assert_power(ours, (64, 64))
+
+
+@pytest.mark.parametrize("name", list(FAMILY.sizes))
+def test_keys_and_shapes_of_every_size(name: str) -> None:
+    model = FAMILY.model(name)
+    with torch.device("meta"):
+        reference, ours = timm.create_model(name), model.build()
+    check_keys(FAMILY.layouts["timm"](model).to_ours(reference.state_dict()), ours.state_dict())
+    assert model.img_size == timm.get_pretrained_cfg(name).input_size[1:]  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def test_efficientnet_pytorch_layout_is_the_same_network() -> None:
+    """Its checkpoints have timm's tensors in timm's order, under other names."""
+    model = FAMILY.model("tf_efficientnet_lite0")
+    timm_layout, layout = FAMILY.layouts["timm"](model), FAMILY.layouts["efficientnet_pytorch"](model)
+    theirs = pair("tf_efficientnet_lite0")[0].state_dict()
+    ours = timm_layout.to_ours(theirs)
+    renamed = layout.to_theirs(ours)
+    assert {"_conv_stem.weight", "_blocks.0._project_conv.weight", "_blocks.15._bn0.bias", "_fc.bias"} <= {*renamed}
+    assert all(torch.equal(mine, its) for mine, its in zip(renamed.values(), theirs.values(), strict=True))
+    assert layout.to_ours(renamed).keys() == ours.keys()
