@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from timm.data import ImageNetInfo
 from torch import Tensor, nn
 
 from hybridvit.encoder import Encoder
@@ -116,6 +117,6 @@ def test_imagenet_weights_name_photos(photo: str, expected: set[str]) -> None:
     with torch.no_grad():
         image = transforms(preprocess)(Image.open(f"{photos}/data/{photo}"))
         best = encoder(image[None])[0].topk(5).indices.tolist()
-    names = [timm.data.ImageNetInfo().index_to_description(index) for index in best]
+    names = [ImageNetInfo().index_to_description(index) for index in best]
     assert names[0] in expected
     assert expected <= set(names)
