@@ -21,8 +21,8 @@ class Preprocess:
     input_size:    (height, width) that the model receives, in pixels.
     interpolation: nearest, bilinear, bicubic or lanczos, always with antialiasing.
     crop_pct:      share of the resized image that the crop keeps, in (0, 1].
-    crop_mode:     "center" resizes until the image covers input_size / crop_pct and crops the centre, "squash" ignores
-                   the aspect ratio, "border" resizes until the image fits inside and pads.
+    crop_mode:     how an image is resized before its centre is cropped: "center" until it covers input_size / crop_pct,
+                   "squash" to just that size whatever its aspect ratio, "border" until it fits in, padded with the mean.
     mean, std:     one value a channel, for pixels in 0..1. One value means a grey image, three mean RGB.
     """
 
@@ -55,7 +55,7 @@ class Preprocess:
 
     @property
     def resize_to(self) -> tuple[int, int]:
-        """(height, width) that the resized image covers before the crop."""
+        """(height, width) of the resized image before the crop."""
         height, width = self.input_size
         return math.floor(height / self.crop_pct), math.floor(width / self.crop_pct)
 

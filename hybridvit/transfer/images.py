@@ -98,8 +98,9 @@ def to_mode(image: Image.Image, channels: int) -> Image.Image:
 def _to_bytes(pixels: np.ndarray, mode: str) -> np.ndarray:
     if mode.startswith("I;16"):
         return (pixels.astype(np.uint32) * 255 // 65535).astype(np.uint8)
-    values = np.nan_to_num(pixels.astype(np.float64), posinf=np.finfo(np.float32).max, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
+    finite = pixels[np.isfinite(pixels)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    values = np.nan_to_num(pixels.astype(np.float64), nan=low, posinf=high, neginf=low)
     if mode == "F" and low >= 0 and high <= 1:
         scaled = values * 255
     elif low >= 0 and high <= 255:
@@ -107,7 +108,7 @@ def _to_bytes(pixels: np.ndarray, mode: str) -> np.ndarray:
     elif mode == "I" and low >= 0 and high <= 65535:
         scaled = values / 257
     else:
-        scaled = (values - low) * (255 / (high - low))
+        scaled = (values - low) * (255 / ((high - low) or 1))
     return scaled.astype(np.uint8)
 
 

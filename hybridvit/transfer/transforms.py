@@ -78,21 +78,23 @@ class EvalGeometry(nn.Module):
     def forward(self, image: Image.Image) -> Image.Image:
         image = to_mode(image, self.preprocess.channels)
         height, width = self.preprocess.input_size
-        if self.preprocess.crop_mode == "squash":
-            return F.resize(image, [height, width], interpolation=self.interpolation)
-        if self.preprocess.crop_mode == "border":
-            scale = min(height / image.height, width / image.width)
-        else:
-            covered_height, covered_width = self.preprocess.resize_to
-            scale = max(covered_height / image.height, covered_width / image.width)
-        # Truncated, and never less than a pixel, as torchvision's Resize and timm do.
-        resized = [max(1, int(image.height * scale + 1e-6)), max(1, int(image.width * scale + 1e-6))]
-        image = F.resize(image, resized, interpolation=self.interpolation)
-        if self.preprocess.crop_mode == "border":
-            top, left = (height - image.height) // 2, (width - image.width) // 2
-            edges = [left, top, width - image.width - left, height - image.height - top]
-            return F.pad(image, edges, fill=[round(255 * mean) for mean in self.preprocess.mean])
+        image = F.resize(image, self._resized(image.height, image.width), interpolation=self.interpolation)
+        missing_height, missing_width = max(0, height - image.height), max(0, width - image.width)
+        if missing_height or missing_width:
+            left, top = missing_width // 2, missing_height // 2
+            edges = [left, top, missing_width - left, missing_height - top]
+            image = F.pad(image, edges, fill=[round(255 * mean) for mean in self.preprocess.mean])
         return F.center_crop(image, [height, width])
+
+    def _resized(self, height: int, width: int) -> list[int]:
+        target_height, target_width = self.preprocess.resize_to
+        ratios = target_height / height, target_width / width
+        # Sides are truncated or rounded as timm does, so that the same weights see the same pixels.
+        if self.preprocess.crop_mode == "squash":
+            return [target_height, target_width]
+        if self.preprocess.crop_mode == "border":
+            return [max(1, round(height * min(ratios))), max(1, round(width * min(ratios)))]
+        return [int(height * max(ratios) + 1e-6), int(width * max(ratios) + 1e-6)]
 
 
 class ToMode(nn.Module):
