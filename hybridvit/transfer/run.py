@@ -157,7 +157,6 @@ def _prepare_directory(out: Path, resume: bool, overwrite: bool) -> FinetuneResu
         for name in _RUN_FILES:
             path = out / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    out.mkdir(parents=True, exist_ok=True)
     return None
 
 
@@ -206,7 +205,6 @@ def _require_known(name: str) -> None:
 def _adapted(model: str | Encoder, pretrained: bool, num_classes: int, recipe: Recipe) -> Encoder:
     """The model with a head for the classes, and the recipe's channels and image size."""
     import hybridvit
-    from hybridvit import adapt
 
     size = (recipe.image_size,) * 2 if recipe.image_size else None
     if isinstance(model, str):
@@ -217,6 +215,8 @@ def _adapted(model: str | Encoder, pretrained: bool, num_classes: int, recipe: R
             in_chans=recipe.channels or None,
             img_size=size,
         )
+    from hybridvit import adapt
+
     if model.spec.num_classes != num_classes:
         model = adapt.with_num_classes(model, num_classes)
     if recipe.channels and model.spec.in_chans != recipe.channels:

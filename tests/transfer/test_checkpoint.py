@@ -75,7 +75,9 @@ def test_optimizer_state_keeps_the_layout_of_its_parameter() -> None:
     trained(2, optimizer, layer)
     weights = {name: value.clone() for name, value in layer.state_dict().items()}
     # What a file holds is contiguous.
-    state = {name: value.clone(memory_format=torch.contiguous_format) for name, value in optimizer_tensors(optimizer).items()}
+    state = {
+        name: value.clone(memory_format=torch.contiguous_format) for name, value in optimizer_tensors(optimizer).items()
+    }
     trained(2, optimizer, layer)
 
     other, other_optimizer = made()

@@ -1,28 +1,14 @@
 """Class folders and IDX files: what is read, how it is split, and what is refused with which words."""
 
-import gzip
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from hybridvit.transfer.data import load_data, load_split
 from hybridvit.transfer.errors import DataError
-
-
-def draw(path: Path, seed: int, side: int = 8) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)).save(path)
-    return path
-
-
-def folder_of(root: Path, counts: dict[str, int], seed: int = 0) -> Path:
-    for number, (name, count) in enumerate(counts.items()):
-        for i in range(count):
-            draw(root / name / f"{i}.png", seed=seed + 1000 * number + i)
-    return root
+from tests.transfer.samples import draw, folder_of, write_idx
 
 
 def test_a_plain_folder_is_split_by_class(tmp_path: Path) -> None:
@@ -105,7 +91,9 @@ def test_bad_files_are_all_listed_or_skipped(tmp_path: Path) -> None:
     whole = (tmp_path / "dog" / "1.png").read_bytes()
     (tmp_path / "dog" / "cut.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "dog" / "dangling.png").symlink_to(tmp_path / "nowhere.png")
-    with pytest.raises(DataError, match=r"(?s)3 of 13 files.*report\.jpg: not an image.*cut\.png: damaged.*--on-bad skip"):
+    with pytest.raises(
+        DataError, match=r"(?s)3 of 13 files.*report\.jpg: not an image.*cut\.png: damaged.*--on-bad skip"
+    ):
         load_data(tmp_path)
     data = load_data(tmp_path, on_bad="skip")
     assert len(data.train) + len(data.val) == 10
@@ -157,7 +145,7 @@ def test_a_class_with_nothing_but_broken_files_is_named(tmp_path: Path) -> None:
     folder_of(tmp_path, {"cat": 3, "dog": 3})
     (tmp_path / "bird").mkdir()
     (tmp_path / "bird" / "x.png").write_bytes(b"no")
-    with pytest.raises(DataError, match="class 'bird' .* has no image that can be used"):
+    with pytest.raises(DataError, match=r"class 'bird' .* has no image that can be used"):
         load_data(tmp_path, on_bad="skip")
 
 
@@ -206,22 +194,6 @@ def test_fingerprint_follows_content(tmp_path: Path) -> None:
     assert load_data(tmp_path).fingerprint() == before
     draw(tmp_path / "cat" / "0.png", seed=999)
     assert load_data(tmp_path).fingerprint() != before
-
-
-def write_idx(folder: Path, counts: dict[str, int], classes: int = 3, compress: bool = True) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(0)
-    for split, count in counts.items():
-        labels = (np.arange(count) % classes).astype(np.uint8)
-        pixels = rng.integers(0, 60, (count, 28, 28), dtype=np.uint8)
-        pixels[np.arange(count), labels * 8] = 255  # one bright row that says the class
-        for name, array in ((f"{split}-images-idx3-ubyte", pixels), (f"{split}-labels-idx1-ubyte", labels)):
-            header = bytes((0, 0, 8, array.ndim)) + b"".join(size.to_bytes(4, "big") for size in array.shape)
-            content = header + array.tobytes()
-            (folder / (f"{name}.gz" if compress else name)).write_bytes(
-                gzip.compress(content, mtime=0) if compress else content
-            )
-    return folder
 
 
 @pytest.mark.parametrize("compress", [True, False])

@@ -77,15 +77,15 @@ def test_worker_processes_change_nothing(images: ImageSet) -> None:
 
 
 def test_every_image_is_seen_once_an_epoch(images: ImageSet) -> None:
-    seen = torch.cat([labels for _, labels in collected(train_batches(images, Recipe(batch_size=5, augment="none")), 0)])
+    seen = torch.cat(
+        [labels for _, labels in collected(train_batches(images, Recipe(batch_size=5, augment="none")), 0)]
+    )
     assert len(seen) == len(images) // 5 * 5
     assert np.bincount(seen.numpy()).min() >= 8
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_evaluation_sees_what_predict_sees(
-    images: ImageSet, in_memory: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_evaluation_sees_what_predict_sees(images: ImageSet, in_memory: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not in_memory:
         monkeypatch.setattr(loader, "MEMORY_LIMIT", 0)
     pixels = torch.cat(list(EvalBatches(images, SMALL, 6, CPU)))

@@ -108,7 +108,7 @@ def test_preprocess_survives_json_and_names_mistakes() -> None:
 
     given = Preprocess(input_size=(28, 28), mean=(0.1,), std=(0.2,), crop_mode="squash")
     assert Preprocess.from_dict(json.loads(json.dumps(given.to_dict()))) == given
-    with pytest.raises(ValueError, match="no field 'crop_pc'. Did you mean 'crop_pct'"):
+    with pytest.raises(ValueError, match=r"no field 'crop_pc'. Did you mean 'crop_pct'"):
         Preprocess.from_dict({"crop_pc": 1.0})
     for wrong in (
         {"crop_pct": 0},
