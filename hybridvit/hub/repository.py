@@ -205,7 +205,7 @@ class Repository:
         try:
             self._move_ref(ref, commit, expected=head)
         except GitError as error:
-            raise _stale(f"{branch!r} moved meanwhile: pull, then push again") from error
+            raise _stale(f"{branch!r} moved meanwhile: pull, then push again ({error})") from error
         return commit
 
     def open_pull_request(self, revision: str, changes: list[Change], message: str) -> tuple[str, int]:
@@ -213,7 +213,10 @@ class Repository:
         base = self.resolve(revision)
         number = 1 + sum(name.startswith("refs/pr/") for name in self.refs())
         commit = self._write_commit(self._write_tree(self.tree(base), changes), [base], message)
-        self._move_ref(f"refs/pr/{number}", commit, _ABSENT)
+        try:
+            self._move_ref(f"refs/pr/{number}", commit, _ABSENT)
+        except GitError as error:
+            raise _stale(f"pull request {number} was opened meanwhile: push again ({error})") from error
         return commit, number
 
     def create_branch(self, name: str, revision: str) -> None:
