@@ -204,3 +204,7 @@ def _settings(pairs: list[str]) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             settings[name.strip()] = value.strip()
     return settings
+
+
+if __name__ == "__main__":
+    app()

@@ -156,13 +156,12 @@ def load_split(
         return classes, train if split == "train" else test, ()
     root = _existing_folder(data)
     folders = _split_folders(root)
-    if split is None:
-        split = next((name for name in ("test", "val") if name in folders), "all")
-    if split != "all" and split not in folders:
-        raise DataError(f"{root} has no folder {_SPLIT_FOLDERS[split][0]}/; leave the split out to use every image")
-    if split == "all" and folders:
+    chosen = split or next((name for name in ("test", "val") if name in folders), "all")
+    if chosen != "all" and chosen not in folders:
+        raise DataError(f"{root} has no folder {chosen}/; leave the split out to use every image")
+    if chosen == "all" and folders:
         raise DataError(f"{root} is split into {', '.join(sorted(folders))}; name the split to evaluate on")
-    classes, images, notes = _read_folder(folders.get(split, root), root, on_bad, max_pixels, None)
+    classes, images, notes = _read_folder(folders.get(chosen, root), root, on_bad, max_pixels, None)
     return classes, images, tuple(notes)
 
 

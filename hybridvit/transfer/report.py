@@ -47,6 +47,7 @@ def confusion_picture(evaluation: Evaluation, path: Path) -> None:
     size = len(counts)
     side = min(24.0, max(4.5, 0.55 * size + 2.5))
     figure = Figure(figsize=(side + 1, side), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)  # pyright: ignore[reportOptionalMemberAccess, reportCallIssue]
     axes = figure.add_subplot()
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     names = [_shortened(name) for name in evaluation.classes]

@@ -206,7 +206,7 @@ def _adapted(model: str | Encoder, pretrained: bool, num_classes: int, recipe: R
     """The model with a head for the classes, and the recipe's channels and image size."""
     import hybridvit
 
-    size = (recipe.image_size,) * 2 if recipe.image_size else None
+    size = (recipe.image_size, recipe.image_size) if recipe.image_size else None
     if isinstance(model, str):
         return hybridvit.create_model(
             model,

@@ -201,7 +201,7 @@ class Trainer:
             loss = F.cross_entropy(logits.float(), targets, label_smoothing=recipe.label_smoothing)
             self.prepared.zero_grad()
             self.accelerator.backward(loss)
-            norm = self.accelerator.clip_grad_norm_(self.model.parameters(), recipe.grad_clip or math.inf)
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.grad_clip or math.inf)
             finite &= torch.isfinite(loss.detach()) & torch.isfinite(norm)
             if self.device.type == "cpu" or step % _NAN_CHECK_EVERY == 0:
                 self._require_finite(finite, step, rate)

@@ -63,38 +63,36 @@ def default_preprocess(input_size: tuple[int, int], channels: int) -> Preprocess
     )
 
 
-def interpolation_mode(preprocess: Preprocess) -> InterpolationMode:
-    return InterpolationMode[preprocess.interpolation.upper()]
-
-
 class EvalGeometry(nn.Module):
     """Pillow image of any mode -> Pillow image of the input size, resized and cropped without chance."""
 
     def __init__(self, preprocess: Preprocess) -> None:
         super().__init__()
         self.preprocess = preprocess
-        self.interpolation = interpolation_mode(preprocess)
+        self.resampling = Image.Resampling[preprocess.interpolation.upper()]
 
     def forward(self, image: Image.Image) -> Image.Image:
         image = to_mode(image, self.preprocess.channels)
         height, width = self.preprocess.input_size
-        image = F.resize(image, self._resized(image.height, image.width), interpolation=self.interpolation)
-        missing_height, missing_width = max(0, height - image.height), max(0, width - image.width)
-        if missing_height or missing_width:
-            left, top = missing_width // 2, missing_height // 2
-            edges = [left, top, missing_width - left, missing_height - top]
-            image = F.pad(image, edges, fill=[round(255 * mean) for mean in self.preprocess.mean])
-        return F.center_crop(image, [height, width])
+        resized_height, resized_width = self._resized(image.height, image.width)
+        image = image.resize((resized_width, resized_height), self.resampling)
+        if resized_height < height or resized_width < width:
+            fill = tuple(round(255 * mean) for mean in self.preprocess.mean)
+            padded = Image.new(image.mode, (max(width, resized_width), max(height, resized_height)), fill)
+            padded.paste(image, ((padded.width - resized_width) // 2, (padded.height - resized_height) // 2))
+            image = padded
+        left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+        return image.crop((left, top, left + width, top + height))
 
-    def _resized(self, height: int, width: int) -> list[int]:
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
         target_height, target_width = self.preprocess.resize_to
         ratios = target_height / height, target_width / width
         # Sides are truncated or rounded as timm does, so that the same weights see the same pixels.
         if self.preprocess.crop_mode == "squash":
-            return [target_height, target_width]
+            return target_height, target_width
         if self.preprocess.crop_mode == "border":
-            return [max(1, round(height * min(ratios))), max(1, round(width * min(ratios)))]
-        return [int(height * max(ratios) + 1e-6), int(width * max(ratios) + 1e-6)]
+            return max(1, round(height * min(ratios))), max(1, round(width * min(ratios)))
+        return int(height * max(ratios) + 1e-6), int(width * max(ratios) + 1e-6)
 
 
 class ToMode(nn.Module):
@@ -117,7 +115,7 @@ def train_geometry(preprocess: Preprocess, recipe: Recipe) -> nn.Module:
         v2.RandomResizedCrop(
             list(preprocess.input_size),
             scale=(recipe.crop_scale, 1.0),
-            interpolation=interpolation_mode(preprocess),
+            interpolation=InterpolationMode[preprocess.interpolation.upper()],
         ),
     ]
     if recipe.augment == "trivial":

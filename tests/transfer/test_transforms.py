@@ -26,7 +26,7 @@ def test_evaluation_equals_timm(size: tuple[int, int], crop_mode: str, crop_pct:
     mine = transforms(Preprocess(input_size=(64, 64), crop_mode=crop_mode, crop_pct=crop_pct))
     theirs = create_transform((3, 64, 64), interpolation="bicubic", crop_pct=crop_pct, crop_mode=crop_mode)
     image = photo(*size)
-    torch.testing.assert_close(mine(image), theirs(image), rtol=0, atol=1e-6)
+    torch.testing.assert_close(mine(image), theirs(image), rtol=0, atol=1e-6)  # pyright: ignore[reportCallIssue]
 
 
 def test_border_keeps_the_whole_image_and_pads_with_the_mean() -> None:
