@@ -1,3 +1,59 @@
-"""Hybrid CNN-Transformer image models on one shared encoder."""
+"""Hybrid CNN-Transformer image models on one shared encoder.
+
+Names are imported when they are first used: `import hybridvit` itself loads no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "create_model": "weights.load",
+    "list_models": "weights.info",
+    "model_info": "weights.info",
+    "save_pretrained": "weights.store",
+    "push_to_hub": "weights.push",
+    "pull_from_hub": "weights.push",
+    "transforms": "transfer.transforms",
+    "predict": "transfer.predict",
+    "finetune": "transfer.run",
+    "evaluate": "transfer.run",
+}
+
+__all__ = [
+    "__version__",
+    "create_model",
+    "evaluate",
+    "finetune",
+    "list_models",
+    "model_info",
+    "predict",
+    "pull_from_hub",
+    "push_to_hub",
+    "save_pretrained",
+    "transforms",
+]
+
+if TYPE_CHECKING:
+    from .transfer.predict import predict
+    from .transfer.run import evaluate, finetune
+    from .transfer.transforms import transforms
+    from .weights.info import list_models, model_info
+    from .weights.load import create_model
+    from .weights.push import pull_from_hub, push_to_hub
+    from .weights.store import save_pretrained
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,111 @@
+"""Change a built model's classes, channels or image size, and keep its weights.
+
+Each function gives a new model on the same device and in the same precision, and leaves the old one as it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Protocol, cast, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from .encoder import Encoder, Model
+
+
+@runtime_checkable
+class GridDependent(Protocol):
+    """A module with a parameter that was made for one grid, such as a position table, and that can resize it."""
+
+    def load_resized(self, source: Any) -> None: ...
+
+
+def with_num_classes(model: Encoder, num_classes: int) -> Encoder:
+    """A fresh classifier for so many classes; 0 gives the embedding. Label names belong to the old one and go."""
+    if num_classes < 0:
+        raise ValueError(f"num_classes must be 0 or more, got {num_classes}")
+    adapted = _rebuilt(model, model.spec.replace(num_classes=num_classes), fresh=("head.",))
+    adapted.head = model.spec.head.build(model.num_features, num_classes).to(**_where(model))
+    adapted.labels = None
+    return adapted.train(model.training)
+
+
+def with_in_chans(model: Encoder, in_chans: int) -> Encoder:
+    """Another number of input channels; images whose channels are all alike are answered as before."""
+    if in_chans < 1:
+        raise ValueError(f"in_chans must be 1 or more, got {in_chans}")
+    spec = model.spec.replace(in_chans=in_chans)
+    with torch.device("meta"):
+        expected = spec.build().state_dict()
+    changed = {
+        key: repeat_channels(tensor, in_chans)
+        for key, tensor in model.state_dict().items()
+        if tensor.shape != expected[key].shape
+    }
+    adapted = _rebuilt(model, spec, changed)
+    if model.preprocess is not None:
+        statistics = {name: _per_channel(getattr(model.preprocess, name), in_chans) for name in ("mean", "std")}
+        adapted.preprocess = dataclasses.replace(model.preprocess, **statistics)
+    return adapted
+
+
+def repeat_channels(kernel: Tensor, in_chans: int) -> Tensor:
+    """A kernel (out, in, h, w) for another number of input channels that answers grey images as before.
+
+    Fewer channels sum the old kernels in turn, more channels share each of them out.
+    """
+    old = kernel.shape[1]
+    source = [index % old for index in range(in_chans)]
+    if in_chans >= old:
+        return torch.stack([kernel[:, index] / source.count(index) for index in source], dim=1)
+    return torch.stack([kernel[:, index::in_chans].sum(dim=1) for index in range(in_chans)], dim=1)
+
+
+def with_img_size(model: Encoder, img_size: int | tuple[int, int]) -> Encoder:
+    """Position and bias tables resized once, for images of (height, width) pixels.
+
+    Every model takes any size without this; it saves the resize in each forward pass, and fine-tuning at a new size
+    trains the tables of that size.
+    """
+    height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+    if min(height, width) < 1:
+        raise ValueError(f"img_size must be positive, got {(height, width)}")
+    spec = model.spec.replace(img_size=(height, width))
+    with torch.device("meta"):
+        target = spec.build()
+    changed: dict[str, Tensor] = {}
+    for name, module in target.named_modules():
+        if isinstance(module, GridDependent):
+            resized = cast(nn.Module, module).to_empty(device=_where(model)["device"]).to(_where(model)["dtype"])
+            cast(GridDependent, resized).load_resized(model.get_submodule(name))
+            changed |= {f"{name}.{key}": tensor for key, tensor in resized.state_dict().items()}
+    adapted = _rebuilt(model, spec, changed)
+    if model.preprocess is not None:
+        adapted.preprocess = dataclasses.replace(model.preprocess, input_size=(height, width))
+    return adapted
+
+
+def _rebuilt(
+    model: Encoder, spec: Model, changed: dict[str, Tensor] | None = None, fresh: tuple[str, ...] = ()
+) -> Encoder:
+    """A model of another spec with copies of the old weights, except for `changed` ones and keys that start `fresh`."""
+    with torch.device("meta"):
+        adapted = spec.build()
+    state = {key: tensor.detach().clone() for key, tensor in model.state_dict().items() if key not in (changed or {})}
+    kept = {key: tensor for key, tensor in (state | (changed or {})).items() if not (fresh and key.startswith(fresh))}
+    missing = adapted.load_state_dict(kept, assign=True, strict=not fresh).missing_keys
+    assert all(key.startswith(fresh) for key in missing), missing
+    adapted.preprocess, adapted.labels, adapted.origin = model.preprocess, model.labels, model.origin
+    return adapted.train(model.training)
+
+
+def _where(model: Encoder) -> dict[str, Any]:
+    parameter = next(model.parameters())
+    return {"device": parameter.device, "dtype": parameter.dtype}
+
+
+def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    if channels == 1:
+        return (sum(values) / len(values),)
+    return tuple(values[index % len(values)] for index in range(channels))

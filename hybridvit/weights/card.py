@@ -1,0 +1,111 @@
+"""The model card, written from the same facts as the config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..encoder import Encoder
+
+KNOWN_FACTS = ("licence", "datasets", "metrics", "description", "base_model", "repository")
+
+
+def model_card(model: Encoder, config: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """Markdown with the Hub's metadata block. Raises ValueError for a fact that the card has no place for."""
+    import yaml
+
+    for name in facts:
+        if name not in KNOWN_FACTS:
+            raise ValueError(f"the model card has no field {name!r}; it has: {', '.join(KNOWN_FACTS)}")
+    origin = model.origin or {}
+    base = facts.get("base_model") or origin.get("base_model")
+    metadata: dict[str, Any] = {
+        "library_name": "hybridvit",
+        "pipeline_tag": "image-classification",
+        "tags": ["image-classification", "hybridvit", *(["timm"] if config["layout"] == "timm" else [])],
+        "license": facts.get("licence") or origin.get("licence") or "unknown",
+    }
+    if base:
+        metadata["base_model"] = base
+    if facts.get("datasets"):
+        metadata["datasets"] = list(facts["datasets"])
+    name = facts.get("repository") or origin.get("architecture") or "model"
+    sections = [
+        f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n",
+        f"# {name}\n",
+        facts.get("description") or _summary(model, origin),
+        _loading(facts.get("repository"), config["layout"] == "timm"),
+        _preprocessing(model),
+        _figures({**_own_figures(origin), **(facts.get("metrics") or {})}),
+        _recipe(origin),
+        _labels(model),
+    ]
+    return "\n".join(section for section in sections if section).rstrip() + "\n"
+
+
+def _summary(model: Encoder, origin: Mapping[str, Any]) -> str:
+    params = sum(parameter.numel() for parameter in model.parameters())
+    start = f" Fine-tuned from `{origin['finetuned_from']}`." if "finetuned_from" in origin else ""
+    return (
+        f"`{origin.get('architecture', 'An image model')}` with {params / 1e6:.2f} million parameters and "
+        f"{model.spec.num_classes} classes.{start} It takes images of any height and width.\n"
+    )
+
+
+def _loading(repository: str | None, in_timm: bool) -> str:
+    place = f"hf-hub:{repository}" if repository else "local-dir:PATH"
+    lines = [
+        "## Use\n",
+        "```python",
+        "import hybridvit as hv",
+        f'model = hv.create_model("{place}").eval()',
+        'print(hv.predict(model, ["picture.jpg"], topk=3))',
+        "```\n",
+    ]
+    if in_timm and repository:
+        lines += ["The same weights in timm:\n", "```python", "import timm"]
+        lines += [f'model = timm.create_model("{place}", pretrained=True).eval()', "```\n"]
+    return "\n".join(lines)
+
+
+def _preprocessing(model: Encoder) -> str:
+    if model.preprocess is None:
+        return ""
+    each = model.preprocess
+    height, width = each.input_size
+    return (
+        f"## Preprocessing\n\n{width} x {height} pixels, {each.interpolation}, crop {each.crop_pct:g} "
+        f"({each.crop_mode}), mean {_numbers(each.mean)}, std {_numbers(each.std)}. `hv.transforms(model)` does it.\n"
+    )
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def _own_figures(origin: Mapping[str, Any]) -> dict[str, Any]:
+    return {"validation accuracy": origin["val_accuracy"]} if "val_accuracy" in origin else {}
+
+
+def _figures(metrics: Mapping[str, Any]) -> str:
+    if not metrics:
+        return ""
+    rows = [f"| {name} | {value} |" for name, value in metrics.items()]
+    return "\n".join(["## Measured\n", "| figure | value |", "|---|---|", *rows, ""])
+
+
+def _recipe(origin: Mapping[str, Any]) -> str:
+    if "recipe" not in origin:
+        return ""
+    rows = [f"{name} = {value!r}" for name, value in origin["recipe"].items()]
+    images = f"{origin['images']} images. " if "images" in origin else ""
+    return f"## Training\n\n{images}Recipe:\n\n" + "\n".join(f"    {row}" for row in rows) + "\n"
+
+
+def _labels(model: Encoder) -> str:
+    if not model.labels:
+        return ""
+    shown = ", ".join(model.labels[:100])
+    more = f" and {len(model.labels) - 100} more in `config.json`" if len(model.labels) > 100 else ""
+    return f"## Labels\n\n{shown}{more}\n"

@@ -1,0 +1,70 @@
+"""Push a model to the Hub, and pull a repository into a directory."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .sources import WeightsNotFoundError, explained, hub_files
+from .store import CARD, CONFIG, WEIGHTS, save_pretrained
+
+if TYPE_CHECKING:
+    from ..encoder import Encoder
+
+
+def push_to_hub(
+    model: Encoder,
+    repo_id: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    commit_message: str | None = None,
+    create_pr: bool = False,
+    endpoint: str | None = None,
+    token: str | None = None,
+    **facts: Any,
+) -> str:
+    """Save a model and push it as `ORG/NAME`, which is created if need be. Returns the commit's URL.
+
+    revision:  a branch, created if need be; create_pr opens a pull request instead of committing to it.
+    facts:     what the card should say besides: licence, datasets, metrics, description, base_model.
+
+    A model that has not changed since the last push makes no commit. Raises WeightsNotFoundError with the reason if the
+    Hub cannot be reached or refuses.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint=endpoint, token=token)
+    files = hub_files(repo_id, revision=revision, endpoint=endpoint, token=token)
+    with tempfile.TemporaryDirectory(prefix="hybridvit-push-") as directory, explained(files):
+        save_pretrained(model, directory, repository=repo_id, **facts)
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        if revision is not None and not create_pr:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repo_id,
+            folder_path=directory,
+            allow_patterns=[CONFIG, WEIGHTS, CARD],
+            revision=revision,
+            create_pr=create_pr,
+            commit_message=commit_message or "Push model with hybridvit",
+        )
+    return commit.commit_url
+
+
+def pull_from_hub(
+    name: str, directory: str | Path, *, revision: str | None = None, endpoint: str | None = None, token: str | None = None
+) -> Path:
+    """Download `ORG/NAME[@REVISION]` into a directory, from which `local-dir:` loads it."""
+    from huggingface_hub import snapshot_download
+
+    files = hub_files(name.removeprefix("hf-hub:"), revision=revision, endpoint=endpoint, token=token)
+    target = Path(directory)
+    if target.exists() and not target.is_dir():
+        raise WeightsNotFoundError(f"{target} is a file; name a directory")
+    with explained(files):
+        snapshot_download(
+            files.repository, revision=files.revision, local_dir=target, endpoint=files.endpoint, token=files.token
+        )
+    return target
