@@ -190,6 +190,186 @@ def predict(
         raise typer.Exit(1)
 
 
+@app.command()
+def benchmark(
+    models: Annotated[list[str] | None, typer.Argument(metavar="MODEL...", help="Names that `list` shows.")] = None,
+    batch: Annotated[list[int] | None, typer.Option(help="Images at a time; repeatable; by default 1 and 8.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or mps.")] = "cpu",
+    precision: Annotated[
+        Literal["fp32", "tf32", "bf16", "fp16", "amp-bf16", "amp-fp16"],
+        typer.Option(help="Of weights and images; amp- is autocast over fp32 weights."),
+    ] = "fp32",
+    img_size: Annotated[int | None, typer.Option(help="Square size; by default each model's own.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of a CPU; by default as many as torch takes.")] = None,
+    compiled: Annotated[bool, typer.Option("--compile", help="torch.compile every side.")] = False,
+    rounds: Annotated[int, typer.Option(min=1, help="How often the sides take turns.")] = 20,
+    round_seconds: Annotated[float, typer.Option(help="A round repeats a side for about this long.")] = 0.25,
+    peers: Annotated[bool, typer.Option("--peer/--no-peer", help="timm's model of the same name beside ours.")] = True,
+    memory: Annotated[bool, typer.Option(help="Peak memory, each side in a process of its own.")] = True,
+    out: Annotated[Path, typer.Option(help="JSON lines; results are added.")] = Path("benchmark.jsonl"),
+    render: Annotated[
+        Path | None, typer.Option(help="Print this results file as Markdown, and do nothing else.")
+    ] = None,
+) -> None:
+    """Speed and memory of models, side by side with timm where it has the model, with equal weights and in turns."""
+    from rich.console import Console
+
+    from . import benchmark as package
+    from .benchmark.tables import terminal_table
+
+    if render is not None:
+        typer.echo(package.markdown(package.read_results(render)), nl=False)
+        return
+    if not models:
+        raise ValueError("name at least one model, or a results file with --render FILE")
+    import torch
+
+    settings = package.Settings(
+        device=device,
+        precision=precision,
+        compile=compiled,
+        threads=threads or torch.get_num_threads(),
+        rounds=rounds,
+        round_seconds=round_seconds,
+    )
+    size = (img_size, img_size) if img_size else None
+    results = []
+    console = Console()
+    with console.status("measuring") as status:
+        for result in package.benchmark(models, batch or (1, 8), settings, img_size=size, peers=peers, memory=memory):
+            package.append_result(out, result)
+            results.append(result)
+            status.update(f"{result.model} with batch {result.batch} done")
+    console.print(terminal_table(results))
+    console.print(f"results in {out}", highlight=False, soft_wrap=True)
+
+
+hub_app = typer.Typer(no_args_is_help=True, help="A Hub of your own, on this machine.")
+app.add_typer(hub_app, name="hub")
+
+
+@app.command("list")
+def list_(
+    pattern: Annotated[str, typer.Argument(help="Shell pattern, such as '*r50*'.")] = "*",
+    family: Annotated[str | None, typer.Option(help="One family only.")] = None,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Released weights, as arch.tag.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Names alone, one a line.")] = False,
+) -> None:
+    """The models of the zoo, or their released weights."""
+    from .registry import index
+    from .weights.entries import entries, entries_of
+    from .weights.info import list_models
+
+    names = list_models(pattern, pretrained=pretrained, family=family)
+    if not names:
+        raise ValueError(f"no model matches {pattern!r}; `hybridvit list` shows all")
+    if plain:
+        typer.echo("\n".join(names))
+        return
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    name_column = Column("weights" if pretrained else "model", no_wrap=True)
+    table = Table(name_column, "family", "parameters", "size", "licence" if pretrained else "weights")
+    for name in names:
+        entry = index()[name.partition(".")[0]]
+        last = entries()[name].licence if pretrained else str(len(entries_of(name)) or "")
+        table.add_row(name, entry.family, f"{entry.params / 1e6:.2f} M", "{} x {}".format(*entry.img_size), last)
+    Console().print(table)
+
+
+@app.command()
+def info(name: Annotated[str, typer.Argument(help="Model name, or arch.tag.")]) -> None:
+    """What a model is: size, cost, feature maps, released weights and their licences."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from .weights.info import model_info
+
+    facts = model_info(name)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold]{facts.name}[/bold]  family {facts.family}, {facts.paper}")
+    console.print(
+        f"{facts.params / 1e6:.2f} M parameters, {facts.flops / 1e9:.2f} GFLOP an image of "
+        f"{facts.img_size[0]} x {facts.img_size[1]}; embedding of {facts.num_features}"
+    )
+    maps = ", ".join(f"{channels} channels at stride {stride}" for channels, stride in facts.features)
+    console.print(f"feature maps: {maps}")
+    if not facts.weights:
+        console.print("no released weights in the zoo")
+        return
+    table = Table(Column("weights", no_wrap=True), "licence", "classes", "input")
+    for entry in facts.weights:
+        licence = f"[red]{entry.licence} (non-commercial)[/red]" if entry.non_commercial else entry.licence
+        size = "{} x {}".format(*entry.preprocess.input_size)
+        table.add_row(entry.name, licence, str(entry.num_classes), size)
+    console.print(table)
+    for entry in facts.weights:
+        if entry.note or entry.measured:
+            figures = ", ".join(f"{key} {value}" for key, value in (entry.measured or {}).items())
+            console.print(f"{entry.name}: {'; '.join(filter(None, (entry.note, figures)))}")
+
+
+@app.command()
+def push(
+    model: Annotated[str, typer.Argument(help="A saved directory, or any name that can be loaded.")],
+    repository: Annotated[str, typer.Argument(metavar="ORG/NAME")],
+    private: Annotated[bool, typer.Option("--private", help="Create it as a private repository.")] = False,
+    branch: Annotated[str | None, typer.Option(help="Branch, created if need be.")] = None,
+    message: Annotated[str | None, typer.Option(help="Commit message.")] = None,
+    pull_request: Annotated[bool, typer.Option("--pull-request", help="Open a pull request instead.")] = False,
+    licence: Annotated[str | None, typer.Option(help="Licence of the weights, for the card.")] = None,
+) -> None:
+    """Push a model to the Hub that HF_ENDPOINT names, by default huggingface.co."""
+    from .transfer.predict import load_model
+    from .weights.push import push_to_hub
+
+    facts = {"licence": licence} if licence else {}
+    url = push_to_hub(
+        load_model(model),
+        repository,
+        private=private,
+        revision=branch,
+        commit_message=message,
+        create_pr=pull_request,
+        **facts,
+    )
+    typer.echo(f"pushed: {url}")
+
+
+@app.command()
+def pull(
+    repository: Annotated[str, typer.Argument(metavar="ORG/NAME[@REVISION]")],
+    directory: Annotated[Path, typer.Argument(help="Where to; local-dir:DIRECTORY then loads it.")],
+) -> None:
+    """Download a model repository from the Hub into a directory."""
+    from .weights.push import pull_from_hub
+
+    typer.echo(f"pulled into {pull_from_hub(repository, directory)}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Directory for everything that the demo makes.")] = Path("demo"),
+    recipe: Annotated[str, typer.Option(help="Training recipe, a name or a TOML file.")] = "demo",
+) -> None:
+    """The main job end to end on shipped data: fine-tune, compare, push, pull, verify, predict."""
+    from .demo import demo as run
+
+    run(out, recipe)
+
+
+@hub_app.command()
+def serve(
+    root: Annotated[Path, typer.Option(help="Directory that keeps the repositories.")],
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 0,
+) -> None:
+    """Run a Hub on the loopback address, for demos, tests and places without internet. Ctrl-C stops it."""
+    from .hub.server import serve as run
+
+    run(root, port)
+
+
 def _settings(pairs: list[str]) -> dict[str, Any]:
     """FIELD=VALUE, the value as in TOML; what is not TOML is taken as text."""
     import tomllib

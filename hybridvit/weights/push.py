@@ -54,7 +54,12 @@ def push_to_hub(
 
 
 def pull_from_hub(
-    name: str, directory: str | Path, *, revision: str | None = None, endpoint: str | None = None, token: str | None = None
+    name: str,
+    directory: str | Path,
+    *,
+    revision: str | None = None,
+    endpoint: str | None = None,
+    token: str | None = None,
 ) -> Path:
     """Download `ORG/NAME[@REVISION]` into a directory, from which `local-dir:` loads it."""
     from huggingface_hub import snapshot_download

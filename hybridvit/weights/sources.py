@@ -83,8 +83,8 @@ def explained(files: HubFiles) -> Iterator[None]:
     from huggingface_hub import constants
     from huggingface_hub.errors import (
         GatedRepoError,
-        HFValidationError,
         HfHubHTTPError,
+        HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,

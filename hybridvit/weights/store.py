@@ -60,7 +60,7 @@ def read_tensors(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
             return load_file(path)
         except SafetensorError as error:
             raise WeightsError(
-                f"{path} is no readable safetensors file ({error}): it is truncated or something else; download it again"
+                f"{path} is no readable safetensors file ({error}): truncated or something else; download it again"
             ) from error
     if not allow_pickle:
         raise WeightsError(
