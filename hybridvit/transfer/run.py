@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from .checkpoint import write_text
+from .checkpoint import CheckpointError, write_text
 from .data import Data, ImageSet, OnBad, Split, load_data, load_split
 from .errors import DataError, RunDirectoryError
 from .loader import EvalBatches, seed_of
@@ -87,15 +87,16 @@ def finetune(
     checkpoint in `out` is good.
     """
     out = Path(out)
-    finished = _prepare_directory(out, resume, overwrite)
+    accelerator = _accelerator(device)
+    with accelerator.main_process_first():
+        finished = _prepare_directory(out, resume, overwrite)
+    accelerator.wait_for_everyone()  # nothing is written before all processes have looked
     if finished is not None:
         return finished
-    if isinstance(model, str):
-        _require_known(model)
-    shown = Progress(progress)
-    accelerator = _accelerator(device)
-    shown.shown &= accelerator.is_main_process
     chosen = _chosen_recipe(recipe, overrides or {}, out, resume)
+    if isinstance(model, str):
+        _require_known(model, pretrained)
+    shown = Progress(progress and accelerator.is_main_process)
     with shown.checking() as checked:
         images = load_data(data, val_fraction=val_fraction, on_bad=on_bad, progress=checked)
     if num_classes is not None and num_classes != len(images.classes):
@@ -106,7 +107,7 @@ def finetune(
     _describe(shown, model, images, chosen)
 
     torch.manual_seed(seed_of(chosen.seed, "head"))
-    built = _adapted(model, pretrained, len(images.classes), chosen)
+    built = _adapted(model, pretrained, images.classes, chosen)
     built.labels = images.classes
     preprocess = preprocess_of(built)
     if chosen.image_size:
@@ -116,7 +117,7 @@ def finetune(
     if accelerator.is_main_process:
         write_text(out / RECIPE_FILE, chosen.to_toml())
         write_text(out / SPLIT_FILE, _split_table(images))
-    name = model if isinstance(model, str) else type(model).__name__
+    origin = _origin(model, pretrained, built, chosen, images)
     trainer = Trainer(
         built,
         images,
@@ -124,8 +125,8 @@ def finetune(
         preprocess,
         out,
         accelerator,
-        keep=lambda best, position: _keep(best, position, out, name, chosen, images),
-        identity={"model": name, "pretrained": pretrained, "data": images.fingerprint()},
+        keep=lambda best, position: _keep(best, position, out, origin),
+        identity={"model": built.spec.to_dict(), "pretrained": pretrained, "data": images.fingerprint()},
         progress=shown,
         workers=workers,
         checkpoint_seconds=checkpoint_seconds,
@@ -195,33 +196,46 @@ def _accelerator(device: str | None) -> Accelerator:
     return Accelerator(cpu=device == "cpu")
 
 
-def _require_known(name: str) -> None:
+def _require_known(name: str, pretrained: bool) -> None:
     """An unknown model should be found before minutes are spent on reading images."""
-    import hybridvit
+    from ..registry import model_spec
+    from ..weights.entries import entries_of, find_entry
 
-    hybridvit.model_info(name)
-
-
-def _adapted(model: str | Encoder, pretrained: bool, num_classes: int, recipe: Recipe) -> Encoder:
-    """The model with a head for the classes, and the recipe's channels and image size."""
-    import hybridvit
-
-    size = (recipe.image_size, recipe.image_size) if recipe.image_size else None
-    if isinstance(model, str):
-        return hybridvit.create_model(
-            model,
-            pretrained=pretrained,
-            num_classes=num_classes,
-            in_chans=recipe.channels or None,
-            img_size=size,
+    if ":" in name:  # a Hub or a directory, which create_model asks
+        return
+    if "." in name:
+        find_entry(name)
+        return
+    model_spec(name)
+    if pretrained and not entries_of(name):
+        raise ValueError(
+            f"{name} has no released weights; train it from scratch with pretrained=False (--no-pretrained), or take a "
+            "model of `hybridvit list --pretrained`"
         )
+
+
+def _adapted(model: str | Encoder, pretrained: bool, classes: tuple[str, ...], recipe: Recipe) -> Encoder:
+    """The model with a head for the classes, and the recipe's channels and image size.
+
+    A head is kept if it is for the same classes, in the same order.
+    """
+    import hybridvit
     from hybridvit import adapt
 
-    if model.spec.num_classes != num_classes:
-        model = adapt.with_num_classes(model, num_classes)
-    if recipe.channels and model.spec.in_chans != recipe.channels:
+    if isinstance(model, str):
+        model = hybridvit.create_model(
+            model,
+            pretrained=pretrained,
+            num_classes=None if pretrained else len(classes),
+            in_chans=recipe.channels or None,
+            img_size=recipe.image_size or None,
+        )
+    elif recipe.channels and model.spec.in_chans != recipe.channels:
         model = adapt.with_in_chans(model, recipe.channels)
-    return model if size is None or size == model.spec.img_size else adapt.with_img_size(model, size)
+    if recipe.image_size and model.spec.img_size != (recipe.image_size, recipe.image_size):
+        model = adapt.with_img_size(model, recipe.image_size)
+    same_classes = model.spec.num_classes == len(classes) and model.labels in (None, classes)
+    return model if same_classes else adapt.with_num_classes(model, len(classes))
 
 
 def _describe(shown: Progress, model: str | nn.Module, data: Data, recipe: Recipe) -> None:
@@ -249,19 +263,26 @@ def _csv(text: str) -> str:
     return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\n') else text
 
 
-def _keep(model: Encoder, position: Position, out: Path, name: str, recipe: Recipe, data: Data) -> None:
+def _origin(model: str | Encoder, pretrained: bool, built: Encoder, recipe: Recipe, data: Data) -> dict[str, Any]:
+    """What is saved with the weights about where they come from; a name, never a path of this machine."""
+    origin: dict[str, Any] = dict(built.origin or {})
+    if isinstance(model, str) and pretrained:
+        prefix, _, path = model.partition(":")
+        origin["finetuned_from"] = Path(path).name if prefix == "local-dir" else model
+    elif isinstance(model, str):
+        origin.pop("finetuned_from", None)
+    return origin | {"recipe": recipe.to_dict(), "images": len(data.train)}
+
+
+def _keep(model: Encoder, position: Position, out: Path, origin: dict[str, Any]) -> None:
     """Save the best epoch so far as the run's model directory."""
     import hybridvit
 
-    model.origin = {
-        **(model.origin or {}),
-        "finetuned_from": name,
-        "recipe": recipe.to_dict(),
-        "val_accuracy": round(position.best_accuracy, 4),
-        "epoch": position.best_epoch,
-        "images": len(data.train),
-    }
-    hybridvit.save_pretrained(model, out)
+    model.origin = origin | {"val_accuracy": round(position.best_accuracy, 4), "epoch": position.best_epoch}
+    try:
+        hybridvit.save_pretrained(model, out)
+    except OSError as error:
+        raise CheckpointError(f"{error}. Free some space and resume.") from error
 
 
 def _finish(trainer: Trainer, data: Data, out: Path, shown: Progress) -> FinetuneResult:
@@ -270,6 +291,7 @@ def _finish(trainer: Trainer, data: Data, out: Path, shown: Progress) -> Finetun
 
     from .report import confusion_picture, evaluation_sheet
 
+    trainer.accelerator.wait_for_everyone()  # the first process may still be saving
     trainer.use(hybridvit.create_model(f"local-dir:{out}"))
     images = data.test or data.val
     evaluation = trainer.evaluate(images)

@@ -231,17 +231,19 @@ class Trainer:
         position = self.position
         evaluation = self.evaluate(self.data.val, self.val_batches)
         rate = self.optimizer.param_groups[-1]["lr"] / self.optimizer.param_groups[-1]["scale"]
+        totals = torch.tensor([position.loss_sum, position.correct, position.seen], dtype=torch.float64)
+        loss_sum, correct, seen = self.accelerator.reduce(totals.to(self.device), reduction="sum").tolist()  # pyright: ignore[reportAttributeAccessIssue]
         position.epoch += 1
         position.seconds += position.train_seconds
         line = Epoch(
             epoch=position.epoch,
             step=position.epoch * self.batches.steps,
             lr=rate,
-            train_loss=position.loss_sum / position.seen,
-            train_accuracy=position.correct / position.seen,
+            train_loss=loss_sum / seen,
+            train_accuracy=correct / seen,
             val_loss=evaluation.loss,
             val_accuracy=evaluation.top1,
-            images_per_second=position.seen * self.world / max(position.train_seconds, 1e-9),
+            images_per_second=seen / max(position.train_seconds, 1e-9),
             seconds=position.seconds,
         )
         self.history.append(line)
@@ -349,10 +351,9 @@ class Trainer:
         tensors, state = load_checkpoint(path)
         for name, value in self.identity.items():
             if state["identity"].get(name) != value:
-                before = state["identity"].get(name)
                 raise CheckpointError(
-                    f"{path} belongs to another run: its {name} was {before!r}, now it is {value!r}. "
-                    "Resume with the same model and data, or start in a new output directory."
+                    f"{path} belongs to a run with another {name}; resume with the same model and data, or start in a "
+                    "new output directory"
                 )
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "average": {}}
         for key, value in tensors.items():

@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -226,9 +227,12 @@ finetune("cct_2_3x2_32", sys.argv[1], sys.argv[2], recipe=recipe, pretrained=Fal
 """
 
 
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])}
+
+
 def start(data: str, out: Path) -> subprocess.Popen[bytes]:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])}
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, data, str(out)], cwd=PROJECT, env=environment)
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, data, str(out)], cwd=PROJECT, env=environment())
 
 
 @pytest.mark.slow
@@ -289,6 +293,7 @@ def test_command_line_from_training_to_prediction(colour_folder: Path, tmp_path:
         (["--model", MODEL, "--set", "epochs"], "--set needs FIELD=VALUE"),
         (["--model", MODEL, "--set", "epochs=many"], "epochs must be a whole number"),
         (["--model", MODEL, "--no-pretrained"], "not found"),
+        (["--model", MODEL], "no released weights; train it from scratch with pretrained=False (--no-pretrained)"),
     ],
 )
 def test_mistakes_are_one_message_and_exit_1(tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -296,3 +301,38 @@ def test_mistakes_are_one_message_and_exit_1(tmp_path: Path, arguments: list[str
     assert result.exit_code == 1
     assert message in result.output
     assert "Traceback" not in result.output
+
+
+WORKER = """
+import sys
+import torch
+torch.set_num_threads(1)
+from hybridvit.transfer.recipe import Recipe
+from hybridvit.transfer.run import finetune
+recipe = Recipe(epochs=2, batch_size=16, lr=2e-3, augment="gentle", channels=1, image_size=16, ema_decay=0.9)
+finetune("cct_2_3x2_32", sys.argv[1], sys.argv[2], recipe=recipe, pretrained=False, progress=False, workers=0,
+         device="cpu")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_with_the_same_global_batch(idx: str, tmp_path: Path) -> None:
+    def launch(out: Path, world: int) -> list[dict[str, Any]]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        together = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world)}
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", WORKER, idx, str(out)],
+                cwd=PROJECT,
+                env=environment() | (together | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if world > 1 else {}),
+            )
+            for rank in range(world)
+        ]
+        assert [process.wait(timeout=300) for process in processes] == [0] * world
+        return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+    for one, two in zip(launch(tmp_path / "one", 1), launch(tmp_path / "two", 2), strict=True):
+        for figure in ("train_loss", "val_loss", "train_accuracy", "val_accuracy"):
+            assert two[figure] == pytest.approx(one[figure], rel=1e-3), figure
