@@ -16,6 +16,7 @@ from ..registry import UnknownNameError, index
 from ..spec import nearest
 from ..zoo_path import zoo_path
 
+DEFAULT_PREPROCESS = Preprocess()
 NON_COMMERCIAL = ("cc-by-nc", "noncommercial", "non-commercial")
 
 
@@ -39,7 +40,7 @@ class WeightEntry:
     num_classes: int = 1000
     in_chans: int = 3
     paper: str = ""
-    preprocess: Preprocess = Preprocess()
+    preprocess: Preprocess = DEFAULT_PREPROCESS
     donor: str = ""
     covers: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()

@@ -18,7 +18,7 @@ from ..preprocess import Preprocess
 from ..zoo_path import zoo_path
 from .foreign import timm_preprocess
 
-HEADER = "# Released weights. Entries whose source is a timm/ repository are generated: see hybridvit/weights/from_timm.py.\n"
+HEADER = "# Released weights. Entries from timm/ repositories are generated: `python -m hybridvit.weights.from_timm`.\n"
 
 
 def timm_entries(architectures: list[str]) -> dict[str, dict[str, Any]]:

@@ -21,7 +21,8 @@ class WeightsNotFoundError(FileNotFoundError):
 class Files(Protocol):
     """A place with files; `get` gives a local path, or None if there is no such file."""
 
-    where: str
+    @property
+    def where(self) -> str: ...
 
     def get(self, name: str) -> Path | None: ...
 
