@@ -143,6 +143,22 @@ def linear_to_conv(theirs: str, ours: str) -> Rename:
     )
 
 
+def split_heads(theirs: str, ours: str, width: int) -> Rename:
+    """Queries, keys and values of theirs lie head by head, of ours apart; `width` is that of a head.
+
+    Theirs is a 1x1 convolution with channels (head, 3, width), ours a linear layer with channels (3, head, width).
+    """
+
+    def to_ours(tensor: Tensor) -> Tensor:
+        return tensor.reshape(-1, 3, width, *tensor.shape[1:2]).transpose(0, 1).reshape(tensor.shape[:2])
+
+    def to_theirs(tensor: Tensor) -> Tensor:
+        kernel = (1, 1) if tensor.ndim == 2 else ()
+        return tensor.reshape(3, -1, width, *tensor.shape[1:]).transpose(0, 1).reshape(*tensor.shape, *kernel)
+
+    return Rename(theirs, ours, to_ours, to_theirs)
+
+
 class KeyRules:
     """A table of rules: converts whole state dicts both ways, bit for bit, and leaves nothing over.
 

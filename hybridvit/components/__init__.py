@@ -1,10 +1,11 @@
 """The parts that families share, one role a file. Importing this package makes every shared kind known."""
 
-from . import activations, attention, blocks, convs, heads, mixers, norms, pools, positions, transitions
+from . import activations, attention, biases, blocks, convs, heads, mixers, norms, pools, positions, transitions
 
 __all__ = [
     "activations",
     "attention",
+    "biases",
     "blocks",
     "convs",
     "heads",

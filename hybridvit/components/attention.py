@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..spec import Bias, Grid, Mixer, Norm, SpecError
+from ..spec import Bias, Grid, Mixer, Norm, SpecError, Transition
 from .activations import linear
 
 
@@ -95,3 +95,20 @@ class AttentionModule(nn.Module):
         bias = self.bias(grid) if self.bias is not None else None
         mixed = self.attend(self.q_norm(query), self.k_norm(key), value, bias)
         return self.proj(mixed.transpose(1, 2).flatten(2))
+
+
+class WideningAttention(Transition):
+    """Self-attention from any width to `dim` channels, with queries, keys and values of `inner` channels in all."""
+
+    dim: int
+    inner: int
+    heads: int
+    bias: Bias | None = None
+
+    def out_dim(self, in_dim: int) -> int:
+        return self.dim
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        module = AttentionModule(Attention(heads=self.heads, bias=self.bias), self.inner, grid)
+        module.qkv, module.proj = linear(in_dim, 3 * self.inner), linear(self.inner, self.dim)
+        return module

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from ..spec import Grid, Mixer
@@ -53,3 +54,21 @@ class SqueezeExciteModule(nn.Module):
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         squeezed = tokens.mean(dim=1, keepdim=True)
         return tokens * self.gate(self.expand(self.act(self.reduce(squeezed))))
+
+
+class LayerScale(Mixer):
+    """A learned factor a channel (arXiv 2103.17239) among steps; a branch has one of its own."""
+
+    initial: float
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        return LayerScaleModule(in_dim, self.initial)
+
+
+class LayerScaleModule(nn.Module):
+    def __init__(self, dim: int, initial: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((dim,), initial))
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        return tokens * self.gamma

@@ -36,15 +36,17 @@ class TokenPoolModule(nn.Module):
 class MeanPool(Pool):
     """The mean over the grid tokens, prefix left out, with a norm before or after it.
 
-    `before` is what comes between the last stage and the mean, such as EfficientNet's last convolution.
+    `before` is what comes between the last stage and the mean, such as EfficientNet's last convolution; `after` what
+    comes between the mean and the classifier, on a grid of 1 x 1.
     """
 
     before: Transition = Identity()
     norm: Norm | None = None
     post_norm: Norm | None = None
+    after: Transition = Identity()
 
     def out_dim(self, in_dim: int) -> int:
-        return self.before.out_dim(in_dim)
+        return self.after.out_dim(self.before.out_dim(in_dim))
 
     def build(self, dim: int, grid: Grid) -> nn.Module:
         return MeanPoolModule(self, dim, grid)
@@ -54,12 +56,15 @@ class MeanPoolModule(nn.Module):
     def __init__(self, spec: MeanPool, dim: int, grid: Grid) -> None:
         super().__init__()
         self.before = spec.before.build(dim, grid)
-        self.norm = spec.norm.build(spec.out_dim(dim)) if spec.norm else nn.Identity()
-        self.post_norm = spec.post_norm.build(spec.out_dim(dim)) if spec.post_norm else nn.Identity()
+        dim = spec.before.out_dim(dim)
+        self.norm = spec.norm.build(dim) if spec.norm else nn.Identity()
+        self.post_norm = spec.post_norm.build(dim) if spec.post_norm else nn.Identity()
+        self.after = spec.after.build(dim, Grid(1, 1))
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         tokens = self.norm(self.before(tokens, grid))
-        return self.post_norm(tokens[:, grid.prefix :].mean(dim=1))
+        mean = self.post_norm(tokens[:, grid.prefix :].mean(dim=1, keepdim=True))
+        return self.after(mean, Grid(1, 1)).squeeze(1)
 
 
 class SequencePool(Pool):

@@ -1,0 +1,145 @@
+"""CoAtNet: two stages of MBConv, then two of attention with relative positions (arXiv 2106.04803).
+
+Pooling keeps what an odd border leaves over, where timm drops it or fails.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from ..components.attention import Attention, WideningAttention
+from ..components.biases import RelativePositionBias
+from ..components.blocks import Block, Branch, transformer_block
+from ..components.convblocks import ConvNeXt, MBConv, pooled_shortcut
+from ..components.convs import AvgPool, Conv
+from ..components.heads import LinearHead
+from ..components.mixers import LayerScale, Mlp
+from ..components.norms import LayerNorm
+from ..components.pools import MeanPool
+from ..components.transitions import Add, Identity, Normalize, Steps
+from ..encoder import Model, Stage
+from ..keys import KeyRules, Rename, Rule, conv_to_linear, linear_to_conv, split_heads
+from ..spec import Bias, Norm, Transition
+from . import Family
+
+Kind = Literal["conv", "attention", "mixed"]
+
+HEAD_WIDTH = 32
+MBCONV, NORM, BIAS, POOL = MBConv(), LayerNorm(), RelativePositionBias(), AvgPool(stride=2)
+
+
+def coatnet(
+    *,
+    stem: tuple[int, int],
+    dims: tuple[int, ...],
+    depths: tuple[int, ...],
+    kinds: tuple[Kind, ...] = ("conv", "conv", "attention", "attention"),
+    conv: MBConv | ConvNeXt = MBCONV,
+    norm: Norm = NORM,
+    bias: Bias = BIAS,
+    pool: Transition = POOL,
+    widen_last: bool = False,
+    shortcut_bias: bool = True,
+    layer_scale: float | None = None,
+    hidden: bool = True,
+    img_size: int = 224,
+) -> Model:
+    """A CoAtNet of given widths of the two stem convolutions, and widths, depths and kinds of the stages.
+
+    A "mixed" stage is attention after one convolution. `norm`, `bias` and `layer_scale` are those of the transformer
+    blocks; `widen_last` and `shortcut_bias` those of strided attention. `hidden`: a layer between mean and classifier.
+    """
+
+    def stage(kind: Kind, in_dim: int, dim: int, depth: int) -> Stage:
+        if kind == "attention":
+            inner = in_dim if widen_last else dim
+            attend = WideningAttention(dim=dim, inner=inner, heads=inner // HEAD_WIDTH, bias=bias)
+            scale = LayerScale(initial=layer_scale) if layer_scale else Identity()
+            body = Steps(steps=(Normalize(norm=norm), pool, attend, scale))
+            shortcut = pooled_shortcut(in_dim, dim, pool, shortcut_bias)
+        else:
+            body = conv.body(in_dim, dim, stride=2)
+            shortcut = pooled_shortcut(in_dim, dim, pool, conv.bias)
+        attention = Attention(heads=dim // HEAD_WIDTH, bias=bias)
+        block = transformer_block(attention, Mlp(hidden=4 * dim), norm, layer_scale)
+        if kind == "conv":
+            block = Block(branches=(Branch(mixer=conv.body(dim, dim)),))
+        first = (Block(branches=block.branches[1:]),) if kind == "attention" else ()
+        return Stage(enter=Add(shortcut=shortcut, body=body), blocks=first + (block,) * (depth - 1))
+
+    convs = Conv(dim=stem[0], kernel=3, stride=2, norm=conv.norm, act=conv.act), Conv(dim=stem[1], kernel=3)
+    stages = (stage(*numbers) for numbers in zip(kinds, (stem[1], *dims[:-1]), dims, depths, strict=True))
+    last = Conv(dim=dims[-1], bias=True, act="tanh")
+    return Model(
+        stages=(Stage(enter=Steps(steps=convs)), *stages),
+        pool=MeanPool(post_norm=norm, after=last) if hidden else MeanPool(norm=norm),
+        head=LinearHead(),
+        img_size=(img_size, img_size),
+    )
+
+
+SIZES: dict[str, dict[str, Any]] = {
+    "coatnet_0_224": {"stem": (64, 64), "dims": (96, 192, 384, 768), "depths": (2, 3, 5, 2)},
+    "coatnet_1_224": {"stem": (64, 64), "dims": (96, 192, 384, 768), "depths": (2, 6, 14, 2)},
+    "coatnet_2_224": {"stem": (128, 128), "dims": (128, 256, 512, 1024), "depths": (2, 6, 14, 2)},
+    "coatnet_3_224": {"stem": (192, 192), "dims": (192, 384, 768, 1536), "depths": (2, 6, 14, 2)},
+    "coatnet_4_224": {"stem": (192, 192), "dims": (192, 384, 768, 1536), "depths": (2, 12, 28, 2)},
+    "coatnet_5_224": {"stem": (192, 192), "dims": (256, 512, 1280, 2048), "depths": (2, 12, 28, 2)},
+}
+
+# The steps of a convolutional body by timm's names, MBConv's and then ConvNeXt's; no two have the same place.
+STEPS = {"pre_norm": "0.norm", "conv1_1x1": "2.conv", "norm1": "2.norm", "conv2_kxk": "3.conv", "norm2": "5.norm"}
+STEPS |= {"conv3_1x1": "7.conv", "conv_dw": "0.conv", "norm": "1.norm", "ls.gamma": "3.gamma"}
+LINEAR_STEPS = {"se_early.fc1": "4.reduce", "se_early.fc2": "4.expand", "se.fc1": "6.reduce", "se.fc2": "6.expand"}
+LINEAR_STEPS |= {"mlp": "2"}
+
+
+def conv_rules(theirs: str, steps: str) -> list[Rule]:
+    """timm's names in a convolutional block, whose steps are at `steps`."""
+    return [
+        *(Rename(f"{theirs}.{name}", f"{steps}.{step}") for name, step in STEPS.items()),
+        *(conv_to_linear(f"{theirs}.{name}", f"{steps}.{step}") for name, step in LINEAR_STEPS.items()),
+    ]
+
+
+def transformer_rules(theirs: str, norm: str, attention: str, scale: str, mlp: str) -> list[Rule]:
+    """timm's names in a transformer block, whose parts are at the given places."""
+    return [
+        Rename(f"{theirs}.norm1", norm),
+        split_heads(f"{theirs}.attn.qkv", f"{attention}.qkv", HEAD_WIDTH),
+        conv_to_linear(f"{theirs}.attn.proj", f"{attention}.proj"),
+        Rename(f"{theirs}.attn.rel_pos.relative_position_bias_table", f"{attention}.bias.table"),
+        Rename(f"{theirs}.attn.rel_pos.mlp", f"{attention}.bias"),
+        Rename(f"{theirs}.ls1.gamma", scale),
+        Rename(f"{theirs}.norm2", f"{mlp}.norm"),
+        conv_to_linear(f"{theirs}.mlp", f"{mlp}.mixer"),
+        Rename(f"{theirs}.ls2.gamma", f"{mlp}.layer_scale"),
+    ]
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout. The first block of a stage of theirs is our entrance, and our first block if it is attention."""
+    rules: list[Rule] = [
+        Rename("stem.conv1", "stages.0.enter.steps.0.conv"),
+        Rename("stem.norm1", "stages.0.enter.steps.0.norm"),
+        Rename("stem.conv2", "stages.0.enter.steps.1.conv"),
+        Rename("stages.{s}.blocks.0.shortcut.expand", "stages.{s+1}.enter.shortcut.steps.1.conv"),
+        Rename("norm", "pool.norm"),
+        Rename("head.norm", "pool.post_norm"),
+        linear_to_conv("head.pre_logits.fc", "pool.after.conv"),
+        Rename("head.fc", "head"),
+    ]
+    for index, stage in enumerate(model.stages[1:]):
+        first, others = f"stages.{index}.blocks.0", f"stages.{index}.blocks.{{b+1}}"
+        enter, blocks = f"stages.{index + 1}.enter.body.steps", f"stages.{index + 1}.blocks"
+        mixers = [branch.mixer.kind for block in stage.blocks for branch in block.branches]
+        attends, attends_first = Attention.kind in mixers, mixers[:1] == [Mlp.kind]
+        branches = f"{blocks}.{{b+1}}.branches" if attends_first else f"{blocks}.{{b}}.branches"
+        strided = f"{enter}.0", f"{enter}.2", f"{enter}.3.gamma", f"{blocks}.0.branches.0"
+        regular = f"{branches}.0.norm", f"{branches}.0.mixer", f"{branches}.0.layer_scale", f"{branches}.1"
+        rules += transformer_rules(first, *strided) if attends_first else conv_rules(first, enter)
+        rules += transformer_rules(others, *regular) if attends else conv_rules(others, f"{branches}.0.mixer.steps")
+    return KeyRules(rules)
+
+
+FAMILY = Family(name="coatnet", paper="arXiv 2106.04803", build=coatnet, sizes=SIZES, layouts={"timm": timm_rules})

@@ -1,0 +1,149 @@
+"""CvT: a transformer in three stages whose queries, keys and values come out of convolutions (arXiv 2103.15808).
+
+Microsoft trained the released weights with QuickGELU; transformers runs them with GELU, and so do the models here.
+`cvt(..., act="quick_gelu")` is the network as it was trained.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..components.activations import linear
+from ..components.attention import ScaledDotProduct, head_width
+from ..components.blocks import transformer_block
+from ..components.convs import Conv
+from ..components.heads import LinearHead
+from ..components.mixers import Mlp
+from ..components.norms import BatchNorm, LayerNorm
+from ..components.pools import TokenPool
+from ..encoder import Model, Stage
+from ..keys import KeyRules, Rename
+from ..spec import Grid, Mixer
+from ..tokens import join_prefix, split_prefix
+from . import Family
+
+PerStage = tuple[int, ...]
+
+NORM = LayerNorm(eps=1e-5)
+
+
+class ConvAttention(Mixer):
+    """Self-attention whose queries, keys and values are each a depthwise convolution with batch norm, then linear.
+
+    Keys and values are taken every `key_stride` positions. Prefix tokens bypass the convolutions. As in the released
+    weights, scores are scaled by the width of all heads together and not by the width of one.
+    """
+
+    heads: int
+    kernel: int = 3
+    key_stride: int = 2
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        return ConvAttentionModule(self, in_dim, grid)
+
+
+class ConvAttentionModule(nn.Module):
+    def __init__(self, spec: ConvAttention, dim: int, grid: Grid) -> None:
+        super().__init__()
+        head_width(spec.kind, dim, spec.heads)
+        self.query = ConvProjection(spec, dim, grid, stride=1)
+        self.key = ConvProjection(spec, dim, grid, stride=spec.key_stride)
+        self.value = ConvProjection(spec, dim, grid, stride=spec.key_stride)
+        self.attend = ScaledDotProduct(dim**-0.5)
+        self.proj = linear(dim, dim)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        mixed = self.attend(self.query(tokens, grid), self.key(tokens, grid), self.value(tokens, grid))
+        return self.proj(mixed.transpose(1, 2).flatten(2))
+
+
+class ConvProjection(nn.Module):
+    """Tokens (B, N, C) -> heads (B, heads, M, d), where M counts the prefix and the convolution's positions."""
+
+    def __init__(self, spec: ConvAttention, dim: int, grid: Grid, stride: int) -> None:
+        super().__init__()
+        conv = Conv(dim=dim, kernel=spec.kernel, stride=stride, groups=dim, norm=BatchNorm())
+        self.heads = spec.heads
+        self.conv = conv.build(dim, grid._replace(prefix=0))
+        self.linear = linear(dim, dim)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        prefix, positions = split_prefix(tokens, grid)
+        tokens = join_prefix(prefix, self.conv(positions, grid._replace(prefix=0)))
+        return self.linear(tokens).unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+def cvt(*, dims: PerStage, depths: PerStage, heads: PerStage, img_size: int = 224, act: str = "gelu") -> Model:
+    """A CvT of given widths, depths and heads; the class token comes in at the last stage."""
+    stages: list[Stage] = []
+    for index, (dim, depth, count) in enumerate(zip(dims, depths, heads, strict=True)):
+        kernel, stride, padding = (3, 2, 1) if stages else (7, 4, 2)
+        stages.append(
+            Stage(
+                enter=Conv(dim=dim, kernel=kernel, stride=stride, padding=padding, bias=True, norm=NORM),
+                prefix=int(index == len(dims) - 1),
+                blocks=(transformer_block(ConvAttention(heads=count), Mlp(hidden=4 * dim, act=act), NORM),) * depth,
+            )
+        )
+    return Model(stages=tuple(stages), pool=TokenPool(norm=NORM), head=LinearHead(), img_size=(img_size, img_size))
+
+
+NARROW: dict[str, Any] = {"dims": (64, 192, 384), "heads": (1, 3, 6)}
+SIZES: dict[str, dict[str, Any]] = {
+    "cvt_13": NARROW | {"depths": (1, 2, 10)},
+    "cvt_13_384": NARROW | {"depths": (1, 2, 10), "img_size": 384},
+    "cvt_21": NARROW | {"depths": (1, 4, 16)},
+    "cvt_21_384": NARROW | {"depths": (1, 4, 16), "img_size": 384},
+    "cvt_w24_384": {"dims": (192, 768, 1024), "heads": (3, 12, 16), "depths": (2, 2, 20), "img_size": 384},
+}
+
+
+def _keys() -> list[tuple[str, str, str]]:
+    """Places of ours, of Microsoft's own checkpoints, and of transformers', the same in files and in memory."""
+    stage, block = "stages.{s}", "stages.{s}.blocks.{b}.branches"
+    microsoft, its_block = "stage{s}", "stage{s}.blocks.{b}"
+    hf, layer = "cvt.encoder.stages.{s}", "cvt.encoder.stages.{s}.layers.{b}"
+    embedding = f"{hf}.embedding.convolution_embeddings"
+    keys = [
+        (f"{stage}.prefix.tokens", f"{microsoft}.cls_token", f"{hf}.cls_token"),
+        (f"{stage}.enter.conv", f"{microsoft}.patch_embed.proj", f"{embedding}.projection"),
+        (f"{stage}.enter.norm", f"{microsoft}.patch_embed.norm", f"{embedding}.normalization"),
+        (f"{block}.0.norm", f"{its_block}.norm1", f"{layer}.layernorm_before"),
+        (f"{block}.0.mixer.proj", f"{its_block}.attn.proj", f"{layer}.attention.output.dense"),
+        (f"{block}.1.norm", f"{its_block}.norm2", f"{layer}.layernorm_after"),
+        (f"{block}.1.mixer.fc1", f"{its_block}.mlp.fc1", f"{layer}.intermediate.dense"),
+        (f"{block}.1.mixer.fc2", f"{its_block}.mlp.fc2", f"{layer}.output.dense"),
+        ("pool.norm", "norm", "layernorm"),
+        ("head", "head", "classifier"),
+    ]
+    for name, letter in (("query", "q"), ("key", "k"), ("value", "v")):
+        ours, theirs = f"{block}.0.mixer.{name}", f"{its_block}.attn"
+        attention = f"{layer}.attention.attention"
+        conv = f"{attention}.convolution_projection_{name}.convolution_projection"
+        keys += [
+            (f"{ours}.conv.conv", f"{theirs}.conv_proj_{letter}.conv", f"{conv}.convolution"),
+            (f"{ours}.conv.norm", f"{theirs}.conv_proj_{letter}.bn", f"{conv}.normalization"),
+            (f"{ours}.linear", f"{theirs}.proj_{letter}", f"{attention}.projection_{name}"),
+        ]
+    return keys
+
+
+def original_rules(model: Model) -> KeyRules:
+    """The layout of Microsoft's own checkpoints."""
+    return KeyRules([Rename(theirs, ours) for ours, theirs, _ in _keys()])
+
+
+def transformers_rules(model: Model) -> KeyRules:
+    """The layout of CvtForImageClassification."""
+    return KeyRules([Rename(theirs, ours) for ours, _, theirs in _keys()])
+
+
+FAMILY = Family(
+    name="cvt",
+    paper="arXiv 2103.15808",
+    build=cvt,
+    sizes=SIZES,
+    layouts={"transformers": transformers_rules, "original": original_rules},
+)

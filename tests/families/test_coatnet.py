@@ -1,0 +1,100 @@
+"""CoAtNet, the paper's and timm's variants of it, against timm."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from hybridvit.encoder import Encoder
+from hybridvit.families import load_family
+from hybridvit.families.coatnet import coatnet, timm_rules
+from hybridvit.keys import check_keys
+from tests.parity import TOLERANCE, assert_power, error, images, load_from, perturb
+
+# timm's interpolation of bias tables warns about how it calls torch.
+pytestmark = pytest.mark.filterwarnings("ignore:.*searchsorted", "ignore:Using a non-tuple sequence")
+
+NUMBERS = {**load_family("coatnet").sizes, **load_family("coatnet_rw").sizes}
+# One of each configuration; the others differ from one of these in widths and depths only.
+CONFIGURATIONS = [
+    "coatnet_0_224",
+    "coatnet_pico_rw_224",
+    "coatnet_nano_rw_224",
+    "coatnet_0_rw_224",
+    "coatnet_1_rw_224",
+    "coatnet_2_rw_224",
+    "coatnet_3_rw_224",
+    "coatnet_bn_0_rw_224",
+    "coatnet_rmlp_nano_rw_224",
+    "coatnet_rmlp_0_rw_224",
+    "coatnet_rmlp_1_rw_224",
+    "coatnet_rmlp_2_rw_224",
+    "coatnet_nano_cc_224",
+    "coatnext_nano_rw_224",
+]
+SIZES = [(64, 64), (96, 96), (64, 128)]
+
+
+def small_pair(name: str) -> tuple[Encoder, nn.Module]:
+    """The model, narrower and with fewer blocks, and timm's, with the same perturbed weights."""
+    numbers = dict(NUMBERS[name])
+    keeps_width = numbers["stem"][1] == numbers["dims"][0]
+    stem = (32, 32) if numbers["stem"][0] == numbers["stem"][1] else (16, 32)
+    dims, depths = (32, 64, 128, 128) if keeps_width else (64, 96, 96, 128), (2, 1, 2, 3)
+    hidden = {"head_hidden_size": dims[-1]} if numbers.get("hidden", True) else {}
+    reference = timm.create_model(
+        name, stem_width=stem, embed_dim=dims, depths=depths, img_size=64, num_classes=10, **hidden
+    )
+    perturb(reference.eval())
+    model = coatnet(**numbers | {"stem": stem, "dims": dims, "depths": depths, "img_size": 64}).replace(num_classes=10)
+    return load_from(reference, model, timm_rules(model)), reference
+
+
+def resized(reference: nn.Module, images: Tensor) -> Any:
+    """timm's model for the size of the images, its bias tables resized."""
+    reference = copy.deepcopy(reference)
+    reference.set_input_size(img_size=tuple(images.shape[2:]))  # pyright: ignore[reportCallIssue]
+    return reference
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_matches_timm(name: str) -> None:
+    ours, reference = small_pair(name)
+    with torch.no_grad():
+        for size in SIZES:
+            batch = images(*size)
+            timms = resized(reference, batch)
+            last, maps = timms.forward_intermediates(batch)
+            assert error(ours(batch), timms.forward_head(last)) <= TOLERANCE, size
+            assert error(ours.embed(batch), timms.forward_head(last, pre_logits=True)) <= TOLERANCE, size
+            for found, map_ in zip(ours.features(batch), maps, strict=True):
+                assert error(found, map_) <= TOLERANCE, size
+
+
+@pytest.mark.parametrize("name", ["coatnet_0_224", "coatnet_rmlp_1_rw_224", "coatnext_nano_rw_224"])
+def test_every_parameter_matters(name: str) -> None:
+    """But the last bias of an MLP of positions: the softmax cancels what is added to all scores of a head."""
+    ours, _ = small_pair(name)
+    assert_power(ours, (64, 64), immaterial=(".bias.fc2.bias",))
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_keys_and_shapes_of_every_size(name: str) -> None:
+    model = coatnet(**NUMBERS[name])
+    with torch.device("meta"):
+        reference = timm.create_model(name, num_classes=1000)
+        ours = model.build()
+    check_keys(timm_rules(model).to_ours(reference.state_dict()), ours.state_dict())
+    assert model.img_size == tuple(reference.default_cfg["input_size"][1:])
+    assert [(info.channels, info.stride) for info in ours.feature_info] == [
+        (info["num_chs"], info["reduction"]) for info in reference.feature_info
+    ]
+
+
+def test_every_name_of_timm_is_here() -> None:
+    assert set(NUMBERS) == set(timm.list_models("coatne*"))
