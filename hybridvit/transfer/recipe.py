@@ -12,7 +12,7 @@ from ..spec import nearest
 from ..zoo_path import zoo_path
 from .errors import RecipeError
 
-AUGMENTATIONS = ("none", "gentle", "standard", "trivial", "rand")
+AUGMENTATIONS = ("none", "flip", "gentle", "standard", "trivial", "rand")
 PRECISIONS = ("fp32", "bf16")
 
 
@@ -30,10 +30,11 @@ class Recipe:
     drop_path:          stochastic depth of the deepest block.
     label_smoothing:    share of the target spread over all classes.
     mixup, cutmix:      alpha of the Beta distribution (0 is off); with both on, each step takes one of the two.
-    augment:            "none"; "gentle": shift by up to an eighth and flip, for small images; "standard": random
-                        resized crop and flip; "trivial", "rand": standard plus TrivialAugment or RandAugment.
+    augment:            "none"; "flip" only; "gentle": shift by up to an eighth and flip, for small images;
+                        "standard": random resized crop and flip; "trivial", "rand": standard plus TrivialAugment or
+                        RandAugment.
     crop_scale:         smallest share of the area that a random resized crop may keep.
-    flip:               probability of a horizontal flip (0 for digits or text).
+    flip:               probability of a horizontal flip, with all but "none" (0 for digits or text).
     erasing:            probability that a random rectangle is erased.
     channels:           1 trains on grey images, 3 on colour; 0 keeps the model's.
     image_size:         side in pixels of the square input; 0 keeps the model's.

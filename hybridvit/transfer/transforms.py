@@ -107,7 +107,7 @@ class ToMode(nn.Module):
 
 
 def train_geometry(preprocess: Preprocess, recipe: Recipe) -> nn.Module:
-    """Pillow image -> Pillow image of the input size, at random unless the recipe is "none" or "gentle"."""
+    """Pillow image -> Pillow image of the input size, at random only where `random_geometry` says so."""
     if not random_geometry(recipe):
         return EvalGeometry(preprocess)
     steps: list[nn.Module] = [

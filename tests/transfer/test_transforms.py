@@ -48,7 +48,7 @@ def test_grey_weights_get_grey_images() -> None:
     assert grey(Image.new("L", (28, 28), 0)).unique().tolist() == [-1.0]
 
 
-@pytest.mark.parametrize("augment", ["none", "gentle", "standard", "trivial", "rand"])
+@pytest.mark.parametrize("augment", ["flip", "gentle", "standard", "trivial", "rand"])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_training_gives_the_same_shape_and_depends_on_the_seed(augment: str, mode: str) -> None:
     mean = (0.5,) if mode == "L" else (0.5,) * 3
