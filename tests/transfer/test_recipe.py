@@ -37,7 +37,7 @@ def test_every_field_is_documented_and_limited() -> None:
         ("epochs = true", "epochs must be a whole number, got True"),
         ("lr = 'high'", "lr must be a number, got 'high'"),
         ("lr = nan", "lr must be between"),
-        ("augment = 'strong'", "augment must be one of none, gentle"),
+        ("augment = 'strong'", "augment must be one of none, flip"),
         ("precision = 'fp16'", "precision must be one of fp32, bf16"),
         ("epochs = = 3", "not valid TOML"),
     ],
