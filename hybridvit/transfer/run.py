@@ -315,7 +315,7 @@ def _finish(trainer: Trainer, data: Data, out: Path, shown: Progress) -> Finetun
             "epochs": trainer.recipe.epochs,
             "seconds": round(result.seconds, 1),
             "train_images": len(data.train),
-            "probe_accuracy": trainer.identity.get("probe_accuracy"),
+            "probe_accuracy": position.probe_accuracy,
             "environment": environment(trainer.device),
             "history": [asdict(line) for line in trainer.history],
         }

@@ -71,7 +71,7 @@ class Epoch:
 
 @dataclass
 class Position:
-    """Where a run is: epochs done, batches done in the one at hand, and that epoch's sums so far."""
+    """Where a run is: epochs done, batches done in the one at hand, that epoch's sums so far, and the best yet."""
 
     epoch: int = 0
     batch: int = 0
@@ -82,6 +82,7 @@ class Position:
     seconds: float = 0.0
     best_accuracy: float = -1.0
     best_epoch: int = 0
+    probe_accuracy: float | None = None
 
 
 def parameter_groups(model: Encoder, recipe: Recipe) -> list[dict[str, Any]]:
@@ -311,7 +312,7 @@ class Trainer:
         with torch.inference_mode():
             logits = model.forward_head(embeddings["val"])
         accuracy = score(logits, torch.from_numpy(self.data.val.labels), self.data.classes).top1
-        self.identity["probe_accuracy"] = accuracy
+        self.position.probe_accuracy = accuracy
         self.progress.note(f"linear probe: val accuracy {accuracy:.4f}")
 
     def _autocast(self) -> Any:
@@ -363,7 +364,6 @@ class Trainer:
         load_optimizer_tensors(self.optimizer, parts["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(parts["average"])
-        self.identity = state["identity"]
         self.position = Position(**state["position"])
         self.history = [Epoch(**line) for line in state["history"]]
         self.progress.note(f"resumed at epoch {self.position.epoch + 1}, batch {self.position.batch + 1}")
