@@ -53,20 +53,7 @@ def benchmark(
 
 def _measure(case: Case, compare: bool, memory: bool) -> Result:
     circumstances = machine.machine(case.settings.device)
-    models, difference = {}, None
-    if compare:
-        ours, peer, difference = equal_pair(case)
-        models = {OURS: ours, PEER: peer, PEER_CHANNELS_LAST: copy.deepcopy(peer)}
-    else:
-        models = {OURS: build(case, OURS)}
-    runs = {side: runner(model, case, side) for side, model in models.items()}
-    times = interleaved(runs, clock_for(case.settings.device), case.settings)
-    milliseconds = {side: [round(1000 * seconds, 4) for seconds in of_side.rounds] for side, of_side in times.items()}
-    sides = [
-        Side.of(side, milliseconds[side], None if side == OURS else milliseconds[OURS], case.batch, times[side].first)
-        for side in runs
-    ]
-    del models, runs  # their memory is not that of the processes that follow
+    sides, difference = _timed(case, compare)
     if memory:
         sides = [replace(side, peak_memory_mib=peak_memory_mib(case, side.name)) for side in sides]
     return Result(
@@ -87,8 +74,25 @@ def _measure(case: Case, compare: bool, memory: bool) -> Result:
     )
 
 
+def _timed(case: Case, compare: bool) -> tuple[list[Side], float | None]:
+    """The sides with their times, ours first, and the difference of the outputs if there is a peer."""
+    if compare:
+        ours, peer, difference = equal_pair(case)
+        models = {OURS: ours, PEER: peer, PEER_CHANNELS_LAST: copy.deepcopy(peer)}
+    else:
+        models, difference = {OURS: build(case, OURS)}, None
+    runs = {side: runner(model, case, side) for side, model in models.items()}
+    times = interleaved(runs, clock_for(case.settings.device), case.settings)
+    milliseconds = {side: [round(1000 * seconds, 4) for seconds in of_side.rounds] for side, of_side in times.items()}
+    sides = [
+        Side.of(side, milliseconds[side], None if side == OURS else milliseconds[OURS], case.batch, times[side].first)
+        for side in runs
+    ]
+    return sides, difference
+
+
 def _check(batches: Sequence[int], settings: Settings) -> None:
-    counts = {"batch": min(batches), "threads": settings.threads, "rounds": settings.rounds, "warmup": settings.warmup}
+    counts = {"batch": min(batches, default=0), "threads": settings.threads, "rounds": settings.rounds, "warmup": settings.warmup}
     for name, value in counts.items():
         if value < 1:
             raise BenchmarkError(f"{name} must be at least 1, got {value}")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..encoder import Model
 
 OURS, PEER, PEER_CHANNELS_LAST = "hybridvit", "timm", "timm channels_last"
-LARGEST_DIFFERENCE = 1e-2
+LARGEST_DIFFERENCE = 1e-3
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
