@@ -193,7 +193,10 @@ def _accelerator(device: str | None) -> Accelerator:
         raise ValueError(f"device must be cpu or cuda, got {device!r}; CUDA_VISIBLE_DEVICES selects a GPU")
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device cuda was asked for, but torch finds no CUDA device")
-    return Accelerator(cpu=device == "cpu")
+    accelerator = Accelerator(cpu=device == "cpu")
+    if device == "cuda" and accelerator.device.type != "cuda":
+        raise ValueError("accelerate keeps the device that this process used first, a CPU; use a new process for cuda")
+    return accelerator
 
 
 def _require_known(name: str, pretrained: bool) -> None:
