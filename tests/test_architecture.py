@@ -19,7 +19,7 @@ LAYERS = [
     {"tokens"},
     {"components"},
     {"encoder"},
-    {"keys"},
+    {"keys", "layouts"},
     {"families"},
     {"registry"},
     {"weights", "hub", "inspect", "adapt"},

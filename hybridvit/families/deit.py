@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from ..components.heads import DistilledHead, LinearHead
@@ -9,8 +10,9 @@ from ..components.pools import TokenPool
 from ..components.transitions import Patchify
 from ..encoder import Model
 from ..keys import Concat, KeyRules, Rename
+from ..layouts import HEAD_RULES, TRANSFORMERS_FILES, TRANSFORMERS_V5, BlockNames, transformers_rules, trunk_rules
 from . import Family
-from .vit import HEAD_RULES, NORM, WIDTHS, trunk_rules, vit_stage
+from .vit import NORM, WIDTHS, vit_stage
 
 
 def deit(
@@ -71,10 +73,27 @@ def timm_rules(model: Model) -> KeyRules:
     )
 
 
+def transformers_layout(model: Model, names: BlockNames = TRANSFORMERS_FILES) -> KeyRules:
+    """transformers' `deit`, or `vit` if the model is not distilled, as which its releases of those are."""
+    if model.head != DistilledHead():
+        return transformers_rules(model, names)
+    return transformers_rules(
+        model,
+        names,
+        base="deit",
+        tokens=("cls_token", "distillation_token"),
+        classifiers=(("cls_classifier", "head.class_token"), ("distillation_classifier", "head.distillation_token")),
+    )
+
+
 FAMILY = Family(
     name="deit",
     paper="arXiv 2012.12877",
     build=deit,
     sizes=_sizes(),
-    layouts={"timm": timm_rules},
+    layouts={
+        "timm": timm_rules,
+        "transformers": transformers_layout,
+        "transformers-v5": partial(transformers_layout, names=TRANSFORMERS_V5),
+    },
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 from ..components.attention import Attention
@@ -13,17 +14,19 @@ from ..components.pools import MeanPool, TokenPool
 from ..components.positions import LearnedPosition
 from ..components.transitions import Normalize, Patchify
 from ..encoder import Model, Stage
-from ..keys import Concat, KeyRules, Rename, Rule
+from ..keys import Concat, KeyRules, Rename
+from ..layouts import HEAD_RULES, TRANSFORMERS_V5, transformers_rules, trunk_rules
 from ..spec import Norm, Transition
 from . import Family
 
 
 class Width(NamedTuple):
-    """Channels, number of blocks and attention heads of a ViT."""
+    """Channels, number of blocks, attention heads and hidden channels over channels of a ViT."""
 
     dim: int
     depth: int
     heads: int
+    mlp_ratio: int = 4
 
 
 WIDTHS = {
@@ -48,7 +51,7 @@ def vit_stage(
     norm: Norm = NORM,
 ) -> Stage:
     """The stage that is a ViT: `enter` makes the tokens, equal blocks mix them. `pre_norm` comes before these."""
-    block = transformer_block(Attention(heads=width.heads), Mlp(hidden=4 * width.dim), norm, layer_scale)
+    block = transformer_block(Attention(heads=width.heads), Mlp(hidden=width.mlp_ratio * width.dim), norm, layer_scale)
     first = (Block(branches=(Branch(mixer=Normalize(norm=pre_norm), residual=False),)),) if pre_norm else ()
     return Stage(
         enter=enter,
@@ -112,24 +115,6 @@ def _sizes() -> dict[str, dict[str, Any]]:
     return sizes
 
 
-def trunk_rules(stage: int = 0, first_block: int = 0) -> list[Rule]:
-    """timm's names of the blocks of a ViT, for a stage of ours whose transformer blocks start at `first_block`."""
-    block = f"stages.{stage}.blocks.{{b+{first_block}}}"
-    return [
-        Rename("pos_embed", f"stages.{stage}.position.table"),
-        Rename("norm_pre", f"stages.{stage}.blocks.0.branches.0.mixer.norm"),
-        Rename("blocks.{b}.norm1", f"{block}.branches.0.norm"),
-        Rename("blocks.{b}.attn", f"{block}.branches.0.mixer"),
-        Rename("blocks.{b}.ls1.gamma", f"{block}.branches.0.layer_scale"),
-        Rename("blocks.{b}.norm2", f"{block}.branches.1.norm"),
-        Rename("blocks.{b}.mlp", f"{block}.branches.1.mixer"),
-        Rename("blocks.{b}.ls2.gamma", f"{block}.branches.1.layer_scale"),
-    ]
-
-
-HEAD_RULES: list[Rule] = [Rename("norm", "pool.norm"), Rename("fc_norm", "pool.post_norm"), Rename("head", "head")]
-
-
 def prefix_tokens(model: Model) -> tuple[str, ...]:
     """timm's names of what is one tensor of ours: class token and registers."""
     class_token = model.pool.kind == TokenPool.kind
@@ -156,5 +141,9 @@ FAMILY = Family(
     paper="arXiv 2010.11929",
     build=vit,
     sizes=_sizes(),
-    layouts={"timm": timm_rules},
+    layouts={
+        "timm": timm_rules,
+        "transformers": transformers_rules,
+        "transformers-v5": partial(transformers_rules, names=TRANSFORMERS_V5),
+    },
 )

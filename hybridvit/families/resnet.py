@@ -1,0 +1,130 @@
+"""ResNet (arXiv 1512.03385), with the deep stem and pooled shortcuts of ResNet-D (1812.01187): the `d` models.
+
+The convolutional control of the hybrids. The stride of a bottleneck lies in its 3 x 3 convolution, and a block's last
+norm starts at zero, as in timm and torchvision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..components.convs import MaxPool
+from ..components.heads import LinearHead
+from ..components.norms import BatchNorm
+from ..components.pools import MeanPool
+from ..components.residual import Residual
+from ..components.transitions import Identity, Steps
+from ..encoder import Model, Stage
+from ..keys import KeyRules, Rename, Rule
+from ..spec import Transition
+from . import Family
+
+STEM_WIDTH = 64
+DEEP_STEM = (32, 32, 64)
+DEPTHS = {
+    18: (2, 2, 2, 2),
+    26: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+BASIC = (18, 34)
+
+
+def residual_stages(
+    recipe: Residual, *, stem: Sequence[int], depths: Sequence[int], pool: Transition, width: int = STEM_WIDTH
+) -> tuple[Stage, ...]:
+    """The stem at stride 2, its pooling, and a stage for each of the strides 4, 8, 16 and 32 that has a depth.
+
+    `width` is that of the first stage's 3 x 3 convolutions; every stage doubles it.
+    """
+    stages = [Stage(enter=recipe.stem(*stem)), Stage(enter=pool)]
+    in_dim = stem[-1]
+    for index, depth in enumerate(depths):
+        dim = width * 2**index * (4 if recipe.bottleneck else 1)
+        block = recipe.block(dim)
+        if index == 0 and dim == in_dim:
+            stages.append(Stage(enter=Identity(), blocks=(block,) * depth))
+        else:
+            first = recipe.first_block(dim, stride=2 if index else 1)
+            stages.append(Stage(enter=first, blocks=(block,) * (depth - 1)))
+        in_dim = dim
+    return tuple(stages)
+
+
+def resnet_stages(*, layers: int, deep: bool = False, count: int = 4) -> tuple[Stage, ...]:
+    """Stem and the first `count` stages of a ResNet of so many layers. `deep`: ResNet-D."""
+    recipe = Residual(
+        last_norm=BatchNorm(zero_init=True),
+        bottleneck=layers not in BASIC,
+        pooled_shortcut=deep,
+    )
+    return residual_stages(
+        recipe,
+        stem=DEEP_STEM if deep else (STEM_WIDTH,),
+        depths=DEPTHS[layers][:count],
+        pool=MaxPool(),
+    )
+
+
+def resnet(*, layers: int, deep: bool = False, img_size: int = 224) -> Model:
+    """A ResNet of so many layers. `deep`: ResNet-D."""
+    return Model(
+        stages=resnet_stages(layers=layers, deep=deep),
+        pool=MeanPool(),
+        head=LinearHead(),
+        img_size=(img_size, img_size),
+    )
+
+
+def _sizes() -> dict[str, dict[str, Any]]:
+    sizes: dict[str, dict[str, Any]] = {f"resnet{layers}": {"layers": layers} for layers in DEPTHS}
+    sizes |= {f"resnet{layers}d": {"layers": layers, "deep": True} for layers in DEPTHS}
+    for name in ("resnet101d", "resnet152d"):
+        sizes[name] |= {"img_size": 256}
+    return sizes
+
+
+def body_rules(theirs: str, ours: str, norm: str, first_norm: int = 1) -> list[Rule]:
+    """timm's numbered convolutions and norms of a block of theirs, whose body is `ours`."""
+    names = {f"conv{step + 1}": f"{step}.conv" for step in range(3)}
+    names |= {f"{norm}{step + first_norm}": f"{step}.norm" for step in range(3)}
+    return [Rename(f"{theirs}.{name}", f"{ours}.steps.{step}") for name, step in names.items()]
+
+
+def trunk_rules(model: Model, prefix: str = "") -> list[Rule]:
+    """timm's and torchvision's names of the stem and the blocks, all after `prefix`."""
+    stem = model.stages[0].enter
+    assert isinstance(stem, Steps)
+    deep = len(stem.steps) > 1
+    stem_names = {"conv1.0": "0.conv", "conv1.1": "0.norm", "conv1.3": "1.conv", "conv1.4": "1.norm"}
+    stem_names |= {"conv1.6": "2.conv", "bn1": "2.norm"}
+    if not deep:
+        stem_names = {"conv1": "0.conv", "bn1": "0.norm"}
+    first, enter, blocks = f"{prefix}layer{{s}}.0", "stages.{s+1}.enter.steps.0", "blocks.{b}.branches.0.mixer"
+    shortcut = f"{enter}.shortcut.steps.1" if deep else f"{enter}.shortcut"
+    without_entrance = model.stages[2].enter == Identity()
+    return [
+        *(Rename(f"{prefix}{name}", f"stages.0.enter.steps.{step}") for name, step in stem_names.items()),
+        *(body_rules(f"{prefix}layer1.{{b}}", f"stages.2.{blocks}", "bn") if without_entrance else ()),
+        Rename(f"{first}.downsample.{1 if deep else 0}", f"{shortcut}.conv"),
+        Rename(f"{first}.downsample.{2 if deep else 1}", f"{shortcut}.norm"),
+        *body_rules(first, f"{enter}.body", "bn"),
+        *body_rules(f"{prefix}layer{{s}}.{{b+1}}", f"stages.{{s+1}}.{blocks}", "bn"),
+    ]
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout, which is also torchvision's."""
+    return KeyRules([*trunk_rules(model), Rename("fc", "head")])
+
+
+FAMILY = Family(
+    name="resnet",
+    paper="arXiv 1512.03385",
+    build=resnet,
+    sizes=_sizes(),
+    layouts={"timm": timm_rules},
+)

@@ -1,0 +1,131 @@
+"""ResNetV2: residual networks with norm and activation before the convolutions (arXiv 1603.05027).
+
+`bit` models are BiT's (1912.11370): standardised kernels, group norm, and a max pool that sees zeros beyond the border,
+not minus infinity; with pre-activation its input has negative values, so the two differ. The others have batch norm
+(`gn`: group norm) and plain kernels; `d` ones the deep stem and pooled shortcuts of 1812.01187.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..components.convs import Conv, MaxPool, StdConv, refuse_prefix
+from ..components.heads import LinearHead
+from ..components.norms import BatchNorm, GroupNorm
+from ..components.pools import MeanPool
+from ..components.residual import Residual
+from ..components.transitions import Identity, Steps
+from ..encoder import Model
+from ..keys import KeyRules, Rename, Rule, conv_to_linear
+from ..spec import Grid, Transition
+from ..tokens import map_to_tokens, tokens_to_map
+from . import Family
+from .resnet import BASIC, DEEP_STEM, DEPTHS, STEM_WIDTH, body_rules, residual_stages
+
+
+class ZeroPad(Transition):
+    """Zeros around the map, `margin` on every side."""
+
+    margin: int = 1
+
+    def out_grid(self, grid: Grid) -> Grid:
+        return Grid(grid.height + 2 * self.margin, grid.width + 2 * self.margin, grid.prefix)
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        refuse_prefix(self.kind, grid)
+        return ZeroPadModule(self.margin)
+
+
+class ZeroPadModule(nn.Module):
+    def __init__(self, margin: int) -> None:
+        super().__init__()
+        self.margin = margin
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        return map_to_tokens(F.pad(tokens_to_map(tokens, grid), (self.margin,) * 4))
+
+
+def resnetv2(
+    *,
+    layers: int,
+    bit: bool = False,
+    widening: int = 1,
+    deep: bool = False,
+    group_norm: bool = False,
+    img_size: int = 224,
+) -> Model:
+    """A ResNetV2 of so many layers, each `widening` times as wide."""
+    recipe = Residual(
+        conv=StdConv if bit else Conv,
+        norm=GroupNorm() if bit or group_norm else BatchNorm(),
+        bottleneck=layers not in BASIC,
+        pooled_shortcut=deep,
+        pre_activation=True,
+    )
+    stages = residual_stages(
+        recipe,
+        stem=DEEP_STEM if deep else (widening * STEM_WIDTH,),
+        depths=DEPTHS[layers],
+        pool=Steps(steps=(ZeroPad(), MaxPool(padding=0))) if bit else MaxPool(),
+        width=widening * STEM_WIDTH,
+    )
+    return Model(
+        stages=stages,
+        pool=MeanPool(before=recipe.activated_norm()),
+        head=LinearHead(),
+        img_size=(img_size, img_size),
+    )
+
+
+def _sizes() -> dict[str, dict[str, Any]]:
+    sizes: dict[str, dict[str, Any]] = {}
+    bit = ((50, 1, 224), (50, 3, 448), (101, 1, 448), (101, 3, 448), (152, 2, 224), (152, 4, 480))
+    for layers, widening, img_size in bit:
+        numbers = {"layers": layers, "bit": True, "widening": widening, "img_size": img_size}
+        sizes[f"resnetv2_{layers}x{widening}_bit"] = numbers
+    for layers in (18, 34, 50, 101, 152):
+        sizes[f"resnetv2_{layers}"] = {"layers": layers}
+        sizes[f"resnetv2_{layers}d"] = {"layers": layers, "deep": True}
+    sizes["resnetv2_50d_gn"] = {"layers": 50, "deep": True, "group_norm": True}
+    return sizes
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout: the norm in front of a convolution has its number."""
+    stem = model.stages[0].enter
+    assert isinstance(stem, Steps)
+    deep = len(stem.steps) > 1
+    enter, mixer = "stages.{s+2}.enter.steps", "blocks.{b}.branches.0.mixer.steps"
+    shortcut = f"{enter}.1.shortcut.steps.1" if deep else f"{enter}.1.shortcut"
+    # A block of theirs; of ours its first norm, and its body.
+    blocks = [
+        ("stages.{s}.blocks.0", f"{enter}.0.norm", f"{enter}.1.body"),
+        ("stages.{s}.blocks.{b+1}", f"stages.{{s+2}}.{mixer}.0.norm", f"stages.{{s+2}}.{mixer}.1"),
+    ]
+    if model.stages[2].enter == Identity():
+        blocks.insert(0, ("stages.0.blocks.{b}", f"stages.2.{mixer}.0.norm", f"stages.2.{mixer}.1"))
+    rules: list[Rule] = [
+        *(
+            body_rules("stem", "stages.0.enter", "norm")
+            if deep
+            else [Rename("stem.conv", "stages.0.enter.steps.0.conv")]
+        ),
+        Rename("stages.{s}.blocks.0.downsample.conv", f"{shortcut}.conv"),
+        Rename("norm", "pool.before.norm"),
+        conv_to_linear("head.fc", "head"),
+    ]
+    for theirs, norm, body in blocks:
+        rules += [Rename(f"{theirs}.norm1", norm), *body_rules(theirs, body, "norm", first_norm=2)]
+    return KeyRules(rules)
+
+
+FAMILY = Family(
+    name="resnetv2",
+    paper="arXiv 1912.11370",
+    build=resnetv2,
+    sizes=_sizes(),
+    layouts={"timm": timm_rules},
+)

@@ -1,0 +1,91 @@
+"""ViT_C: a ViT on a few strided convolutions instead of patches (arXiv 2106.14881).
+
+Every convolution is 3 x 3 with batch norm and ReLU; those that widen have stride 2. A 1 x 1 convolution ends the stem,
+and one transformer block fewer than in the ViT pays for it. The paper's authors released no weights; torchvision's
+`VisionTransformer(conv_stem_configs=...)` is the same network.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from ..components.convs import Conv
+from ..components.heads import LinearHead
+from ..components.norms import BatchNorm
+from ..components.pools import TokenPool
+from ..components.transitions import Patchify, Steps
+from ..encoder import Model, Stage
+from ..keys import KeyRules, Rename, Rule
+from . import Family
+from .vit import NORM, Width, vit_stage
+
+
+def vit_c(*, stem: tuple[int, ...], dim: int, depth: int, heads: int, mlp_ratio: int = 4, img_size: int = 224) -> Model:
+    """A ViT of `depth` blocks whose stem has convolutions of the given widths: a stage for each stride."""
+    stages: list[Stage] = []
+    for width, run in itertools.groupby(stem):
+        strides = (2, *(1 for _ in list(run)[1:]))
+        convs = [Conv(dim=width, kernel=3, stride=stride, norm=BatchNorm(), act="relu") for stride in strides]
+        stages.append(Stage(enter=Steps(steps=tuple(convs))))
+    trunk = vit_stage(enter=Patchify(dim=dim, patch=1), width=Width(dim, depth, heads, mlp_ratio))
+    return Model(
+        stages=(*stages, trunk),
+        pool=TokenPool(norm=NORM),
+        head=LinearHead(),
+        img_size=(img_size, img_size),
+    )
+
+
+DEEP_STEM = (64, 128, 128, 256, 256, 512)
+SIZES: dict[str, dict[str, Any]] = {
+    "vitc_1gf": {"stem": (24, 48, 96, 192), "dim": 192, "depth": 11, "heads": 3, "mlp_ratio": 3},
+    "vitc_4gf": {"stem": (48, 96, 192, 384), "dim": 384, "depth": 11, "heads": 6, "mlp_ratio": 3},
+    "vitc_18gf": {"stem": DEEP_STEM, "dim": 768, "depth": 11, "heads": 12},
+    "vitc_36gf": {"stem": DEEP_STEM, "dim": 1024, "depth": 13, "heads": 16},
+}
+
+
+def torchvision_rules(model: Model) -> KeyRules:
+    """torchvision's layout, which numbers the convolutions of the stem through."""
+    *stem, _ = model.stages
+    places: list[str] = []
+    for index, stage in enumerate(stem):
+        assert isinstance(stage.enter, Steps)
+        places += [f"stages.{index}.enter.steps.{step}" for step in range(len(stage.enter.steps))]
+    trunk = f"stages.{len(stem)}"
+    theirs, ours = "encoder.layers.encoder_layer_{b}", f"{trunk}.blocks.{{b}}.branches"
+    rules: list[Rule] = [
+        rule
+        for index, place in enumerate(places)
+        for rule in (
+            Rename(f"conv_proj.conv_bn_relu_{index}.0", f"{place}.conv"),
+            Rename(f"conv_proj.conv_bn_relu_{index}.1", f"{place}.norm"),
+        )
+    ]
+    return KeyRules(
+        [
+            *rules,
+            Rename("conv_proj.conv_last", f"{trunk}.enter.conv"),
+            Rename("class_token", f"{trunk}.prefix.tokens"),
+            Rename("encoder.pos_embedding", f"{trunk}.position.table"),
+            Rename(f"{theirs}.ln_1", f"{ours}.0.norm"),
+            Rename(f"{theirs}.self_attention.in_proj_weight", f"{ours}.0.mixer.qkv.weight"),
+            Rename(f"{theirs}.self_attention.in_proj_bias", f"{ours}.0.mixer.qkv.bias"),
+            Rename(f"{theirs}.self_attention.out_proj", f"{ours}.0.mixer.proj"),
+            Rename(f"{theirs}.ln_2", f"{ours}.1.norm"),
+            Rename(f"{theirs}.mlp.0", f"{ours}.1.mixer.fc1"),
+            Rename(f"{theirs}.mlp.3", f"{ours}.1.mixer.fc2"),
+            Rename("encoder.ln", "pool.norm"),
+            Rename("heads.head", "head"),
+        ]
+    )
+
+
+FAMILY = Family(
+    name="vit_c",
+    paper="arXiv 2106.14881",
+    build=vit_c,
+    sizes=SIZES,
+    layouts={"torchvision": torchvision_rules},
+)

@@ -1,0 +1,119 @@
+"""Hybrid ViT: a ResNet makes the tokens that a ViT mixes (arXiv 2010.11929, 2106.10270).
+
+`r26` and `r50` are BiT's ResNets (1912.11370) with activations after the convolutions, and padded as TensorFlow pads;
+`r` is only their stem, under patches of 8 x 8. `resnet26d` and `resnet50d` are those of the family `resnet`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..components.convs import MaxPool, StdConv
+from ..components.heads import LinearHead
+from ..components.norms import GroupNorm
+from ..components.pools import TokenPool
+from ..components.residual import Residual
+from ..components.transitions import Patchify
+from ..encoder import Model, Stage
+from ..keys import KeyRules, Rename, Rule
+from ..layouts import HEAD_RULES, transformers_prefix, transformers_rules, trunk_rules
+from . import Family
+from .resnet import STEM_WIDTH, body_rules, residual_stages, resnet_stages
+from .resnet import trunk_rules as resnet_rules
+from .vit import NORM, WIDTHS, Width, vit_stage
+
+BIT = Residual(conv=StdConv, norm=GroupNorm(), padding="same")
+
+
+def bit_stages(*depths: int) -> tuple[Stage, ...]:
+    """Stem, and as many stages as there are depths, of BiT's ResNet for hybrids."""
+    return residual_stages(BIT, stem=(STEM_WIDTH,), depths=depths, pool=MaxPool(padding="same"))
+
+
+BACKBONES = {
+    "r": bit_stages(),
+    "r26_s32": bit_stages(2, 2, 2, 2),
+    "r50_s16": bit_stages(3, 4, 9),
+    "r50_s32": bit_stages(3, 4, 6, 3),
+    "resnet26d": resnet_stages(layers=26, deep=True),
+    "resnet50d": resnet_stages(layers=50, deep=True),
+    "resnet50d_s16": resnet_stages(layers=50, deep=True, count=3),
+}
+TRUNKS = WIDTHS | {"shallow": Width(768, depth=8, heads=8, mlp_ratio=3)}
+
+
+def vit_hybrid(*, backbone: str, trunk: str, patch: int = 1, img_size: int = 224, num_classes: int = 1000) -> Model:
+    """A ViT on patches of a ResNet's last map."""
+    width = TRUNKS[trunk]
+    return Model(
+        stages=(*BACKBONES[backbone], vit_stage(enter=Patchify(dim=width.dim, patch=patch), width=width)),
+        pool=TokenPool(norm=NORM),
+        head=LinearHead(),
+        img_size=(img_size, img_size),
+        num_classes=num_classes,
+    )
+
+
+SIZES: dict[str, dict[str, Any]] = {
+    "vit_tiny_r_s16_p8_224": {"backbone": "r", "trunk": "tiny", "patch": 8},
+    "vit_tiny_r_s16_p8_384": {"backbone": "r", "trunk": "tiny", "patch": 8, "img_size": 384},
+    "vit_small_r26_s32_224": {"backbone": "r26_s32", "trunk": "small"},
+    "vit_small_r26_s32_384": {"backbone": "r26_s32", "trunk": "small", "img_size": 384},
+    "vit_base_r26_s32_224": {"backbone": "r26_s32", "trunk": "base"},
+    "vit_base_r50_s16_224": {"backbone": "r50_s16", "trunk": "base", "num_classes": 0},
+    "vit_base_r50_s16_384": {"backbone": "r50_s16", "trunk": "base", "img_size": 384},
+    "vit_large_r50_s32_224": {"backbone": "r50_s32", "trunk": "large"},
+    "vit_large_r50_s32_384": {"backbone": "r50_s32", "trunk": "large", "img_size": 384},
+    "vit_small_resnet26d_224": {"backbone": "resnet26d", "trunk": "shallow"},
+    "vit_small_resnet50d_s16_224": {"backbone": "resnet50d_s16", "trunk": "shallow"},
+    "vit_base_resnet26d_224": {"backbone": "resnet26d", "trunk": "base"},
+    "vit_base_resnet50d_224": {"backbone": "resnet50d", "trunk": "base"},
+}
+
+
+def bit_rules(conv: str, norm: str, blocks: str) -> list[Rule]:
+    """The names of BiT's stem, and those of its blocks, below `blocks` of each stage."""
+    enter = "stages.{s+2}.enter.steps.0"
+    return [
+        Rename(conv, "stages.0.enter.steps.0.conv"),
+        Rename(norm, "stages.0.enter.steps.0.norm"),
+        Rename(f"{blocks}.0.downsample", f"{enter}.shortcut"),
+        *body_rules(f"{blocks}.0", f"{enter}.body", "norm"),
+        *body_rules(f"{blocks}.{{b+1}}", "stages.{s+2}.blocks.{b}.branches.0.mixer", "norm"),
+    ]
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout: the ResNet under `patch_embed.backbone`; if it is a stem alone, without a name of its own."""
+    last, backbone = len(model.stages) - 1, "patch_embed.backbone"
+    stem = f"{backbone}.stem" if last > len(BACKBONES["r"]) else backbone
+    bit = model.stages[0] == BACKBONES["r"][0]
+    return KeyRules(
+        [
+            *(
+                bit_rules(f"{stem}.conv", f"{stem}.norm", f"{backbone}.stages.{{s}}.blocks")
+                if bit
+                else resnet_rules(model, f"{backbone}.")
+            ),
+            Rename("patch_embed.proj", f"stages.{last}.enter.conv"),
+            Rename("cls_token", f"stages.{last}.prefix.tokens"),
+            *trunk_rules(last),
+            *HEAD_RULES,
+        ]
+    )
+
+
+def transformers_layout(model: Model) -> KeyRules:
+    """The layout of transformers' `vit-hybrid`, which version 5 no longer has."""
+    bit = f"{transformers_prefix(model)}embeddings.patch_embeddings.backbone.bit"
+    stem = f"{bit}.embedder.convolution", f"{bit}.embedder.norm"
+    return transformers_rules(model, backbone=bit_rules(*stem, f"{bit}.encoder.stages.{{s}}.layers"))
+
+
+FAMILY = Family(
+    name="vit_hybrid",
+    paper="arXiv 2010.11929",
+    build=vit_hybrid,
+    sizes=SIZES,
+    layouts={"timm": timm_rules, "transformers": transformers_layout},
+)

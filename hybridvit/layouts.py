@@ -1,0 +1,95 @@
+"""Key rules that families share: what other packages call the parts of a ViT."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .encoder import Model
+from .keys import Concat, KeyRules, Rename, Rule
+
+
+def trunk_rules(stage: int = 0, first_block: int = 0) -> list[Rule]:
+    """timm's names of the blocks of a ViT, for a stage of ours whose transformer blocks start at `first_block`."""
+    block = f"stages.{stage}.blocks.{{b+{first_block}}}"
+    return [
+        Rename("pos_embed", f"stages.{stage}.position.table"),
+        Rename("norm_pre", f"stages.{stage}.blocks.0.branches.0.mixer.norm"),
+        Rename("blocks.{b}.norm1", f"{block}.branches.0.norm"),
+        Rename("blocks.{b}.attn", f"{block}.branches.0.mixer"),
+        Rename("blocks.{b}.ls1.gamma", f"{block}.branches.0.layer_scale"),
+        Rename("blocks.{b}.norm2", f"{block}.branches.1.norm"),
+        Rename("blocks.{b}.mlp", f"{block}.branches.1.mixer"),
+        Rename("blocks.{b}.ls2.gamma", f"{block}.branches.1.layer_scale"),
+    ]
+
+
+HEAD_RULES: list[Rule] = [Rename("norm", "pool.norm"), Rename("fc_norm", "pool.post_norm"), Rename("head", "head")]
+
+
+class BlockNames(NamedTuple):
+    """The parts of a transformer block by transformers' names; `block` is the place of the whole."""
+
+    block: str
+    qkv: tuple[str, str, str]
+    proj: str
+    fc1: str
+    fc2: str
+
+
+# In files, of every version.
+TRANSFORMERS_FILES = BlockNames(
+    block="encoder.layer.{b}",
+    qkv=("attention.attention.query", "attention.attention.key", "attention.attention.value"),
+    proj="attention.output.dense",
+    fc1="intermediate.dense",
+    fc2="output.dense",
+)
+# In memory, since version 5.
+TRANSFORMERS_V5 = BlockNames(
+    block="layers.{b}",
+    qkv=("attention.q_proj", "attention.k_proj", "attention.v_proj"),
+    proj="attention.o_proj",
+    fc1="mlp.fc1",
+    fc2="mlp.fc2",
+)
+
+
+def transformers_prefix(model: Model, base: str = "vit") -> str:
+    """What all names but the classifiers' start with: a model without a classifier stands alone."""
+    return f"{base}." if model.num_classes else ""
+
+
+def transformers_rules(
+    model: Model,
+    names: BlockNames = TRANSFORMERS_FILES,
+    *,
+    base: str = "vit",
+    tokens: tuple[str, ...] = ("cls_token",),
+    classifiers: Sequence[tuple[str, str]] = (("classifier", "head"),),
+    backbone: Sequence[Rule] = (),
+) -> KeyRules:
+    """transformers' layout of a model whose last stage is a ViT.
+
+    `classifiers` are pairs of their name and ours, `backbone` names the stages before the last. The pooler, a layer on
+    the class token that no classifier uses, is dropped.
+    """
+    prefix, stage = transformers_prefix(model, base), f"stages.{len(model.stages) - 1}"
+    theirs, ours = f"{prefix}{names.block}", f"{stage}.blocks.{{b}}.branches"
+    return KeyRules(
+        [
+            *backbone,
+            Concat([f"{prefix}embeddings.{token}" for token in tokens], f"{stage}.prefix.tokens", dim=1),
+            Rename(f"{prefix}embeddings.position_embeddings", f"{stage}.position.table"),
+            Rename(f"{prefix}embeddings.patch_embeddings.projection", f"{stage}.enter.conv"),
+            Rename(f"{theirs}.layernorm_before", f"{ours}.0.norm"),
+            Concat([f"{theirs}.{part}" for part in names.qkv], f"{ours}.0.mixer.qkv"),
+            Rename(f"{theirs}.{names.proj}", f"{ours}.0.mixer.proj"),
+            Rename(f"{theirs}.layernorm_after", f"{ours}.1.norm"),
+            Rename(f"{theirs}.{names.fc1}", f"{ours}.1.mixer.fc1"),
+            Rename(f"{theirs}.{names.fc2}", f"{ours}.1.mixer.fc2"),
+            Rename(f"{prefix}layernorm", "pool.norm"),
+            *(Rename(*names) for names in classifiers),
+        ],
+        dropped=[f"{prefix}pooler"],
+    )
