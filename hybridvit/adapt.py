@@ -32,7 +32,7 @@ def with_num_classes(model: Encoder, num_classes: int) -> Encoder:
 
 
 def with_in_chans(model: Encoder, in_chans: int) -> Encoder:
-    """Another number of input channels; images whose channels are all alike are answered as before."""
+    """Another number of input channels: the first kernels are summed or repeated, as timm does it."""
     if in_chans < 1:
         raise ValueError(f"in_chans must be 1 or more, got {in_chans}")
     spec = model.spec.replace(in_chans=in_chans)
@@ -51,15 +51,15 @@ def with_in_chans(model: Encoder, in_chans: int) -> Encoder:
 
 
 def repeat_channels(kernel: Tensor, in_chans: int) -> Tensor:
-    """A kernel (out, in, h, w) for another number of input channels that answers grey images as before.
+    """A kernel (out, in, h, w) for another number of input channels.
 
-    Fewer channels sum the old kernels in turn, more channels share each of them out.
+    One channel gets the sum, so that grey images are answered as before. More are the old ones in turn, scaled to keep
+    the size of the response.
     """
     old = kernel.shape[1]
-    source = [index % old for index in range(in_chans)]
-    if in_chans >= old:
-        return torch.stack([kernel[:, index] / source.count(index) for index in source], dim=1)
-    return torch.stack([kernel[:, index::in_chans].sum(dim=1) for index in range(in_chans)], dim=1)
+    if in_chans == 1:
+        return kernel.sum(dim=1, keepdim=True)
+    return kernel[:, [index % old for index in range(in_chans)]] * (old / in_chans)
 
 
 def with_img_size(model: Encoder, img_size: int | tuple[int, int]) -> Encoder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,7 +27,9 @@ class _Commands(TyperGroup):
         from rich.text import Text
 
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
         except ModuleNotFoundError as error:
             extra = _EXTRA_OF.get((error.name or "").partition(".")[0])
             if extra is None:
@@ -42,6 +45,14 @@ class _Commands(TyperGroup):
             message, code = str(error) or "stopped", 130
         Console(stderr=True).print(Text(message, style="red"), soft_wrap=True)
         raise typer.Exit(code)
+
+
+def _show_warning(message: Warning | str, *_: Any) -> None:
+    """A warning as one line; where in the code it came from tells the user of a command nothing."""
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(stderr=True).print(Text(f"note: {message}", style="yellow"), soft_wrap=True)
 
 
 def _is_training_error(error: RuntimeError) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from .entries import is_non_commercial
+
 if TYPE_CHECKING:
     from ..encoder import Encoder
 
@@ -30,14 +32,18 @@ def model_card(model: Encoder, config: Mapping[str, Any], facts: Mapping[str, An
         metadata["base_model"] = base
     if facts.get("datasets"):
         metadata["datasets"] = list(facts["datasets"])
+    figures = {**_own_figures(origin), **(facts.get("metrics") or {})}
+    if figures:
+        metadata["metrics"] = list(figures)
     name = facts.get("repository") or origin.get("architecture") or "model"
     sections = [
         f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n",
         f"# {name}\n",
         facts.get("description") or _summary(model, origin),
+        _licence(metadata["license"]),
         _loading(facts.get("repository"), config["layout"] == "timm"),
         _preprocessing(model),
-        _figures({**_own_figures(origin), **(facts.get("metrics") or {})}),
+        _figures(figures),
         _recipe(origin),
         _labels(model),
     ]
@@ -51,6 +57,10 @@ def _summary(model: Encoder, origin: Mapping[str, Any]) -> str:
         f"`{origin.get('architecture', 'An image model')}` with {params / 1e6:.2f} million parameters and "
         f"{model.spec.num_classes} classes.{start} It takes images of any height and width.\n"
     )
+
+
+def _licence(licence: str) -> str:
+    return f"**The licence, {licence}, does not allow commercial use.**\n" if is_non_commercial(licence) else ""
 
 
 def _loading(repository: str | None, in_timm: bool) -> str:

@@ -28,6 +28,7 @@ class WeightEntry:
     layout:     whose names the file has: a layout of the family, or "hybridvit" for our own.
     donor:      the architecture whose checkpoint it is, if that is another one that shares stages with this one.
     covers:     key prefixes that are taken from the file; empty means all. The rest of the model starts fresh.
+    labels:     the names of the classes, or of a file in `zoo/labels` that has one a line.
     licence:    SPDX-like name, or "unknown" where the publisher states none.
     measured:   figures of ours, such as top1; `reported` are the publisher's, never mixed.
     """
@@ -43,7 +44,7 @@ class WeightEntry:
     preprocess: Preprocess = DEFAULT_PREPROCESS
     donor: str = ""
     covers: tuple[str, ...] = ()
-    labels: tuple[str, ...] = ()
+    labels: tuple[str, ...] | str = ()
     measured: Mapping[str, Any] | None = None
     reported: Mapping[str, Any] | None = None
     note: str = ""
@@ -58,7 +59,13 @@ class WeightEntry:
 
     @property
     def non_commercial(self) -> bool:
-        return any(mark in self.licence.lower() for mark in NON_COMMERCIAL)
+        return is_non_commercial(self.licence)
+
+    def label_names(self) -> tuple[str, ...]:
+        """The names of the classes; empty where there are none."""
+        if isinstance(self.labels, tuple):
+            return self.labels
+        return tuple((zoo_path() / "labels" / f"{self.labels}.txt").read_text(encoding="utf-8").splitlines())
 
 
 def read_entry(name: str, data: Mapping[str, Any]) -> WeightEntry:
@@ -68,13 +75,19 @@ def read_entry(name: str, data: Mapping[str, Any]) -> WeightEntry:
         if key not in known or key == "name":
             raise ValueError(f"entry {name}: no field {key!r}.{nearest(key, known)}")
     values = dict(data)
-    values["preprocess"] = Preprocess(**values.get("preprocess", {}))
-    for key in ("covers", "labels"):
-        values[key] = tuple(values.get(key, ()))
+    values["preprocess"] = Preprocess.from_dict(values.get("preprocess", {}))
+    for key, value in values.items():
+        if isinstance(value, list):
+            values[key] = tuple(value)
     entry = WeightEntry(name=name, **values)
     if entry.architecture not in index():
         raise ValueError(f"entry {name}: no architecture {entry.architecture!r}")
     return entry
+
+
+def is_non_commercial(licence: str) -> bool:
+    """Whether a licence, by its name, forbids commercial use."""
+    return any(mark in licence.lower() for mark in NON_COMMERCIAL)
 
 
 @functools.cache

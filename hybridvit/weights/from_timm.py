@@ -1,4 +1,4 @@
-"""Writes `zoo/*.toml` from timm's registry: an entry for every released checkpoint of an architecture in the zoo.
+"""Writes `zoo/*.toml` and `zoo/labels/*.txt` from timm: every released checkpoint of an architecture in the zoo.
 
     python -m hybridvit.weights.from_timm
 
@@ -19,6 +19,8 @@ from ..zoo_path import zoo_path
 from .foreign import timm_preprocess
 
 HEADER = "# Released weights. Entries from timm/ repositories are generated: `python -m hybridvit.weights.from_timm`.\n"
+
+LABEL_SETS = ("imagenet-1k",)
 
 
 def timm_entries(architectures: list[str]) -> dict[str, dict[str, Any]]:
@@ -46,11 +48,28 @@ def _entry(repository: str, cfg: Any) -> dict[str, Any]:
     entry["licence"] = cfg.license or "unknown"
     if cfg.num_classes != 1000:
         entry["num_classes"] = cfg.num_classes
+    if labels_of(cfg):
+        entry["labels"] = labels_of(cfg)
     if cfg.paper_ids:
         entry["paper"] = cfg.paper_ids if isinstance(cfg.paper_ids, str) else ", ".join(cfg.paper_ids)
     default = asdict(Preprocess())
     entry["preprocess"] = {key: value for key, value in asdict(preprocess).items() if value != default[key]}
     return entry
+
+
+def labels_of(cfg: Any) -> str | None:
+    """The set of classes of a checkpoint, if their names are in the zoo."""
+    from timm.data import infer_imagenet_subset
+
+    subset = infer_imagenet_subset(cfg)
+    return subset if subset in LABEL_SETS else None
+
+
+def label_lines(subset: str) -> str:
+    """The names of a set of classes, one a line, in the order of the logits."""
+    from timm.data import ImageNetInfo
+
+    return "".join(f"{name}\n" for name in ImageNetInfo(subset).label_descriptions())
 
 
 def toml_entry(name: str, entry: dict[str, Any]) -> str:
@@ -94,6 +113,8 @@ def main() -> None:
         generated = timm_entries(list(family.sizes)) if "timm" in family.layouts else {}
         for line in sorted(update(zoo_path() / f"{family.name}.toml", generated)):
             print(line)
+    for subset in LABEL_SETS:
+        (zoo_path() / "labels" / f"{subset}.txt").write_text(label_lines(subset), encoding="utf-8")
 
 
 if __name__ == "__main__":

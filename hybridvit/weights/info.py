@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import fnmatch
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..registry import model_names
 from .entries import WeightEntry, entries, entries_of, find_entry
+
+if TYPE_CHECKING:
+    from ..encoder import Model
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = False, family: str | None = None) -> list[str]:
@@ -26,7 +30,8 @@ def list_models(pattern: str = "*", *, pretrained: bool = False, family: str | N
 class ModelInfo:
     """A model of the zoo. params: number of parameters; flops: of one image at (height, width) `img_size`.
 
-    `features` are the (channels, stride) of each map of `model.features`; `weights` the released checkpoints.
+    `features` are the (channels, stride) of each map of `model.features`; `weights` the released checkpoints, the
+    default first.
     """
 
     name: str
@@ -38,6 +43,7 @@ class ModelInfo:
     num_features: int
     features: tuple[tuple[int, int], ...]
     weights: tuple[WeightEntry, ...]
+    spec: Model
 
 
 def model_info(name: str) -> ModelInfo:
@@ -63,4 +69,5 @@ def model_info(name: str) -> ModelInfo:
         num_features=model.num_features,
         features=tuple((feature.channels, feature.stride) for feature in model.feature_info),
         weights=weights,
+        spec=spec,
     )

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
 
 from .. import adapt
-from ..keys import KeyMismatchError, KeyRules, check_keys
-from ..preprocess import Preprocess
+from ..keys import KeyMismatchError, KeyRules, StateDict, check_keys
 from ..registry import family_of, model_spec
-from .entries import WeightEntry, find_entry
-from .foreign import Foreign, from_timm, from_transformers
-from .sources import DIRECTORY, HUB, Files, LocalFiles, WeightsNotFoundError, hub_files, local_files, shipped_file
+from .entries import WeightEntry, find_entry, is_non_commercial
+from .foreign import Foreign, from_timm
+from .sources import (
+    DIRECTORY,
+    HUB,
+    Files,
+    HubFiles,
+    LocalFiles,
+    WeightsNotFoundError,
+    WeightsWarning,
+    hub_files,
+    local_files,
+    shipped_file,
+)
 from .store import CONFIG, PICKLE, WEIGHTS, WeightsError, attach, read_json, read_tensors, saved_rules, saved_spec
+from .transformers_format import from_transformers
 
 if TYPE_CHECKING:
     from ..encoder import Encoder, Model
@@ -54,68 +65,60 @@ def create_model(
     Raises UnknownNameError for a name, WeightsNotFoundError for a place, WeightsError for a file, KeyMismatchError
     (listing every key) for weights that do not fit, SpecError for a config; all say what to do.
     """
+    _check_request(num_classes, in_chans, img_size)
+    hub = {"revision": revision, "cache_dir": cache_dir, "endpoint": endpoint, "token": token}
     if name.startswith((HUB, DIRECTORY)):
         if file is not None:
             raise ValueError(f"file= goes with the name of an architecture, not with {name!r}")
-        if name.startswith(HUB):
-            files: Files = hub_files(
-                name.removeprefix(HUB), revision=revision, cache_dir=cache_dir, endpoint=endpoint, token=token
-            )
-        else:
-            files = local_files(name.removeprefix(DIRECTORY))
+        kind, _, place = name.partition(":")
+        files = hub_files(place, **hub) if f"{kind}:" == HUB else local_files(place)
         model = _from_files(files, num_classes, allow_pickle)
     elif file is not None:
         model = load_weights(
-            _named_spec(name), Path(file), family_of(name.partition(".")[0]).layouts, num_classes, allow_pickle
+            name,
+            file,
+            num_classes=num_classes,
+            in_chans=in_chans,
+            img_size=None if img_size is None else _pair(img_size),
+            allow_pickle=allow_pickle,
         )
-        model.origin = {"architecture": name.partition(".")[0], "source": str(file)}
     elif pretrained:
-        model = _from_entry(
-            find_entry(name),
-            num_classes,
-            allow_pickle,
-            revision=revision,
-            cache_dir=cache_dir,
-            endpoint=endpoint,
-            token=token,
-        )
+        model = _from_entry(find_entry(name), num_classes, allow_pickle, hub)
     else:
         return _from_scratch(name, num_classes, in_chans, img_size)
-    return _adapted(model, num_classes, in_chans, img_size).eval()
+    return _adapted(model, in_chans, img_size).eval()
 
 
-def _named_spec(name: str) -> Model:
-    return model_spec(name.partition(".")[0])
+def _check_request(num_classes: int | None, in_chans: int | None, img_size: int | tuple[int, int] | None) -> None:
+    size = (1,) if img_size is None else _pair(img_size)
+    for name, value, low in (("num_classes", num_classes, 0), ("in_chans", in_chans, 1), ("img_size", min(size), 1)):
+        if value is not None and value < low:
+            raise ValueError(f"{name} must be at least {low}, got {value}")
 
 
 def _pair(img_size: int | tuple[int, int]) -> tuple[int, int]:
     return (img_size, img_size) if isinstance(img_size, int) else (img_size[0], img_size[1])
 
 
+def _architecture(name: str) -> str:
+    """The `arch` of `arch` or `arch.tag`; a tag has to exist."""
+    return find_entry(name).architecture if "." in name else name
+
+
 def _from_scratch(
     name: str, num_classes: int | None, in_chans: int | None, img_size: int | tuple[int, int] | None
 ) -> Encoder:
-    if "." in name:
-        find_entry(name)
-    changes: dict[str, Any] = {}
-    if num_classes is not None:
-        changes["num_classes"] = num_classes
-    if in_chans is not None:
-        changes["in_chans"] = in_chans
-    if img_size is not None:
-        changes["img_size"] = _pair(img_size)
-    for field, value in changes.items():
-        low = 0 if field == "num_classes" else 1
-        if min(value if isinstance(value, tuple) else (value,)) < low:
-            raise ValueError(f"{field} must be at least {low}, got {value}")
-    model = _named_spec(name).replace(**changes).build()
-    model.origin = {"architecture": name.partition(".")[0]}
+    spec = model_spec(_architecture(name))
+    model = spec.replace(
+        num_classes=spec.num_classes if num_classes is None else num_classes,
+        in_chans=spec.in_chans if in_chans is None else in_chans,
+        img_size=spec.img_size if img_size is None else _pair(img_size),
+    ).build()
+    model.origin = {"architecture": _architecture(name)}
     return model
 
 
-def _adapted(
-    model: Encoder, num_classes: int | None, in_chans: int | None, img_size: int | tuple[int, int] | None
-) -> Encoder:
+def _adapted(model: Encoder, in_chans: int | None, img_size: int | tuple[int, int] | None) -> Encoder:
     """Whatever was asked for beyond what the weights are."""
     if in_chans is not None and in_chans != model.spec.in_chans:
         model = adapt.with_in_chans(model, in_chans)
@@ -124,9 +127,15 @@ def _adapted(
     return model
 
 
+def expected_tensors(spec: Model) -> StateDict:
+    """The state dict that a model of `spec` has, without memory behind it."""
+    with torch.device("meta"):
+        return spec.build().state_dict()
+
+
 def fill(
     spec: Model,
-    tensors: dict[str, Tensor],
+    tensors: StateDict,
     num_classes: int | None,
     source: str,
     covers: tuple[str, ...] = (),
@@ -137,11 +146,10 @@ def fill(
     other key that is missing, surplus or of another shape is an error.
     """
     wanted = spec if num_classes is None else spec.replace(num_classes=num_classes)
-    new_classifier = wanted.num_classes != spec.num_classes
+    excused = CLASSIFIER if wanted.num_classes != spec.num_classes else ()
     with torch.device("meta"):
         model = wanted.build()
     expected = model.state_dict()
-    excused = CLASSIFIER if new_classifier else ()
     if covers:
         expected = {key: tensor for key, tensor in expected.items() if key.startswith(covers)}
         tensors = {key: tensor for key, tensor in tensors.items() if key.startswith(covers)}
@@ -162,31 +170,68 @@ def _initialise_missing(model: Encoder, spec: Model) -> None:
         model.load_state_dict({key: fresh[key] for key in missing}, assign=True, strict=False)
 
 
-def converted(tensors: dict[str, Tensor], rules: tuple[KeyRules, ...], source: str) -> dict[str, Tensor]:
-    """The tensors under our names, by the first rules that take all of them; the errors of all if none does."""
-    errors: list[str] = []
-    for each in rules:
-        try:
-            return each.to_ours(tensors)
-        except KeyMismatchError as error:
-            errors.append(str(error))
-    raise KeyMismatchError(f"{source} does not fit the model. " + " Or: ".join(errors))
+Layout = tuple[KeyRules | None, "Model"]
+
+
+def closest_layout(names: Collection[str], layouts: Sequence[Layout]) -> Layout:
+    """The layout, None being our own, in whose names for its model the fewest are missing or surplus."""
+
+    def differences(layout: Layout) -> int:
+        rules, spec = layout
+        ours = expected_tensors(spec)
+        return len(set(names) ^ set(rules.to_theirs(ours) if rules else ours))
+
+    return layouts[0] if len(layouts) == 1 else min(layouts, key=differences)
 
 
 def load_weights(
-    spec: Model, path: Path, layouts: Any, num_classes: int | None = None, allow_pickle: bool = False
+    name: str,
+    file: str | Path,
+    *,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    img_size: tuple[int, int] | None = None,
+    allow_pickle: bool = False,
 ) -> Encoder:
-    """A model of `spec` with the weights of a file, whose names may be ours or those of any of `layouts`."""
+    """A model of the zoo with the weights of a file, whose names may be ours or those of any layout of the family.
+
+    The file says how many classes there are. Its channels and size are those of the architecture, or else the given.
+    Raises KeyMismatchError listing every key and shape that does not fit the layout that is closest.
+    """
+    architecture, path = _architecture(name), Path(file).expanduser()
+    named = model_spec(architecture)
     if not path.is_file():
         raise WeightsNotFoundError(f"no weight file {path}")
     tensors = read_tensors(path, allow_pickle)
-    with torch.device("meta"):
-        ours = set(spec.build().state_dict())
-    if not ours & set(tensors):
-        tensors = converted(tensors, tuple(rules(spec) for rules in layouts.values()), str(path))
-    if num_classes is None and "head.weight" in tensors:
-        spec = spec.replace(num_classes=tensors["head.weight"].shape[0])
-    return fill(spec, tensors, num_classes, str(path))
+    classified = named if named.num_classes else named.replace(num_classes=1000)
+    variants = (classified, named.replace(num_classes=0))
+    layouts: list[Layout] = [(None, variant) for variant in variants]
+    layouts += [(rules(variant), variant) for rules in family_of(architecture).layouts.values() for variant in variants]
+    rules, spec = closest_layout(tensors, layouts)
+    ours = _converted(tensors, rules, str(path))
+    spec = spec.replace(num_classes=_classes_in(ours, spec))
+    asked = spec.replace(in_chans=in_chans or spec.in_chans, img_size=img_size or spec.img_size)
+    as_asked = {key: tensor.shape for key, tensor in expected_tensors(asked).items()}
+    fits_as_asked = as_asked == {key: tensor.shape for key, tensor in ours.items()}
+    model = fill(asked if fits_as_asked else spec, ours, num_classes, str(path))
+    model.origin = {"architecture": architecture, "source": path.name}
+    return model
+
+
+def _classes_in(tensors: StateDict, spec: Model) -> int:
+    """The number of classes of a checkpoint, read from its classifier."""
+    for key, tensor in expected_tensors(spec).items():
+        if key.startswith(CLASSIFIER) and tensor.shape[0] == spec.num_classes and key in tensors:
+            return tensors[key].shape[0]
+    return spec.num_classes
+
+
+def _converted(tensors: StateDict, rules: KeyRules | None, source: str) -> StateDict:
+    """The tensors under our names. Raises KeyMismatchError naming the source and every key that no rule takes."""
+    try:
+        return rules.to_ours(tensors) if rules else tensors
+    except KeyMismatchError as error:
+        raise KeyMismatchError(f"{source} does not fit the model: {error}") from None
 
 
 def _weight_file(files: Files, name: str = WEIGHTS) -> Path:
@@ -200,78 +245,85 @@ def _from_files(files: Files, num_classes: int | None, allow_pickle: bool) -> En
     """A model directory or repository, recognised by what its config says."""
     path = files.get(CONFIG)
     if path is None:
-        raise WeightsNotFoundError(f"{files.where} has no {CONFIG}, so it is no model directory")
+        raise WeightsNotFoundError(f"{files.where} has no {CONFIG}, so it holds no model")
     config = read_json(path)
     if "format_version" in config:
         spec = saved_spec(config, files.where)
-        rules = saved_rules(config, spec)
+        rules = saved_rules(config, spec, files.where)
         tensors = read_tensors(_weight_file(files), allow_pickle)
-        model = fill(spec, rules.to_ours(tensors) if rules else tensors, num_classes, files.where)
-        attach(model, config)
+        model = fill(spec, _converted(tensors, rules, files.where), num_classes, files.where)
+        attach(model, config, files.where)
     else:
-        foreign = _foreign(config, files)
-        tensors = read_tensors(_weight_file(files), allow_pickle)
-        model = fill(foreign.spec, converted(tensors, foreign.rules, files.where), num_classes, files.where)
-        model.preprocess, model.labels = foreign.preprocess, foreign.labels
-        model.origin = {"architecture": foreign.architecture}
-        if foreign.licence:
-            model.origin["licence"] = foreign.licence
-    if model.labels and len(model.labels) != model.spec.num_classes:
+        model = _from_foreign(config, files, num_classes, allow_pickle)
+    if model.spec.num_classes != len(model.labels or ()):
         model.labels = None
-    model.origin = {**(model.origin or {}), "source": _origin_name(files)}
+    _warn_of_licence(files.where, model.origin)
     return model
 
 
-def _origin_name(files: Files) -> str:
-    return f"{DIRECTORY}{files.where}" if isinstance(files, LocalFiles) else f"{HUB}{files.where}"
-
-
-def _foreign(config: dict[str, Any], files: Files) -> Foreign:
+def _from_foreign(config: dict[str, Any], files: Files, num_classes: int | None, allow_pickle: bool) -> Encoder:
+    foreign: Foreign
     if "architecture" in config:
-        return from_timm(config, files.where)
-    if "model_type" in config:
-        return from_transformers(config, files)
-    raise WeightsError(
-        f"{files.where}: its {CONFIG} is neither hybridvit's (format_version), timm's (architecture) nor "
-        "transformers' (model_type)"
-    )
+        foreign = from_timm(config, files.where)
+        tensors = read_tensors(_weight_file(files), allow_pickle)
+    elif "model_type" in config:
+        tensors = read_tensors(_weight_file(files), allow_pickle)
+        foreign = from_transformers(config, files, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
+    else:
+        raise WeightsError(
+            f"{files.where}: its {CONFIG} is neither hybridvit's (format_version), timm's (architecture) nor "
+            "transformers' (model_type)"
+        )
+    rules, spec = closest_layout(tensors, [(rules, foreign.spec) for rules in foreign.rules])
+    model = fill(spec, _converted(tensors, rules, files.where), num_classes, files.where)
+    model.preprocess, model.labels = foreign.preprocess, foreign.labels
+    origin = {"architecture": foreign.architecture, "licence": foreign.licence, **_place(files)}
+    model.origin = {key: value for key, value in origin.items() if value}
+    return model
 
 
-def _from_entry(entry: WeightEntry, num_classes: int | None, allow_pickle: bool, **hub: Any) -> Encoder:
+def _place(files: Files) -> dict[str, str | None]:
+    """What is to be remembered of where foreign weights came from; a directory's path means nothing elsewhere."""
+    if isinstance(files, HubFiles):
+        return {"base_model": files.repository, "commit": files.commit}
+    return {"source": files.directory.name if isinstance(files, LocalFiles) else files.where}
+
+
+def _from_entry(entry: WeightEntry, num_classes: int | None, allow_pickle: bool, hub: Mapping[str, Any]) -> Encoder:
     """A released checkpoint of the zoo."""
-    _, _, place = entry.source.partition(":")
-    if entry.source.startswith("hf:"):
-        tensors = read_tensors(_weight_file(hub_files(place, **hub), entry.file), allow_pickle)
+    kind, _, place = entry.source.partition(":")
+    origin: dict[str, Any] = {"architecture": entry.architecture, "source": entry.name, "licence": entry.licence}
+    if kind == "hf":
+        files = hub_files(place, **hub)
+        tensors = read_tensors(_weight_file(files, entry.file), allow_pickle)
+        origin |= _place(files)
     else:
         # What an installed package carries was trusted when it was installed; even so only tensors are read.
         tensors = read_tensors(shipped_file(entry.source), allow_pickle=True)
-    spec = model_spec(entry.architecture).replace(in_chans=entry.in_chans)
+    holder = entry.donor or entry.architecture
+    spec = model_spec(holder).replace(num_classes=entry.num_classes, in_chans=entry.in_chans)
+    spec = spec.replace(img_size=entry.preprocess.input_size)
+    rules = None if entry.layout == "hybridvit" else family_of(holder).layouts[entry.layout](spec)
+    tensors = _converted(tensors, rules, entry.name)
     if entry.donor:
-        donor = model_spec(entry.donor)
-        tensors = converted(tensors, (family_of(entry.donor).layouts[entry.layout](donor),), entry.name)
-        spec = spec.replace(num_classes=spec.num_classes if num_classes is None else num_classes)
-        num_classes = None
-    else:
-        spec = spec.replace(num_classes=entry.num_classes, img_size=_built_size(spec, entry.preprocess))
-        if entry.layout != "hybridvit":
-            tensors = converted(tensors, (family_of(entry.architecture).layouts[entry.layout](spec),), entry.name)
+        own = model_spec(entry.architecture)
+        spec = own.replace(num_classes=own.num_classes if num_classes is None else num_classes, in_chans=entry.in_chans)
     model = fill(spec, tensors, num_classes, entry.name, entry.covers)
-    model.preprocess = entry.preprocess
-    model.labels = (entry.labels or None) if model.spec.num_classes == len(entry.labels) else None
-    model.origin = {
-        "architecture": entry.architecture,
-        "base_model": place if entry.source.startswith("hf:") else None,
-        "licence": entry.licence,
-        "source": entry.name,
-    }
-    model.origin = {key: value for key, value in model.origin.items() if value}
-    if entry.non_commercial:
-        warnings.warn(f"{entry.name} is licensed {entry.licence}: not for commercial use", stacklevel=3)
+    model.preprocess, model.origin = entry.preprocess, origin
+    labels = entry.label_names()
+    model.labels = labels if len(labels) == model.spec.num_classes and not entry.covers else None
+    if entry.covers:
+        parts = ", ".join(part.rstrip(".") for part in entry.covers)
+        warnings.warn(
+            f"{entry.name} has weights for {parts} only; the rest of the model is freshly initialised, to be trained",
+            WeightsWarning,
+            stacklevel=3,
+        )
+    _warn_of_licence(entry.name, origin)
     return model
 
 
-def _built_size(spec: Model, preprocess: Preprocess) -> tuple[int, int]:
-    """Released weights carry the tables of the size they are used at, where they have tables."""
-    with torch.device("meta"):
-        modules: list[nn.Module] = list(spec.build().modules())
-    return preprocess.input_size if any(isinstance(each, adapt.GridDependent) for each in modules) else spec.img_size
+def _warn_of_licence(name: str, origin: Mapping[str, Any] | None) -> None:
+    licence = (origin or {}).get("licence")
+    if licence and is_non_commercial(licence):
+        warnings.warn(f"{name} is licensed {licence}: not for commercial use", WeightsWarning, stacklevel=4)

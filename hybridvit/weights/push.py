@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .sources import WeightsNotFoundError, explained, hub_files
+from .sources import HUB, WeightsNotFoundError, explained, hub_files
 from .store import CARD, CONFIG, WEIGHTS, save_pretrained
 
 if TYPE_CHECKING:
@@ -31,25 +31,26 @@ def push_to_hub(
     facts:     what the card should say besides: licence, datasets, metrics, description, base_model.
 
     A model that has not changed since the last push makes no commit. Raises WeightsNotFoundError with the reason if the
-    Hub cannot be reached or refuses.
+    Hub cannot be reached or refuses, and then nothing has been changed there but that the repository may be new.
     """
     from huggingface_hub import HfApi
 
     api = HfApi(endpoint=endpoint, token=token)
     files = hub_files(repo_id, revision=revision, endpoint=endpoint, token=token)
-    with tempfile.TemporaryDirectory(prefix="hybridvit-push-") as directory, explained(files):
+    with tempfile.TemporaryDirectory(prefix="hybridvit-push-") as directory:
         save_pretrained(model, directory, repository=repo_id, **facts)
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        if revision is not None and not create_pr:
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=repo_id,
-            folder_path=directory,
-            allow_patterns=[CONFIG, WEIGHTS, CARD],
-            revision=revision,
-            create_pr=create_pr,
-            commit_message=commit_message or "Push model with hybridvit",
-        )
+        with explained(files):
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            if revision is not None and not create_pr:
+                api.create_branch(repo_id, branch=revision, exist_ok=True)
+            commit = api.upload_folder(
+                repo_id=repo_id,
+                folder_path=directory,
+                allow_patterns=[CONFIG, WEIGHTS, CARD],
+                revision=revision,
+                create_pr=create_pr,
+                commit_message=commit_message or "Push model with hybridvit",
+            )
     return commit.commit_url
 
 
@@ -62,14 +63,14 @@ def pull_from_hub(
     token: str | None = None,
 ) -> Path:
     """Download `ORG/NAME[@REVISION]` into a directory, from which `local-dir:` loads it."""
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
 
-    files = hub_files(name.removeprefix("hf-hub:"), revision=revision, endpoint=endpoint, token=token)
+    files = hub_files(name.removeprefix(HUB), revision=revision, endpoint=endpoint, token=token)
     target = Path(directory)
     if target.exists() and not target.is_dir():
         raise WeightsNotFoundError(f"{target} is a file; name a directory")
     with explained(files):
-        snapshot_download(
-            files.repository, revision=files.revision, local_dir=target, endpoint=files.endpoint, token=files.token
-        )
+        # Asked first, because the download takes a directory that holds anything for an answer if the Hub gives none.
+        commit = HfApi(endpoint=endpoint, token=token).model_info(files.repository, revision=files.revision).sha
+        snapshot_download(files.repository, revision=commit, local_dir=target, endpoint=endpoint, token=token)
     return target

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,10 +13,16 @@ from typing import Protocol
 from ..zoo_path import zoo_path
 
 HUB, DIRECTORY = "hf-hub:", "local-dir:"
+# Where a save keeps its finished files while it puts them in their places; they hold from then on.
+PENDING = ".pending"
 
 
 class WeightsNotFoundError(FileNotFoundError):
     """A repository, revision, directory or file does not exist, or cannot be reached."""
+
+
+class WeightsWarning(UserWarning):
+    """Something to know about weights that were loaded: their licence, their age, or that they are only a part."""
 
 
 class Files(Protocol):
@@ -38,60 +45,108 @@ class LocalFiles:
         return str(self.directory)
 
     def get(self, name: str) -> Path | None:
-        path = self.directory / name
-        return path if path.is_file() else None
+        for path in (self.directory / PENDING / name, self.directory / name):
+            if path.is_file():
+                return path
+        return None
 
 
-@dataclass(frozen=True)
+@dataclass
 class HubFiles:
-    """A repository on the Hub; files come from huggingface_hub's cache, downloaded when they are not there."""
+    """A repository on the Hub; files come from huggingface_hub's cache, downloaded when they are not there.
+
+    All files are of one `commit`, that of the first, whatever is pushed meanwhile. If the Hub does not answer, what the
+    cache has is used and a WeightsWarning says so, unless HF_HUB_OFFLINE is set.
+    """
 
     repository: str
     revision: str | None = None
     cache_dir: str | Path | None = None
     endpoint: str | None = None
     token: str | None = None
+    commit: str | None = None
 
     @property
     def where(self) -> str:
         return f"{self.repository}@{self.revision}" if self.revision else self.repository
 
     def get(self, name: str) -> Path | None:
-        import huggingface_hub
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+        revision = self.commit or self.revision
         with explained(self):
+            cached = try_to_load_from_cache(self.repository, name, cache_dir=self.cache_dir, revision=revision)
+            if isinstance(cached, str) and (self.commit or self._is_current(Path(cached), name)):
+                return self._pinned(Path(cached))
+            if cached is not None and not isinstance(cached, str) and self.commit:
+                return None  # the cache knows that this commit has no such file
             try:
-                return Path(
-                    huggingface_hub.hf_hub_download(
-                        self.repository,
-                        name,
-                        revision=self.revision,
-                        cache_dir=self.cache_dir,
-                        endpoint=self.endpoint,
-                        token=self.token,
-                    )
+                path = hf_hub_download(
+                    self.repository,
+                    name,
+                    revision=revision,
+                    cache_dir=self.cache_dir,
+                    endpoint=self.endpoint,
+                    token=self.token,
                 )
             except LocalEntryNotFoundError:
                 raise
             except EntryNotFoundError:
                 return None
+        return self._pinned(Path(path))
+
+    def _pinned(self, path: Path) -> Path:
+        self.commit = _commit_of(path)
+        return path
+
+    def _is_current(self, cached: Path, name: str) -> bool:
+        """Whether a cached file is that of the revision now; if the Hub does not say so, it is taken to be."""
+        from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+        from huggingface_hub.errors import EntryNotFoundError
+
+        if constants.HF_HUB_OFFLINE or self.revision == _commit_of(cached):
+            return True
+        url = hf_hub_url(self.repository, name, revision=self.revision, endpoint=self.endpoint)
+        try:
+            return get_hf_file_metadata(url, token=self.token).commit_hash == _commit_of(cached)
+        except EntryNotFoundError:
+            return False
+        except Exception as error:  # which ones there are depends on the HTTP library of the huggingface_hub at hand
+            warnings.warn(
+                f"{self.where}: {_endpoint(self)} does not say what it has now ({type(error).__name__}); using commit "
+                f"{_commit_of(cached)} from the cache",
+                WeightsWarning,
+                stacklevel=2,
+            )
+            return True
+
+
+def _commit_of(cached: Path) -> str:
+    """The commit of a file in huggingface_hub's cache: .../snapshots/COMMIT/NAME."""
+    parts = cached.parts
+    return parts[len(parts) - parts[::-1].index("snapshots")]
+
+
+def _endpoint(files: HubFiles) -> str:
+    from huggingface_hub import constants
+
+    return files.endpoint or constants.ENDPOINT
 
 
 @contextmanager
 def explained(files: HubFiles) -> Iterator[None]:
-    """Turns what huggingface_hub raises into one message with the fix."""
+    """Turns whatever huggingface_hub raises into one message, with the fix where there is one."""
     from huggingface_hub import constants
     from huggingface_hub.errors import (
         GatedRepoError,
-        HfHubHTTPError,
         HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
 
-    endpoint = files.endpoint or constants.ENDPOINT
+    endpoint = _endpoint(files)
     try:
         yield
     except GatedRepoError as error:
@@ -116,8 +171,8 @@ def explained(files: HubFiles) -> Iterator[None]:
             f"{files.where} is not in the cache and {reason}; connect once to download it, or pass a directory as "
             f"{DIRECTORY}PATH"
         ) from error
-    except (HfHubHTTPError, OSError) as error:
-        raise WeightsNotFoundError(f"{files.where} could not be read from {endpoint}: {error}") from error
+    except Exception as error:  # its HTTP library, which is not the same in all versions, adds its own
+        raise WeightsNotFoundError(f"{files.where} on {endpoint}: {error}") from error
 
 
 def hub_files(

