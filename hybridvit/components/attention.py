@@ -92,7 +92,8 @@ class AttentionModule(nn.Module):
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         # (B, N, 3 * heads * d) -> three of (B, heads, N, d)
         query, key, value = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        bias = self.bias(grid) if self.bias is not None else None
+        # Fused kernels take a bias of four dimensions only.
+        bias = None if self.bias is None else self.bias(grid).unsqueeze(0)
         mixed = self.attend(self.q_norm(query), self.k_norm(key), value, bias)
         return self.proj(mixed.transpose(1, 2).flatten(2))
 

@@ -18,7 +18,7 @@ from tests.parity import TOLERANCE, assert_power, error, images, load_from, pert
 
 SIZES = [(64, 64), (96, 96), (64, 104), (75, 61)]
 # transformers indexes the drop path rates of the blocks of a stage by the stage, so the last needs three blocks.
-SMALL = {"dims": (32, 48, 96), "depths": (1, 2, 3), "heads": (1, 3, 6)}
+SMALL: dict[str, Any] = {"dims": (32, 48, 96), "depths": (1, 2, 3), "heads": (1, 3, 6)}
 
 
 def small_pair(act: str = "gelu") -> tuple[Encoder, CvtForImageClassification]:
@@ -34,7 +34,8 @@ def small_pair(act: str = "gelu") -> tuple[Encoder, CvtForImageClassification]:
 
 
 def config(dims: Any, depths: Any, heads: Any, img_size: int = 0, classes: int = 10) -> CvtConfig:
-    return CvtConfig(embed_dim=list(dims), depth=list(depths), num_heads=list(heads), num_labels=classes)
+    labels = {index: str(index) for index in range(classes)}
+    return CvtConfig(embed_dim=list(dims), depth=list(depths), num_heads=list(heads), id2label=labels)
 
 
 @pytest.mark.parametrize("act", ["gelu", "quick_gelu"])

@@ -1,0 +1,58 @@
+"""Relative position biases: their definition, and timm's modules at the same and at other grids."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from timm.layers.pos_embed_rel import RelPosBias, RelPosMlp
+
+from hybridvit.components.biases import RelativePositionBias, RelativePositionMlp, RelativePositionTable, by_pair
+from hybridvit.spec import Grid, SpecError
+
+# timm's interpolation warns about how it calls torch.
+pytestmark = pytest.mark.filterwarnings("ignore:.*searchsorted", "ignore:Using a non-tuple sequence")
+
+HEADS = 3
+GRIDS = [((4, 4), (7, 7)), ((7, 7), (4, 4)), ((7, 7), (6, 8)), ((2, 3), (14, 9)), ((1, 1), (3, 2)), ((5, 5), (1, 1))]
+
+
+def table_and_timms(size: tuple[int, int]) -> tuple[RelativePositionTable, RelPosBias]:
+    """Ours and timm's bias for a grid, with the same random table."""
+    ours, timms = RelativePositionTable(HEADS, Grid(*size)), RelPosBias(size, HEADS)
+    torch.nn.init.normal_(ours.table)
+    timms.load_state_dict({"relative_position_bias_table": ours.table})
+    return ours, timms
+
+
+def test_entry_is_the_value_at_the_offset_of_query_and_key() -> None:
+    grid = Grid(3, 4)
+    by_offset = torch.randn(5, 7, HEADS)
+    bias = by_pair(by_offset, grid).unflatten(1, grid.size).unflatten(3, grid.size)
+    assert torch.equal(bias[:, 0, 1, 2, 3], by_offset[0 - 2 + 2, 1 - 3 + 3])
+    assert torch.equal(bias[:, 2, 0, 1, 0], by_offset[2 - 1 + 2, 0 - 0 + 3])
+
+
+@pytest.mark.parametrize(("old", "new"), GRIDS)
+def test_table_is_timms_at_its_own_and_at_another_grid(old: tuple[int, int], new: tuple[int, int]) -> None:
+    ours, timms = table_and_timms(old)
+    assert torch.equal(ours(Grid(*old)), timms.get_bias()[0])
+    timms.set_window_size(new)
+    torch.testing.assert_close(ours(Grid(*new)), timms.get_bias()[0])
+    resized = RelativePositionTable(HEADS, Grid(*new))
+    resized.load_resized(ours)
+    torch.testing.assert_close(resized(Grid(*new)), timms.get_bias()[0])
+
+
+@pytest.mark.parametrize("size", [(4, 4), (3, 5), (1, 1)])
+def test_mlp_is_timms_on_any_grid(size: tuple[int, int]) -> None:
+    ours, timms = RelativePositionMlp(hidden=8).build(HEADS, Grid(7, 7)), RelPosMlp(size, HEADS, hidden_dim=8).eval()
+    for parameter in timms.parameters():
+        torch.nn.init.normal_(parameter)
+    ours.load_state_dict({name.removeprefix("mlp."): tensor for name, tensor in timms.state_dict().items()})
+    torch.testing.assert_close(ours(Grid(*size)), timms.get_bias()[0])
+
+
+@pytest.mark.parametrize("bias", [RelativePositionBias(), RelativePositionMlp()])
+def test_prefix_tokens_are_refused(bias: RelativePositionBias | RelativePositionMlp) -> None:
+    with pytest.raises(SpecError, match="1 prefix tokens"):
+        bias.build(HEADS, Grid(4, 4, prefix=1))
