@@ -268,7 +268,7 @@ def _csv(text: str) -> str:
 
 def _origin(model: str | Encoder, pretrained: bool, built: Encoder, recipe: Recipe, data: Data) -> dict[str, Any]:
     """What is saved with the weights about where they come from; a name, never a path of this machine."""
-    origin: dict[str, Any] = dict(built.origin or {})
+    origin: dict[str, Any] = {name: value for name, value in (built.origin or {}).items() if name != "source"}
     if isinstance(model, str) and pretrained:
         prefix, _, path = model.partition(":")
         origin["finetuned_from"] = Path(path).name if prefix == "local-dir" else model

@@ -116,6 +116,16 @@ def test_colour_folder_with_the_default_recipe_shortened(colour_folder: Path, tm
     assert "val,red,red/" in "\n".join(split)
 
 
+def test_a_saved_run_can_be_trained_on_and_names_no_path(finished: Path, idx: str, tmp_path: Path) -> None:
+    again = finetune(
+        f"local-dir:{finished}", idx, tmp_path / "run", recipe=FAST.replace(epochs=1, lr=1e-6), progress=False
+    )
+    assert again.accuracy == evaluate(finished, idx).top1  # its head is kept, for the classes are the same
+    config = (tmp_path / "run" / "config.json").read_text()
+    assert str(finished.parent) not in config
+    assert json.loads(config)["origin"]["finetuned_from"] == finished.name
+
+
 def test_predict_takes_files_images_and_tensors(finished: Path, tmp_path: Path) -> None:
     model = load_model(finished)
     image = Image.open(draw(tmp_path / "noise.png", seed=1, side=28))
