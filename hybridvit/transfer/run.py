@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shutil
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -224,15 +225,18 @@ def _adapted(model: str | Encoder, pretrained: bool, classes: tuple[str, ...], r
     """
     import hybridvit
     from hybridvit import adapt
+    from hybridvit.weights.sources import PartialWeightsWarning
 
     if isinstance(model, str):
-        model = hybridvit.create_model(
-            model,
-            pretrained=pretrained,
-            num_classes=None if pretrained else len(classes),
-            in_chans=recipe.channels or None,
-            img_size=recipe.image_size or None,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PartialWeightsWarning)  # the rest is about to be trained
+            model = hybridvit.create_model(
+                model,
+                pretrained=pretrained,
+                num_classes=None if pretrained else len(classes),
+                in_chans=recipe.channels or None,
+                img_size=recipe.image_size or None,
+            )
     elif recipe.channels and model.spec.in_chans != recipe.channels:
         model = adapt.with_in_chans(model, recipe.channels)
     if recipe.image_size and model.spec.img_size != (recipe.image_size, recipe.image_size):

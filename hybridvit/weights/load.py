@@ -20,6 +20,7 @@ from .sources import (
     Files,
     HubFiles,
     LocalFiles,
+    PartialWeightsWarning,
     WeightsNotFoundError,
     WeightsWarning,
     hub_files,
@@ -316,7 +317,7 @@ def _from_entry(entry: WeightEntry, num_classes: int | None, allow_pickle: bool,
         parts = ", ".join(part.rstrip(".") for part in entry.covers)
         warnings.warn(
             f"{entry.name} has weights for {parts} only; the rest of the model is freshly initialised, to be trained",
-            WeightsWarning,
+            PartialWeightsWarning,
             stacklevel=3,
         )
     _warn_of_licence(entry.name, origin)

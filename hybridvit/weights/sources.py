@@ -25,6 +25,10 @@ class WeightsWarning(UserWarning):
     """Something to know about weights that were loaded: their licence, their age, or that they are only a part."""
 
 
+class PartialWeightsWarning(WeightsWarning):
+    """The weights are a starting point for training: a part of the model is freshly initialised."""
+
+
 class Files(Protocol):
     """A place with files; `get` gives a local path, or None if there is no such file."""
 
