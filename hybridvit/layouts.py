@@ -89,7 +89,7 @@ def transformers_rules(
             Rename(f"{theirs}.{names.fc1}", f"{ours}.1.mixer.fc1"),
             Rename(f"{theirs}.{names.fc2}", f"{ours}.1.mixer.fc2"),
             Rename(f"{prefix}layernorm", "pool.norm"),
-            *(Rename(*names) for names in classifiers),
+            *(Rename(*pair) for pair in classifiers),
         ],
         dropped=[f"{prefix}pooler"],
     )

@@ -31,6 +31,10 @@ DEPTHS = {
     152: (3, 8, 36, 3),
 }
 BASIC = (18, 34)
+# timm's names of the stem's parts, each with its place among the steps of ours.
+STEM_NAMES = {"conv1": "0.conv", "bn1": "0.norm"}
+DEEP_STEM_NAMES = {"conv1.0": "0.conv", "conv1.1": "0.norm", "conv1.3": "1.conv", "conv1.4": "1.norm"}
+DEEP_STEM_NAMES |= {"conv1.6": "2.conv", "bn1": "2.norm"}
 
 
 def residual_stages(
@@ -94,15 +98,12 @@ def body_rules(theirs: str, ours: str, norm: str, first_norm: int = 1) -> list[R
     return [Rename(f"{theirs}.{name}", f"{ours}.steps.{step}") for name, step in names.items()]
 
 
-def trunk_rules(model: Model, prefix: str = "") -> list[Rule]:
+def resnet_rules(model: Model, prefix: str = "") -> list[Rule]:
     """timm's and torchvision's names of the stem and the blocks, all after `prefix`."""
     stem = model.stages[0].enter
     assert isinstance(stem, Steps)
     deep = len(stem.steps) > 1
-    stem_names = {"conv1.0": "0.conv", "conv1.1": "0.norm", "conv1.3": "1.conv", "conv1.4": "1.norm"}
-    stem_names |= {"conv1.6": "2.conv", "bn1": "2.norm"}
-    if not deep:
-        stem_names = {"conv1": "0.conv", "bn1": "0.norm"}
+    stem_names = DEEP_STEM_NAMES if deep else STEM_NAMES
     first, enter, blocks = f"{prefix}layer{{s}}.0", "stages.{s+1}.enter.steps.0", "blocks.{b}.branches.0.mixer"
     shortcut = f"{enter}.shortcut.steps.1" if deep else f"{enter}.shortcut"
     without_entrance = model.stages[2].enter == Identity()
@@ -118,7 +119,7 @@ def trunk_rules(model: Model, prefix: str = "") -> list[Rule]:
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout, which is also torchvision's."""
-    return KeyRules([*trunk_rules(model), Rename("fc", "head")])
+    return KeyRules([*resnet_rules(model), Rename("fc", "head")])
 
 
 FAMILY = Family(
