@@ -22,7 +22,7 @@ class Preprocess:
     interpolation: nearest, bilinear, bicubic or lanczos, always with antialiasing.
     crop_pct:      share of the resized image that the crop keeps, in (0, 1].
     crop_mode:     how an image is resized before its centre is cropped: "center" until it covers input_size / crop_pct,
-                   "squash" to just that size whatever its aspect ratio, "border" until it fits in, padded with the mean.
+                   "squash" to just that size whatever its aspect ratio, "border" until it fits in, padded by the mean.
     mean, std:     one value a channel, for pixels in 0..1. One value means a grey image, three mean RGB.
     """
 

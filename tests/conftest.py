@@ -14,7 +14,7 @@ os.environ.update(
     HF_HUB_DISABLE_TELEMETRY="1",
     HF_HUB_DISABLE_XET="1",
     MPLBACKEND="Agg",
-    # Threads that wait for work sleep instead of spinning, or tests crawl on a machine that is busy with something else.
+    # Idle threads sleep instead of spinning, or tests crawl on a machine that is busy with something else.
     OMP_WAIT_POLICY="PASSIVE",
 )
 for inherited in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE"):

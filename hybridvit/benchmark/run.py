@@ -92,7 +92,12 @@ def _timed(case: Case, compare: bool) -> tuple[list[Side], float | None]:
 
 
 def _check(batches: Sequence[int], settings: Settings) -> None:
-    counts = {"batch": min(batches, default=0), "threads": settings.threads, "rounds": settings.rounds, "warmup": settings.warmup}
+    counts = {
+        "batch": min(batches, default=0),
+        "threads": settings.threads,
+        "rounds": settings.rounds,
+        "warmup": settings.warmup,
+    }
     for name, value in counts.items():
         if value < 1:
             raise BenchmarkError(f"{name} must be at least 1, got {value}")

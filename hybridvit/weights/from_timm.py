@@ -59,7 +59,7 @@ def _entry(repository: str, cfg: Any) -> dict[str, Any]:
 
 def labels_of(cfg: Any) -> str | None:
     """The set of classes of a checkpoint, if their names are in the zoo."""
-    from timm.data import infer_imagenet_subset
+    from timm.data.imagenet_info import infer_imagenet_subset
 
     subset = infer_imagenet_subset(cfg)
     return subset if subset in LABEL_SETS else None
@@ -67,7 +67,7 @@ def labels_of(cfg: Any) -> str | None:
 
 def label_lines(subset: str) -> str:
     """The names of a set of classes, one a line, in the order of the logits."""
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
     return "".join(f"{name}\n" for name in ImageNetInfo(subset).label_descriptions())
 
