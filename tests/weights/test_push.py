@@ -1,0 +1,203 @@
+"""Pushing to a Hub and pulling from it, with the real client over HTTP."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import HfApi
+
+import hybridvit as hv
+from hybridvit.hub import LoopbackHub
+from hybridvit.weights.sources import WeightsNotFoundError
+from tests.parity import error, images
+from tests.weights.examples import TINY, client, described, facts, logits, tiny
+
+REPO = "me/model"
+NOWHERE = "http://127.0.0.1:9"
+
+
+def access(hub: LoopbackHub) -> dict[str, str]:
+    return {"endpoint": hub.endpoint, "token": hub.token}
+
+
+def test_what_is_pushed_comes_back_whole(loopback_hub: LoopbackHub, api: HfApi, tmp_path: Path) -> None:
+    model, batch = tiny(), images(24, 32)
+    url = hv.push_to_hub(model, REPO, **access(loopback_hub))
+    again = hv.create_model(f"hf-hub:{REPO}", **client(loopback_hub, tmp_path))
+    assert torch.equal(logits(again, batch), logits(model, batch))
+    assert facts(again) == facts(model)
+    assert not again.training
+    info = api.model_info(REPO)
+    assert url.startswith(loopback_hub.endpoint)
+    assert url.endswith(str(info.sha))
+    assert set(api.list_repo_files(REPO)) == {".gitattributes", "config.json", "model.safetensors", "README.md"}
+    assert info.card_data is not None
+    assert info.card_data["license"] == "mit"
+
+
+def test_a_push_without_a_change_makes_no_commit(loopback_hub: LoopbackHub, api: HfApi, tmp_path: Path) -> None:
+    hv.push_to_hub(tiny(), REPO, **access(loopback_hub), datasets=["mine"], metrics={"top1": 0.5})
+    commit = api.model_info(REPO).sha
+    pulled = hv.create_model(f"hf-hub:{REPO}", **client(loopback_hub, tmp_path))
+    for same in (tiny(), pulled):
+        hv.push_to_hub(same, REPO, **access(loopback_hub), datasets=["mine"], metrics={"top1": 0.5})
+        assert api.model_info(REPO).sha == commit
+
+
+def test_a_commit_pins_the_weights(loopback_hub: LoopbackHub, api: HfApi, tmp_path: Path) -> None:
+    first, second, batch = tiny(seed=1), tiny(seed=2), images(24, 32)
+    hv.push_to_hub(first, REPO, **access(loopback_hub))
+    old = api.model_info(REPO).sha
+    hub = client(loopback_hub, tmp_path)
+    assert torch.equal(logits(hv.create_model(f"hf-hub:{REPO}", **hub), batch), logits(first, batch))
+    hv.push_to_hub(second, REPO, **access(loopback_hub), commit_message="Better weights")
+    assert api.list_repo_commits(REPO)[0].title == "Better weights"
+    assert torch.equal(logits(hv.create_model(f"hf-hub:{REPO}", **hub), batch), logits(second, batch))
+    for pinned in (
+        hv.create_model(f"hf-hub:{REPO}@{old}", **hub),
+        hv.create_model(f"hf-hub:{REPO}", revision=old, **hub),
+    ):
+        assert torch.equal(logits(pinned, batch), logits(first, batch))
+
+
+def test_a_branch_and_a_pull_request_leave_main_alone(loopback_hub: LoopbackHub, tmp_path: Path) -> None:
+    main, branch, request = (tiny(seed) for seed in range(3))
+    batch, hub = images(24, 32), client(loopback_hub, tmp_path)
+    hv.push_to_hub(main, REPO, **access(loopback_hub))
+    hv.push_to_hub(branch, REPO, revision="trial", **access(loopback_hub))
+    hv.push_to_hub(request, REPO, create_pr=True, **access(loopback_hub))
+    for revision, model in (("main", main), ("trial", branch), ("refs/pr/1", request)):
+        assert torch.equal(logits(hv.create_model(f"hf-hub:{REPO}@{revision}", **hub), batch), logits(model, batch))
+
+
+def test_a_private_repository_is_found_with_the_token_alone(
+    loopback_hub: LoopbackHub, api: HfApi, tmp_path: Path
+) -> None:
+    hv.push_to_hub(tiny(), REPO, private=True, **access(loopback_hub))
+    assert api.model_info(REPO).private
+    assert hv.create_model(f"hf-hub:{REPO}", **client(loopback_hub, tmp_path / "a")).labels
+    with pytest.raises(WeightsNotFoundError, match=f"no repository '{REPO}' on {loopback_hub.endpoint}.*log in"):
+        hv.create_model(f"hf-hub:{REPO}", endpoint=loopback_hub.endpoint, cache_dir=tmp_path / "b")
+
+
+def test_a_refused_push_says_why(loopback_hub: LoopbackHub, api: HfApi) -> None:
+    with pytest.raises(WeightsNotFoundError, match=loopback_hub.endpoint):
+        hv.push_to_hub(tiny(), REPO, endpoint=loopback_hub.endpoint)
+    with pytest.raises(WeightsNotFoundError, match="'a/b/c' is no repository name: it looks like ORG/NAME"):
+        hv.push_to_hub(tiny(), "a/b/c", **access(loopback_hub))
+    with pytest.raises(WeightsNotFoundError, match=f"{REPO} on {NOWHERE}"):
+        hv.push_to_hub(tiny(), REPO, endpoint=NOWHERE, token=loopback_hub.token)
+    with pytest.raises(ValueError, match="no field 'license'.*licence"):
+        hv.push_to_hub(tiny(), REPO, **access(loopback_hub), license="mit")  # pyright: ignore[reportArgumentType]
+    assert not list(api.list_models())
+
+
+def test_pulled_files_load_as_a_directory(loopback_hub: LoopbackHub, api: HfApi, tmp_path: Path) -> None:
+    model, batch = tiny(), images(24, 32)
+    hv.push_to_hub(model, REPO, **access(loopback_hub))
+    hv.push_to_hub(tiny(seed=1), REPO, revision="trial", **access(loopback_hub))
+    for name, revision, expected in (
+        (REPO, None, model),
+        (f"hf-hub:{REPO}", None, model),
+        (f"{REPO}@trial", None, tiny(seed=1)),
+        (REPO, "trial", tiny(seed=1)),
+    ):
+        target = hv.pull_from_hub(name, tmp_path / "pulled", revision=revision, **access(loopback_hub))
+        again = hv.create_model(f"local-dir:{target}")
+        assert torch.equal(logits(again, batch), logits(expected, batch))
+        assert facts(again) == facts(expected)
+
+
+def test_a_pull_that_fails_says_why_and_leaves_the_directory(loopback_hub: LoopbackHub, tmp_path: Path) -> None:
+    hv.push_to_hub(tiny(), REPO, **access(loopback_hub))
+    target = tmp_path / "there"
+    target.mkdir()
+    (target / "mine.txt").write_text("mine")
+    for name, message in (
+        ("me/nothing", "no repository 'me/nothing'"),
+        (f"{REPO}@nowhere", f"{REPO} has no revision 'nowhere'"),
+        ("me/model/main", "is no repository name"),
+    ):
+        with pytest.raises(WeightsNotFoundError, match=message):
+            hv.pull_from_hub(name, target, **access(loopback_hub))
+    with pytest.raises(WeightsNotFoundError, match=NOWHERE):
+        hv.pull_from_hub(REPO, target, endpoint=NOWHERE)
+    with pytest.raises(WeightsNotFoundError, match=r"mine\.txt is a file"):
+        hv.pull_from_hub(REPO, target / "mine.txt", **access(loopback_hub))
+    assert [path.name for path in target.iterdir()] == ["mine.txt"]
+
+
+def test_two_revisions_are_refused(loopback_hub: LoopbackHub, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="two revisions: 'me/model@a' and revision='b'"):
+        hv.create_model(f"hf-hub:{REPO}@a", revision="b", **client(loopback_hub, tmp_path))
+
+
+TIMM_LOADS = """
+import sys, timm, torch
+for name, batch in torch.load(sys.argv[1]).items():
+    model = timm.create_model(f"hf-hub:me/{name}", pretrained=True).eval()
+    assert list(model.pretrained_cfg["input_size"][1:]) == list(batch.shape[2:]), name
+    torch.save(model(batch).detach(), f"{sys.argv[2]}/{name}.pt")
+"""
+
+
+def test_timm_loads_what_is_pushed(loopback_hub: LoopbackHub, run_client: Callable[..., str], tmp_path: Path) -> None:
+    changes: dict[str, dict[str, Any]] = {
+        "vit_tiny_patch16_224": {"num_classes": 5, "in_chans": 1, "img_size": (32, 48)},
+        "deit_tiny_distilled_patch16_224": {"num_classes": 5, "img_size": 32},
+        "tf_efficientnet_lite0": {"num_classes": 3, "in_chans": 1, "img_size": 64},
+    }
+    models = {name: described(name, **changed) for name, changed in changes.items()}
+    for name, model in models.items():
+        hv.push_to_hub(model, f"me/{name}", **access(loopback_hub))
+    batches = {name: images(*model.spec.img_size, model.spec.in_chans) for name, model in models.items()}
+    torch.save(batches, tmp_path / "batches.pt")
+    run_client("-c", TIMM_LOADS, str(tmp_path / "batches.pt"), str(tmp_path))
+    for name, model in models.items():
+        theirs = torch.load(tmp_path / f"{name}.pt")
+        assert error(theirs, logits(model, batches[name])) < 1e-4, name
+
+
+TIMM_PUSHES = """
+import sys, timm, torch
+from tests.parity import images, perturb
+settings = {
+    "vit_tiny_patch16_224": dict(num_classes=4, img_size=(32, 48), drop_path_rate=0.1),
+    "deit_tiny_distilled_patch16_224": dict(num_classes=4, in_chans=1, img_size=32),
+    "resnet18": dict(num_classes=4, in_chans=2),
+}
+for name, arguments in settings.items():
+    model = timm.create_model(name, **arguments).eval()
+    perturb(model, batch_norm_gain=1.5)
+    channels = arguments.get("in_chans", 3)
+    batch = images(*(32, 48) if name.startswith("vit") else (32, 32), channels)
+    torch.save((batch, model(batch).detach()), f"{sys.argv[1]}/{name}.pt")
+    labels = ["ant", "bee", "cow", "doe"]
+    timm.models.push_to_hf_hub(model, f"me/{name}", model_config={"label_names": labels})
+"""
+
+
+def test_what_timm_pushes_loads(loopback_hub: LoopbackHub, run_client: Callable[..., str], tmp_path: Path) -> None:
+    run_client("-c", TIMM_PUSHES, str(tmp_path))
+    for path in sorted(tmp_path.glob("*.pt")):
+        batch, theirs = torch.load(path)
+        ours = hv.create_model(f"hf-hub:me/{path.stem}", **client(loopback_hub, tmp_path / "cache"))
+        assert error(logits(ours, batch), theirs) < 1e-4, path.stem
+        assert ours.labels == ("ant", "bee", "cow", "doe")
+        assert ours.origin is not None
+        assert (ours.origin["architecture"], ours.origin["base_model"]) == (path.stem, f"me/{path.stem}")
+        assert re.fullmatch("[0-9a-f]{40}", ours.origin["commit"])
+        assert ours.preprocess is not None
+        assert len(ours.preprocess.mean) == ours.spec.in_chans
+
+
+def test_origin_of_a_pulled_model_is_what_was_pushed(loopback_hub: LoopbackHub, tmp_path: Path) -> None:
+    hv.push_to_hub(tiny(), REPO, **access(loopback_hub))
+    target = hv.pull_from_hub(REPO, tmp_path / "pulled", **access(loopback_hub))
+    assert json.loads((target / "config.json").read_text())["origin"]["architecture"] == TINY
