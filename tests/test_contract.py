@@ -90,13 +90,13 @@ def test_any_size(name: str, height: int, width: int):
 
 @every_configuration
 def test_batch_independence(name: str):
-    model = small_model(name)
+    model = small_model(name).double()
     perturb(model)
-    batch = images(64, 80)
+    batch = images(64, 80).double()
     with torch.no_grad():
         together = model(batch)
         alone = torch.cat([model(image[None]) for image in batch])
-    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(together, alone, atol=1e-6, rtol=1e-6)
 
 
 @every_configuration
@@ -219,7 +219,7 @@ def test_bfloat16_is_finite_and_close(name: str):
         half = model.to(torch.bfloat16)(batch.to(torch.bfloat16))
     assert half.dtype == torch.bfloat16
     assert torch.isfinite(half).all()
-    assert (half.float() - exact).abs().max() < 0.1 * exact.abs().max() + 0.05
+    assert torch.cosine_similarity(half.float(), exact).min() > 0.95
 
 
 @every_configuration

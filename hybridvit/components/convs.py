@@ -106,9 +106,10 @@ class StdConv2d(nn.Conv2d):
     eps = 1e-8
 
     def forward(self, input: Tensor) -> Tensor:
-        kernels = self.weight.flatten(1)
+        # In half precision the statistics of a kernel would lose what they are to remove.
+        kernels = self.weight.flatten(1).to(torch.promote_types(self.weight.dtype, torch.float32))
         variance, mean = torch.var_mean(kernels, dim=1, keepdim=True, correction=0)
-        weight = ((kernels - mean) * (variance + self.eps).rsqrt()).view_as(self.weight)
+        weight = ((kernels - mean) * (variance + self.eps).rsqrt()).view_as(self.weight).to(self.weight.dtype)
         return F.conv2d(input, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 

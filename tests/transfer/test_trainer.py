@@ -201,6 +201,7 @@ def test_ctrl_c_leaves_a_checkpoint_that_resumes_to_the_same_weights(data: Data,
 
     from hybridvit.transfer.errors import TrainingInterrupted
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
     recipe = FAST.replace(drop_path=0.3, mixup=0.5, ema_decay=0.9)
     run = trainer(data, tmp_path / "run", recipe)
     steps = 0
