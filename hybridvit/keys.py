@@ -18,7 +18,14 @@ StateDict = dict[str, Tensor]
 
 
 class KeyMismatchError(ValueError):
-    """Keys or shapes of a checkpoint do not fit a model; the message lists every one of them."""
+    """Keys or shapes of a checkpoint do not fit a model; the message lists every one of them.
+
+    `untaken` are the keys that no rule of a layout takes, where that is what went wrong.
+    """
+
+    def __init__(self, message: str, untaken: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.untaken = tuple(untaken)
 
 
 class Place:
@@ -204,7 +211,7 @@ class KeyRules:
             else:
                 leftover.append(key)
         if leftover:
-            raise KeyMismatchError(f"{len(leftover)} keys that no rule takes: {', '.join(leftover)}")
+            raise KeyMismatchError(f"{len(leftover)} keys that no rule takes: {', '.join(leftover)}", leftover)
         return result
 
 
@@ -213,14 +220,17 @@ def check_keys(
     expected: Mapping[str, Tensor],
     excused: tuple[str, ...] = (),
     source: str = "checkpoint",
+    untaken: Sequence[str] = (),
 ) -> None:
     """Raises KeyMismatchError listing every missing and surplus key and every shape that differs.
 
     `excused` are prefixes that may be missing, surplus or of another shape: the classifier, when its classes change.
+    `untaken` are surplus keys under the names that they have in the file.
     """
     strict = [key for key in expected if not key.startswith(excused)] if excused else list(expected)
     missing = [key for key in strict if key not in found]
     surplus = [key for key in found if key not in expected and not (excused and key.startswith(excused))]
+    surplus += untaken
     shapes = [
         f"{key} is {tuple(found[key].shape)}, expected {tuple(expected[key].shape)}"
         for key in strict

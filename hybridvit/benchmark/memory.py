@@ -42,8 +42,9 @@ def peak_memory_mib(case: Case, side: str) -> float | None:
 def _measure(case: Case, side: str) -> float | None:
     import torch
 
+    case.spec()  # imports what the model is made of, which is not its memory
     if side != OURS:
-        import timm  # noqa: F401  (its modules are not the model's memory)
+        import timm  # noqa: F401
     torch.set_num_threads(case.settings.threads)
     torch.nn.Conv2d(3, 8, 3)(torch.zeros(1, 3, 8, 8))  # what the kernels' library allocates once
     device = torch.device(case.settings.device)

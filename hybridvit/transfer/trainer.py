@@ -135,7 +135,7 @@ class Trainer:
         self.keep, self.identity, self.progress = keep, identity, progress
         self.checkpoint_seconds, self.workers = checkpoint_seconds, workers
         self.rank, self.world = accelerator.process_index, accelerator.num_processes
-        self.model = model.to(self.device)
+        self.model = model.to(self.device, memory_format=torch.channels_last)  # the layout of the batches
         self.history: list[Epoch] = []
         self.position = Position()
         self.stop_requested = False

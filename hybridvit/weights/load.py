@@ -140,11 +140,12 @@ def fill(
     num_classes: int | None,
     source: str,
     covers: tuple[str, ...] = (),
+    untaken: Sequence[str] = (),
 ) -> Encoder:
     """A model of `spec` around the tensors, which are assigned, not copied; only what they do not hold is initialised.
 
     The classifier may be another's if `num_classes` is, and everything outside `covers`, if any, may be missing. Any
-    other key that is missing, surplus or of another shape is an error.
+    other key that is missing, surplus, of another shape or `untaken` by the rules of its layout is an error.
     """
     wanted = spec if num_classes is None else spec.replace(num_classes=num_classes)
     excused = CLASSIFIER if wanted.num_classes != spec.num_classes else ()
@@ -154,7 +155,7 @@ def fill(
     if covers:
         expected = {key: tensor for key, tensor in expected.items() if key.startswith(covers)}
         tensors = {key: tensor for key, tensor in tensors.items() if key.startswith(covers)}
-    check_keys(tensors, expected, excused=excused, source=source)
+    check_keys(tensors, expected, excused=excused, source=source, untaken=untaken)
     kept = {key: tensor for key, tensor in tensors.items() if not (excused and key.startswith(excused))}
     model.load_state_dict(kept, assign=True, strict=False)
     _initialise_missing(model, wanted)
@@ -209,12 +210,12 @@ def load_weights(
     layouts: list[Layout] = [(None, variant) for variant in variants]
     layouts += [(rules(variant), variant) for rules in family_of(architecture).layouts.values() for variant in variants]
     rules, spec = closest_layout(tensors, layouts)
-    ours = _converted(tensors, rules, str(path))
+    ours, untaken = _converted(tensors, rules, str(path))
     spec = spec.replace(num_classes=_classes_in(ours, spec))
     asked = spec.replace(in_chans=in_chans or spec.in_chans, img_size=img_size or spec.img_size)
     as_asked = {key: tensor.shape for key, tensor in expected_tensors(asked).items()}
     fits_as_asked = as_asked == {key: tensor.shape for key, tensor in ours.items()}
-    model = fill(asked if fits_as_asked else spec, ours, num_classes, str(path))
+    model = fill(asked if fits_as_asked else spec, ours, num_classes, str(path), untaken=untaken)
     model.origin = {"architecture": architecture, "source": path.name}
     return model
 
@@ -227,12 +228,17 @@ def _classes_in(tensors: StateDict, spec: Model) -> int:
     return spec.num_classes
 
 
-def _converted(tensors: StateDict, rules: KeyRules | None, source: str) -> StateDict:
-    """The tensors under our names. Raises KeyMismatchError naming the source and every key that no rule takes."""
+def _converted(tensors: StateDict, rules: KeyRules | None, source: str) -> tuple[StateDict, Sequence[str]]:
+    """The tensors under our names, and the keys that no rule takes."""
+    if rules is None:
+        return tensors, ()
     try:
-        return rules.to_ours(tensors) if rules else tensors
+        return rules.to_ours(tensors), ()
     except KeyMismatchError as error:
-        raise KeyMismatchError(f"{source} does not fit the model: {error}") from None
+        if not error.untaken:
+            raise KeyMismatchError(f"{source} does not fit the model: {error}") from None
+        known = {key: tensor for key, tensor in tensors.items() if key not in error.untaken}
+        return rules.to_ours(known), error.untaken
 
 
 def _weight_file(files: Files, name: str = WEIGHTS) -> Path:
@@ -252,7 +258,8 @@ def _from_files(files: Files, num_classes: int | None, allow_pickle: bool) -> En
         spec = saved_spec(config, files.where)
         rules = saved_rules(config, spec, files.where)
         tensors = read_tensors(_weight_file(files), allow_pickle)
-        model = fill(spec, _converted(tensors, rules, files.where), num_classes, files.where)
+        ours, untaken = _converted(tensors, rules, files.where)
+        model = fill(spec, ours, num_classes, files.where, untaken=untaken)
         attach(model, config, files.where)
     else:
         model = _from_foreign(config, files, num_classes, allow_pickle)
@@ -276,7 +283,8 @@ def _from_foreign(config: dict[str, Any], files: Files, num_classes: int | None,
             "transformers' (model_type)"
         )
     rules, spec = closest_layout(tensors, [(rules, foreign.spec) for rules in foreign.rules])
-    model = fill(spec, _converted(tensors, rules, files.where), num_classes, files.where)
+    ours, untaken = _converted(tensors, rules, files.where)
+    model = fill(spec, ours, num_classes, files.where, untaken=untaken)
     model.preprocess, model.labels = foreign.preprocess, foreign.labels
     origin = {"architecture": foreign.architecture, "licence": foreign.licence, **_place(files)}
     model.origin = {key: value for key, value in origin.items() if value}
@@ -305,11 +313,11 @@ def _from_entry(entry: WeightEntry, num_classes: int | None, allow_pickle: bool,
     spec = model_spec(holder).replace(num_classes=entry.num_classes, in_chans=entry.in_chans)
     spec = spec.replace(img_size=entry.preprocess.input_size)
     rules = None if entry.layout == "hybridvit" else family_of(holder).layouts[entry.layout](spec)
-    tensors = _converted(tensors, rules, entry.name)
+    tensors, untaken = _converted(tensors, rules, entry.name)
     if entry.donor:
         own = model_spec(entry.architecture)
         spec = own.replace(num_classes=own.num_classes if num_classes is None else num_classes, in_chans=entry.in_chans)
-    model = fill(spec, tensors, num_classes, entry.name, entry.covers)
+    model = fill(spec, tensors, num_classes, entry.name, entry.covers, untaken)
     model.preprocess, model.origin = entry.preprocess, origin
     labels = entry.label_names()
     model.labels = labels if len(labels) == model.spec.num_classes and not entry.covers else None

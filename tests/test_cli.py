@@ -1,0 +1,157 @@
+"""The command line: list, info, push, pull, and how every command reports what a user can act on."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+import hybridvit as hv
+from hybridvit.cli import app
+from hybridvit.hub import LoopbackHub
+from hybridvit.weights.entries import entries
+from tests.hub.conftest import api, loopback_hub, run_client, run_python
+from tests.parity import images
+from tests.weights.examples import LABELS, logits, tiny
+
+__all__ = ["api", "loopback_hub", "run_client"]
+
+CLI = ("-m", "hybridvit.cli")
+
+
+def command(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+
+
+def output(*arguments: object) -> str:
+    result = command(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def message(*arguments: object) -> str:
+    """The one line on standard error of a command that fails."""
+    result = command(*arguments)
+    assert result.exit_code == 1, result.output
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    return line
+
+
+def test_the_command_is_named_as_the_package_installs_it() -> None:
+    usage = output("--help")
+    for name in ("list", "info", "predict", "finetune", "evaluate", "benchmark", "push", "pull", "demo", "hub"):
+        assert re.search(rf"^\W*{name} ", usage, re.MULTILINE), name
+
+
+def test_list_names_every_model() -> None:
+    assert output("list", "--plain").split() == hv.list_models()
+    assert output("list", "*r50*", "--family", "vit_hybrid", "--plain").split() == hv.list_models(
+        "*r50*", family="vit_hybrid"
+    )
+    assert output("list", "vit_tiny*", "--pretrained", "--plain").split() == hv.list_models(
+        "vit_tiny*", pretrained=True
+    )
+
+
+def test_list_shows_size_and_licence() -> None:
+    (row,) = [line for line in output("list").splitlines() if " vit_tiny_patch16_224 " in line]
+    assert all(part in row for part in (" vit ", "5.72 M", "224 x 224"))
+    shown = output("list", "vit_tiny_patch16_384*", "--pretrained")
+    assert re.search(r"vit_tiny_patch16_384\.augreg_in21k_ft_in1k .*384 x 384 .*apache-2\.0", shown)
+
+
+def test_listing_imports_no_torch() -> None:
+    run_python(
+        "-c",
+        "import sys; from hybridvit.cli import app; app(['list', '--pretrained'], standalone_mode=False)\n"
+        "assert 'torch' not in sys.modules",
+    )
+
+
+def test_info_tells_cost_maps_and_weights() -> None:
+    shown = output("info", "vit_tiny_patch16_224")
+    assert "5.72 M parameters, 2.51 GFLOP an image of 224 x 224; embedding of 192" in shown
+    assert "feature maps: 192 channels at stride 16" in shown
+    assert "vit_tiny_patch16_224.augreg_in21k_ft_in1k" in shown
+    assert re.search(r"augreg_in21k \W+apache-2\.0 \W+21843 \W+224 x 224", shown)
+    assert "augreg_in21k_ft_in1k" not in output("info", "vit_tiny_patch16_224.augreg_in21k")
+    assert "no released weights" in output("info", "cct_7_3x2_32")
+
+
+def test_info_shows_what_is_not_for_commercial_use() -> None:
+    name, entry = next(item for item in entries().items() if item[1].non_commercial)
+    assert f"{entry.licence} (non-commercial)" in output("info", name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("info", "vit_tinny_patch16_224"), "no model 'vit_tinny_patch16_224'. Did you mean 'vit_tiny_patch16_224'"),
+        (("info", "vit_tiny_patch16_224.augreg"), "vit_tiny_patch16_224 has no tag 'augreg'. Did you mean"),
+        (("list", "*nothing*"), "no model matches '*nothing*'; `hybridvit list` shows all"),
+        (("list", "--family", "vti"), "no family 'vti'. Did you mean 'vit'"),
+        (("push", "nowhere_at_all", "me/model"), "no model 'nowhere_at_all'."),
+        (("push", "cct_2_3x2_32", "a/b/c"), "'a/b/c' is no repository name: it looks like ORG/NAME"),
+        (("push", "cct_2_3x2_32", "me/model"), "me/model on http://127.0.0.1:9: "),
+        (("pull", "me/model", "{tmp}/pulled"), "me/model on http://127.0.0.1:9: "),
+        (("pull", "me/model", "{tmp}/file.txt"), "file.txt is a file; name a directory"),
+        (("predict", "{tmp}", "--model", "local-dir:{tmp}/none"), "no directory {tmp}/none"),
+        (("hub", "serve", "--root", "{tmp}/file.txt"), "file.txt' is a file: name a directory"),
+    ],
+)
+def test_what_a_user_can_act_on_is_one_line(arguments: tuple[str, ...], expected: str, tmp_path: Path) -> None:
+    (tmp_path / "file.txt").write_text("mine")
+    shown = message(*(argument.format(tmp=tmp_path) for argument in arguments))
+    assert expected.format(tmp=tmp_path) in shown
+    assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise KeyError("ours")
+
+    monkeypatch.setattr("hybridvit.weights.info.list_models", broken)
+    assert isinstance(command("list").exception, KeyError)
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError("No module named 'timm'", name="timm")
+
+    monkeypatch.setattr("hybridvit.weights.info.list_models", lacking)
+    assert message("list") == "this needs timm: pip install 'hybridvit[train]'"
+
+
+def test_a_warning_is_one_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    def warned(*_: object, **__: object) -> list[str]:
+        warnings.warn("not for commercial use", UserWarning, stacklevel=1)
+        return ["vit_tiny_patch16_224"]
+
+    monkeypatch.setattr("hybridvit.weights.info.list_models", warned)
+    before = warnings.showwarning
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        result = command("list", "--plain")
+    assert result.stderr == "note: not for commercial use\n"
+    assert warnings.showwarning is before
+
+
+def test_push_and_pull(loopback_hub: LoopbackHub, run_client: Callable[..., str], tmp_path: Path) -> None:
+    model, batch = tiny(), images(24, 32)
+    source, target = tmp_path / "source", tmp_path / "target"
+    hv.save_pretrained(model, source)
+    pushed = run_client(*CLI, "push", str(source), "me/model", "--licence", "cc-by-nc-4.0", "--branch", "trial")
+    assert f"pushed: {loopback_hub.endpoint}/me/model/commit/" in pushed
+    assert run_client(*CLI, "pull", "me/model@trial", str(target)).strip() == f"pulled into {target}"
+    pulled = hv.create_model(f"local-dir:{target}")
+    assert torch.equal(logits(pulled, batch), logits(model, batch))
+    assert pulled.labels == LABELS
+    assert "license: cc-by-nc-4.0" in (target / "README.md").read_text()
+    assert json.loads((target / "config.json").read_text())["labels"] == list(LABELS)

@@ -1,0 +1,388 @@
+"""`create_model`: from names, entries and files to models, and what it refuses."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+import hybridvit as hv
+from hybridvit.adapt import with_img_size, with_in_chans
+from hybridvit.hub import LoopbackHub
+from hybridvit.keys import KeyMismatchError
+from hybridvit.registry import UnknownNameError, family_of, model_spec
+from hybridvit.weights import load as loading
+from hybridvit.weights.entries import WeightEntry, entries, entries_of
+from hybridvit.weights.sources import WeightsNotFoundError, WeightsWarning
+from hybridvit.weights.store import WeightsError
+from tests.parity import error, images
+from tests.representatives import representatives
+from tests.weights.examples import LABELS, TINY, client, described, facts, logits, tiny
+
+SHIPPED = f"{TINY}.fmnist"
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> str:
+    """The name of a saved model."""
+    return f"local-dir:{hv.save_pretrained(tiny(), tmp_path / 'saved')}"
+
+
+# From scratch
+
+
+def test_from_scratch() -> None:
+    model = hv.create_model(TINY, num_classes=3, in_chans=2, img_size=(24, 40))
+    assert model.spec == model_spec(TINY).replace(num_classes=3, in_chans=2, img_size=(24, 40))
+    assert model.training
+    assert (model.labels, model.preprocess, model.origin) == (None, None, {"architecture": TINY})
+    assert hv.create_model(TINY).spec == model_spec(TINY)
+    assert hv.create_model(SHIPPED, img_size=24).spec == model_spec(TINY).replace(img_size=(24, 24))
+
+
+@pytest.mark.parametrize("pretrained", [False, True])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cct_2_3x2_23", r"no model 'cct_2_3x2_23'\. Did you mean 'cct_2_3x2_32'"),
+        (f"{TINY}.fminst", r"cct_2_3x2_32 has no tag 'fminst'\. Did you mean 'fmnist'\? Tags: fmnist"),
+        ("resnet18/../../etc", "no model"),
+        ("", "no model ''"),
+    ],
+)
+def test_an_unknown_name(name: str, message: str, pretrained: bool) -> None:
+    with pytest.raises(UnknownNameError, match=message):
+        hv.create_model(name, pretrained)
+
+
+def test_a_model_without_released_weights() -> None:
+    with pytest.raises(UnknownNameError, match="cct_7_3x2_32 has no released weights here; pretrained=False starts"):
+        hv.create_model("cct_7_3x2_32", pretrained=True)
+
+
+@pytest.mark.parametrize("name", [TINY, SHIPPED])
+@pytest.mark.parametrize("pretrained", [False, True])
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({"num_classes": -1}, "num_classes must be at least 0, got -1"),
+        ({"in_chans": 0}, "in_chans must be at least 1, got 0"),
+        ({"img_size": 0}, "img_size must be at least 1, got 0"),
+        ({"img_size": (32, -1)}, "img_size must be at least 1, got -1"),
+    ],
+)
+def test_impossible_numbers(name: str, pretrained: bool, request_: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        hv.create_model(name, pretrained, **request_)
+
+
+# Other classes, channels and sizes of saved weights
+
+
+def test_other_classes_get_a_fresh_classifier(saved: str) -> None:
+    model, batch = tiny(), images(24, 32)
+    other = hv.create_model(saved, num_classes=3)
+    assert logits(other, batch).shape == (3, 3)
+    with torch.no_grad():
+        assert torch.equal(other.embed(batch), model.embed(batch))
+    assert other.labels is None
+    assert (other.preprocess, other.origin) == (model.preprocess, model.origin)
+    assert not other.training
+    assert torch.equal(logits(hv.create_model(saved, num_classes=0), batch), model.embed(batch).detach())
+
+
+def test_the_same_number_of_classes_keeps_the_classifier(saved: str) -> None:
+    same = hv.create_model(saved, num_classes=5)
+    assert torch.equal(logits(same, images(24, 32)), logits(tiny(), images(24, 32)))
+    assert same.labels == LABELS
+
+
+def test_other_channels_and_sizes_are_those_of_adapt(saved: str) -> None:
+    adapted = with_img_size(with_in_chans(tiny(), 1), (40, 24))
+    loaded = hv.create_model(saved, in_chans=1, img_size=(40, 24))
+    assert facts(loaded) == facts(adapted)
+    assert torch.equal(logits(loaded, images(40, 24, 1)), logits(adapted, images(40, 24, 1)))
+
+
+def test_nothing_is_initialised_or_copied_that_is_loaded(saved: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parameters are the mapped file."""
+    read: dict[str, Tensor] = {}
+    read_tensors = loading.read_tensors
+
+    def spy(path: Path, allow_pickle: bool) -> dict[str, Tensor]:
+        read.update(read_tensors(path, allow_pickle))
+        return read
+
+    monkeypatch.setattr(loading, "read_tensors", spy)
+    drawn: list[torch.Size] = []
+    for name in ("trunc_normal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "normal_", "uniform_"):
+        original = getattr(nn.init, name)
+
+        def noted(tensor: Tensor, *args: Any, original: Callable[..., Tensor] = original, **kwargs: Any) -> Tensor:
+            if not tensor.is_meta:
+                drawn.append(tensor.shape)
+            return original(tensor, *args, **kwargs)
+
+        monkeypatch.setattr(nn.init, name, noted)
+    model = hv.create_model(saved)
+    assert drawn == []
+    assert {tensor.data_ptr() for tensor in model.state_dict().values()} == {t.data_ptr() for t in read.values()}
+    other = hv.create_model(saved, num_classes=3)
+    assert {shape[0] for shape in drawn} == {3}, "a new classifier and nothing else"
+    assert all(tensor.data_ptr() in {t.data_ptr() for t in read.values()} for tensor in other.stages.parameters())
+
+
+def test_training_a_loaded_model_leaves_its_file(saved: str) -> None:
+    model = hv.create_model(saved)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(7.0)
+    assert torch.equal(logits(hv.create_model(saved), images(24, 32)), logits(tiny(), images(24, 32)))
+
+
+# Keys that do not fit
+
+
+@pytest.mark.parametrize("num_classes", [None, 5, 3])
+def test_every_key_that_does_not_fit_is_listed(num_classes: int | None, saved: str) -> None:
+    path = Path(saved.removeprefix("local-dir:")) / "model.safetensors"
+    tensors = load_file(path)
+    del tensors["stages.0.position.table"], tensors["pool.norm.bias"]
+    tensors |= {"stages.0.gate": torch.ones(1), "classifier.weight": torch.ones(1), "pool.norm.weight": torch.ones(9)}
+    save_file(tensors, path)
+    with pytest.raises(KeyMismatchError) as caught:
+        hv.create_model(saved, num_classes=num_classes)
+    message = str(caught.value)
+    for part in (
+        str(path.parent),
+        "2 missing: stages.0.position.table, pool.norm.bias",
+        "2 surplus: ",
+        "stages.0.gate",
+        "classifier.weight",
+        "1 of another shape: pool.norm.weight is (9,), expected (128,)",
+    ):
+        assert part in message
+
+
+def test_a_classifier_that_is_not_there_is_missed_unless_it_is_replaced(saved: str) -> None:
+    path = Path(saved.removeprefix("local-dir:")) / "model.safetensors"
+    save_file({key: tensor for key, tensor in load_file(path).items() if not key.startswith("head")}, path)
+    with pytest.raises(KeyMismatchError, match=r"2 missing: head\.weight, head\.bias"):
+        hv.create_model(saved)
+    assert hv.create_model(saved, num_classes=3).spec.num_classes == 3
+
+
+def test_missing_and_surplus_keys_of_another_layout_are_listed_together(tmp_path: Path) -> None:
+    model = hv.create_model("vit_tiny_patch16_224", img_size=32, num_classes=5)
+    directory = hv.save_pretrained(model, tmp_path)
+    tensors = load_file(directory / "model.safetensors")
+    del tensors["norm.bias"]
+    save_file(tensors | {"extra.gate": torch.ones(1)}, directory / "model.safetensors")
+    with pytest.raises(KeyMismatchError, match=r"pool\.norm\.bias") as caught:
+        hv.create_model(f"local-dir:{tmp_path}")
+    assert "extra.gate" in str(caught.value)
+
+
+# A weight file
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    return {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
+
+
+def test_a_file_in_our_layout(tmp_path: Path) -> None:
+    model, batch = described(TINY, num_classes=4), images(32, 32)
+    save_file(state(model), tmp_path / "mine.safetensors")
+    loaded = hv.create_model(TINY, file=tmp_path / "mine.safetensors")
+    assert torch.equal(logits(loaded, batch), logits(model, batch))
+    assert not loaded.training
+    assert loaded.origin == {"architecture": TINY, "source": "mine.safetensors"}
+    assert hv.create_model(TINY, file=tmp_path / "mine.safetensors", num_classes=2, in_chans=1)(
+        images(32, 32, 1)
+    ).shape == (3, 2)
+
+
+@pytest.mark.parametrize("layout", ["original"])
+def test_a_file_in_a_layout_of_the_family(layout: str, tmp_path: Path) -> None:
+    model = described(TINY)
+    theirs = family_of(TINY).layouts[layout](model.spec).to_theirs(model.state_dict())
+    torch.save({"state_dict": theirs}, tmp_path / "cct.pth")
+    loaded = hv.create_model(TINY, file=tmp_path / "cct.pth", allow_pickle=True)
+    assert torch.equal(logits(loaded, images(32, 32)), logits(model, images(32, 32)))
+
+
+def test_a_file_of_timms_names(tmp_path: Path) -> None:
+    theirs = timm.create_model("vit_tiny_patch16_224", num_classes=4).eval()
+    save_file(state(theirs), tmp_path / "vit.safetensors")
+    loaded = hv.create_model("vit_tiny_patch16_224", file=tmp_path / "vit.safetensors")
+    assert error(logits(loaded, images(224, 224)), logits(theirs, images(224, 224))) < 1e-4
+    embedding = timm.create_model("vit_tiny_patch16_224", num_classes=0)
+    save_file(state(embedding), tmp_path / "vit.safetensors")
+    assert hv.create_model("vit_tiny_patch16_224", file=tmp_path / "vit.safetensors").spec.num_classes == 0
+
+
+def test_a_file_of_another_size_and_channels(tmp_path: Path) -> None:
+    model = described(TINY, num_classes=4, in_chans=1, img_size=48)
+    save_file(state(model), tmp_path / "mine.safetensors")
+    loaded = hv.create_model(TINY, file=tmp_path / "mine.safetensors", in_chans=1, img_size=48)
+    assert torch.equal(logits(loaded, images(48, 48, 1)), logits(model, images(48, 48, 1)))
+    with pytest.raises(KeyMismatchError, match=r"of another shape: .*stages\.0\.position\.table is"):
+        hv.create_model(TINY, file=tmp_path / "mine.safetensors")
+
+
+def test_files_that_are_none(tmp_path: Path, saved: str) -> None:
+    with pytest.raises(WeightsNotFoundError, match=r"no weight file .*gone\.safetensors"):
+        hv.create_model(TINY, file=tmp_path / "gone.safetensors")
+    with pytest.raises(ValueError, match="file= goes with the name of an architecture, not with 'local-dir:"):
+        hv.create_model(saved, file=tmp_path / "gone.safetensors")
+
+
+def test_a_foreign_safetensors_file(tmp_path: Path) -> None:
+    save_file({"a.weight": torch.ones(3), "b.bias": torch.ones(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(KeyMismatchError, match=r"other\.safetensors does not fit the model.*") as caught:
+        hv.create_model(TINY, file=tmp_path / "other.safetensors")
+    assert "a.weight, b.bias" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'\x10\0\0\0\0\0\0\0{"a":1}', b"PK\x03\x04" + bytes(100)])
+def test_what_is_no_safetensors_file(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "broken.safetensors").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"broken\.safetensors is no readable safetensors file.*download it again"):
+        hv.create_model(TINY, file=tmp_path / "broken.safetensors")
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.999])
+def test_a_truncated_file(kept: float, saved: str) -> None:
+    path = Path(saved.removeprefix("local-dir:")) / "model.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(WeightsError, match=r"truncated or something else; download it again"):
+        hv.create_model(saved)
+
+
+# Pickles
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (Path("/tmp/never-made-by-a-test"),))
+
+
+def test_a_pickle_is_refused_unless_it_is_allowed(saved: str) -> None:
+    directory = Path(saved.removeprefix("local-dir:"))
+    torch.save(load_file(directory / "model.safetensors"), directory / "pytorch_model.bin")
+    (directory / "model.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"is a pickle, which can run code.*allow_pickle=True if you trust it"):
+        hv.create_model(saved)
+    loaded = hv.create_model(saved, allow_pickle=True)
+    assert torch.equal(logits(loaded, images(24, 32)), logits(tiny(), images(24, 32)))
+
+
+def test_safetensors_come_before_a_pickle(saved: str) -> None:
+    (Path(saved.removeprefix("local-dir:")) / "pytorch_model.bin").write_bytes(b"rubbish")
+    assert hv.create_model(saved, allow_pickle=True).labels == LABELS
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (Evil(), "cannot be read as tensors only"),
+        ({"model": Evil()}, "cannot be read as tensors only"),
+        (torch.ones(3), "holds no state dict"),
+        ({"epoch": 3, "lr": 0.1}, "holds no state dict"),
+    ],
+)
+def test_nothing_in_a_pickle_is_run(content: Any, message: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "evil.pth")
+    with pytest.raises(WeightsError, match=message):
+        hv.create_model(TINY, file=tmp_path / "evil.pth", allow_pickle=True)
+    assert not Path("/tmp/never-made-by-a-test").exists()
+
+
+def test_a_plain_pickle_is_not_run_either(tmp_path: Path) -> None:
+    (tmp_path / "evil.bin").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(WeightsError, match="cannot be read as tensors only"):
+        hv.create_model(TINY, file=tmp_path / "evil.bin", allow_pickle=True)
+    assert not Path("/tmp/never-made-by-a-test").exists()
+
+
+# Released weights
+
+
+def test_weights_that_ship_with_the_package() -> None:
+    model = hv.create_model(TINY, pretrained=True)
+    assert facts(model) == facts(hv.create_model(SHIPPED, pretrained=True))
+    (entry,) = entries_of(TINY)
+    assert model.labels == entry.labels
+    assert model.preprocess == entry.preprocess
+    assert model.spec == model_spec(TINY).replace(in_chans=1, img_size=(28, 28))
+    assert model.origin == {"architecture": TINY, "source": SHIPPED, "licence": "apache-2.0"}
+    three = hv.create_model(SHIPPED, pretrained=True, in_chans=3, num_classes=4)
+    assert three(images(32, 32)).shape == (3, 4)
+
+
+def test_released_weights_come_from_the_hub(loopback_hub: LoopbackHub, tmp_path: Path) -> None:
+    name = "vit_tiny_patch16_224"
+    (entry, *_) = entries_of(name)
+    model, batch = described(name), images(48, 32)
+    hv.push_to_hub(model, entry.source.removeprefix("hf:"), endpoint=loopback_hub.endpoint, token=loopback_hub.token)
+    hub = client(loopback_hub, tmp_path)
+    loaded = hv.create_model(name, pretrained=True, **hub)
+    assert torch.equal(logits(loaded, batch), logits(model, batch))
+    assert loaded.labels is not None
+    assert loaded.labels[207] == "golden retriever"
+    assert loaded.preprocess == entry.preprocess
+    assert loaded.origin is not None
+    assert (loaded.origin["source"], loaded.origin["licence"]) == (entry.name, "apache-2.0")
+    assert loaded.origin["base_model"] == entry.source.removeprefix("hf:")
+    assert len(loaded.origin["commit"]) == 40
+    fewer = hv.create_model(entry.name, pretrained=True, num_classes=3, in_chans=1, img_size=64, **hub)
+    assert fewer(images(64, 64, 1)).shape == (3, 3)
+    assert fewer.labels is None
+
+
+def structural(entry: WeightEntry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loads an entry with tensors that have the names and shapes of timm's model and no memory."""
+    with torch.device("meta"):
+        theirs = timm.create_model(entry.name).state_dict()
+    monkeypatch.setattr(loading, "_weight_file", lambda files, name: Path(name))
+    monkeypatch.setattr(loading, "read_tensors", lambda path, allow_pickle: theirs)
+    monkeypatch.setattr(loading, "_initialise_missing", lambda model, spec: None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", WeightsWarning)
+        model = hv.create_model(entry.name, pretrained=True)
+    classes = len(model.labels or ())
+    assert classes in (0, entry.num_classes)
+    assert model.spec.num_classes == entry.num_classes
+    assert model.preprocess == entry.preprocess
+
+
+TIMMS = [entry for entry in entries().values() if entry.source.startswith("hf:timm/")]
+REPRESENTATIVE = [entry for entry in TIMMS if entry.architecture in representatives()]
+
+
+@pytest.mark.parametrize("entry", REPRESENTATIVE, ids=lambda entry: entry.name)
+def test_timms_weights_fit(entry: WeightEntry, monkeypatch: pytest.MonkeyPatch) -> None:
+    structural(entry, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", [e for e in TIMMS if e not in REPRESENTATIVE], ids=lambda entry: entry.name)
+def test_timms_other_weights_fit(entry: WeightEntry, monkeypatch: pytest.MonkeyPatch) -> None:
+    structural(entry, monkeypatch)
+
+
+def test_a_licence_that_forbids_commercial_use_is_said(tmp_path: Path) -> None:
+    model = tiny()
+    model.origin = {"architecture": TINY, "licence": "cc-by-nc-4.0"}
+    hv.save_pretrained(model, tmp_path)
+    with pytest.warns(WeightsWarning, match=f"{tmp_path} is licensed cc-by-nc-4.0: not for commercial use"):
+        hv.create_model(f"local-dir:{tmp_path}")
