@@ -18,12 +18,14 @@ CROP_MODES = ("center", "squash", "border")
 class Preprocess:
     """Geometry and normalisation of one set of weights.
 
-    input_size:    (height, width) that the model receives, in pixels.
-    interpolation: nearest, bilinear, bicubic or lanczos, always with antialiasing.
-    crop_pct:      share of the resized image that the crop keeps, in (0, 1].
-    crop_mode:     how an image is resized before its centre is cropped: "center" until it covers input_size / crop_pct,
-                   "squash" to just that size whatever its aspect ratio, "border" until it fits in, padded by the mean.
-    mean, std:     one value a channel, for pixels in 0..1. One value means a grey image, three mean RGB.
+    Attributes:
+        input_size: (height, width) that the model receives, in pixels.
+        interpolation: nearest, bilinear, bicubic or lanczos, always with antialiasing.
+        crop_pct: share of the resized image that the crop keeps, in (0, 1].
+        crop_mode: how an image is resized before its centre is cropped: "center" until it covers input_size / crop_pct,
+            "squash" to just that size whatever its aspect ratio, "border" until it fits in, padded by the mean.
+        mean: of each channel, for pixels in 0..1. One value means a grey image, three mean RGB.
+        std: of each channel, as many values as `mean` has.
     """
 
     input_size: tuple[int, int] = (224, 224)

@@ -44,12 +44,13 @@ class Spread:
 class Settings:
     """How every side is run.
 
-    device:        cpu, cuda, cuda:1, ... or mps.
-    precision:     fp32, bf16, fp16: weights and images in it; amp-: fp32 weights under autocast; tf32: fp32 with matrix
-                   products and convolutions that may round to TF32 (CUDA), which with fp32 they may not.
-    compile:       torch.compile of every side, with its defaults and for the one shape.
-    round_seconds: a round calls a side again until about this much time has passed.
-    warmup:        calls before the first round.
+    Attributes:
+        device: cpu, cuda, cuda:1, ... or mps.
+        precision: fp32, bf16, fp16: weights and images in it; amp-: fp32 weights under autocast; tf32: fp32 with matrix
+            products and convolutions that may round to TF32 (CUDA), which with fp32 they may not.
+        compile: torch.compile of every side, with its defaults and for the one shape.
+        round_seconds: a round calls a side again until about this much time has passed.
+        warmup: calls before the first round.
     """
 
     device: str = "cpu"
@@ -65,10 +66,11 @@ class Settings:
 class Side:
     """One implementation's share of a result.
 
-    round_ms:          mean time of a batch in each round, in milliseconds; the other times follow from it.
-    ratio:             this side's time over ours in the same round: above 1, ours is faster. None for ours.
-    first_call_s:      seconds of the first call, with compilation where there is one.
-    peak_memory_mib:   peak of a process of its own that runs this side alone; None if not measured.
+    Attributes:
+        round_ms: mean time of a batch in each round, in milliseconds; the other times follow from it.
+        ratio: this side's time over ours in the same round: above 1, ours is faster. None for ours.
+        first_call_s: seconds of the first call, with compilation where there is one.
+        peak_memory_mib: peak of a process of its own that runs this side alone; None if not measured.
     """
 
     name: str
@@ -121,12 +123,13 @@ class Versions:
 class Result:
     """One model at one batch size, on one machine. The first side is ours.
 
-    flops:      of one image, a multiply-add counted as two.
-    difference: largest difference of the outputs of ours and of its peer with equal weights, over the spread of the
-                outputs; None without a peer.
-    allocator:  environment variables that steer memory allocators.
-    commit:     of hybridvit, ending in "-dirty" if files differed from it; None outside a checkout.
-    date:       ISO 8601, UTC.
+    Attributes:
+        flops: of one image, a multiply-add counted as two.
+        difference: largest difference of the outputs of ours and of its peer with equal weights, over the spread of the
+            outputs; None without a peer.
+        allocator: environment variables that steer memory allocators.
+        commit: of hybridvit, ending in "-dirty" if files differed from it; None outside a checkout.
+        date: ISO 8601, UTC.
     """
 
     format: int = FORMAT

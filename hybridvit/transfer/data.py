@@ -45,10 +45,11 @@ _FASHION_MNIST_CLASSES = (
 class ImageSet:
     """Labelled images, decoded when asked for.
 
-    labels:  (N,) int64 class indices.
-    digests: content hash of each image, by which duplicates are known.
-    names:   how a report calls each image: its path below the data folder.
-    root:    folder of the files, or None where `pixels` (N, height, width) uint8 holds the images.
+    Attributes:
+        labels: (N,) int64 class indices.
+        digests: content hash of each image, by which duplicates are known.
+        names: how a report calls each image: its path below the data folder.
+        root: folder of the files, or None where `pixels` (N, height, width) uint8 holds the images.
     """
 
     labels: np.ndarray

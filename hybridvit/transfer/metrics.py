@@ -15,12 +15,16 @@ _BINS = 15
 class Evaluation:
     """How a model does on a labelled image set.
 
-    top1, top5: shares in 0..1; top5 counts a label among the five most likely, or among all if there are fewer.
-    loss:       mean cross-entropy.
-    ece:        expected calibration error, 15 bins of equal width (arXiv 1706.04599).
-    per_class:  share of each class's images that are recognised (recall); NaN for a class without images.
-    confusion:  (classes, classes) counts, a row a true class, a column a predicted one.
-    labels, predictions, confidence: (N,) each, by image; confidence is the probability of the prediction.
+    Attributes:
+        top1: share in 0..1 of the images whose most likely label is right.
+        top5: the same for the five most likely labels, or for all if there are fewer.
+        loss: mean cross-entropy.
+        ece: expected calibration error, 15 bins of equal width (arXiv 1706.04599).
+        per_class: share of each class's images that are recognised (recall); NaN for a class without images.
+        confusion: (classes, classes) counts, a row a true class, a column a predicted one.
+        labels: (N,) true classes.
+        predictions: (N,) most likely classes.
+        confidence: (N,) probabilities of the predictions.
     """
 
     classes: tuple[str, ...]

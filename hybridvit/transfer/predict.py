@@ -42,9 +42,19 @@ def predict(
 ) -> list[list[Prediction]]:
     """The `topk` most likely labels of each image, most likely first.
 
-    model:  a model, a saved directory, or a name with pretrained weights.
-    images: one or several files, Pillow images, or tensors that are already preprocessed: (C, H, W), or a batch.
-    A class without a name is called by its number. Raises BadImage for a file that cannot be decoded.
+    Args:
+        model: a model, a saved directory, or a name with pretrained weights.
+        images: one or several files, Pillow images, or tensors that are already preprocessed: (C, H, W), or a batch.
+        topk: labels an image, fewer if there are fewer classes.
+        batch_size: images that go through the model at a time.
+        device: where to run; by default where the model is.
+
+    Returns:
+        A list an image. A class without a name is called by its number.
+
+    Raises:
+        BadImage: for a file that cannot be decoded.
+        DataError: for a model without a classifier.
     """
     loaded = load_model(model)
     target = torch.device(device) if device else next(loaded.parameters()).device

@@ -20,30 +20,33 @@ PRECISIONS = ("fp32", "bf16")
 class Recipe:
     """One training run. Rates are peaks, reached after the warm-up and then decayed to zero by a cosine, step by step.
 
-    epochs, batch_size: passes over the training images, and images a step over all processes.
-    lr, weight_decay:   AdamW. One-dimensional parameters, prefix tokens and position tables are never decayed.
-    layer_decay:        each block's rate is this factor of the next deeper block's (1 is off; arXiv 2111.06377).
-    warmup_epochs:      linear warm-up, fractions allowed.
-    probe_epochs:       epochs of a linear probe on frozen features before fine-tuning (arXiv 2202.10054); needs
-                        pretrained weights to make sense. The features are computed once.
-    probe_lr:           peak rate of that probe.
-    drop_path:          stochastic depth of the deepest block.
-    label_smoothing:    share of the target spread over all classes.
-    mixup, cutmix:      alpha of the Beta distribution (0 is off); with both on, each step takes one of the two.
-    augment:            "none"; "flip" only; "gentle": shift by up to an eighth and flip, for small images;
-                        "standard": random resized crop and flip; "trivial", "rand": standard plus TrivialAugment or
-                        RandAugment.
-    crop_scale:         smallest share of the area that a random resized crop may keep.
-    flip:               probability of a horizontal flip, with all but "none" (0 for digits or text).
-    erasing:            probability that a random rectangle is erased.
-    channels:           1 trains on grey images, 3 on colour; 0 keeps the model's.
-    image_size:         side in pixels of the square input; 0 keeps the model's.
-    ema_decay:          exponential moving average of the weights (0 is off). It is the average that is evaluated and
-                        saved. Early in a run the decay is lowered, so that a short run has an average too.
-    freeze:             number of layer groups that stay frozen, counted from the input.
-    grad_clip:          largest norm of the gradient (0 is off).
-    precision:          fp32, or bf16 autocast.
-    seed:               order, augmentation, initial head: everything random is a function of it.
+    Attributes:
+        epochs: passes over the training images.
+        batch_size: images a step, over all processes.
+        lr: peak rate of AdamW.
+        weight_decay: of AdamW. One-dimensional parameters, prefix tokens and position tables are never decayed.
+        layer_decay: each block's rate is this factor of the next deeper block's (1 is off; arXiv 2111.06377).
+        warmup_epochs: linear warm-up, fractions allowed.
+        probe_epochs: epochs of a linear probe on frozen features before fine-tuning (arXiv 2202.10054); needs
+            pretrained weights to make sense. The features are computed once.
+        probe_lr: peak rate of that probe.
+        drop_path: stochastic depth of the deepest block.
+        label_smoothing: share of the target spread over all classes.
+        mixup: alpha of the Beta distribution (0 is off).
+        cutmix: alpha of the Beta distribution (0 is off); with both on, each step takes one of the two.
+        augment: "none"; "flip" only; "gentle": shift by up to an eighth and flip, for small images; "standard": random
+            resized crop and flip; "trivial", "rand": standard plus TrivialAugment or RandAugment.
+        crop_scale: smallest share of the area that a random resized crop may keep.
+        flip: probability of a horizontal flip, with all but "none" (0 for digits or text).
+        erasing: probability that a random rectangle is erased.
+        channels: 1 trains on grey images, 3 on colour; 0 keeps the model's.
+        image_size: side in pixels of the square input; 0 keeps the model's.
+        ema_decay: exponential moving average of the weights (0 is off). It is the average that is evaluated and saved.
+            Early in a run the decay is lowered, so that a short run has an average too.
+        freeze: number of layer groups that stay frozen, counted from the input.
+        grad_clip: largest norm of the gradient (0 is off).
+        precision: fp32, or bf16 autocast.
+        seed: order, augmentation, initial head: everything random is a function of it.
     """
 
     epochs: int = 20

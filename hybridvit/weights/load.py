@@ -52,19 +52,27 @@ def create_model(
 ) -> Encoder:
     """A model by name, in eval mode if it has weights.
 
-    name:         `arch` or `arch.tag` of the zoo; `hf-hub:ORG/NAME[@REVISION]`; `local-dir:PATH`. The last two always
-                  load weights, whether ours, timm's or transformers'.
-    pretrained:   load the released weights of that tag, or of the first if none is named.
-    num_classes:  another number gets a fresh classifier; the same keeps it with its labels; 0 gives embeddings.
-    in_chans:     channels of the images; kernels are summed or shared out.
-    img_size:     pixels or (height, width) that position and bias tables are resized to, once. Not needed to run at
-                  another size.
-    revision:     branch, tag or commit on the Hub. cache_dir, endpoint, token: as in huggingface_hub.
-    file:         load this weight file of the architecture `name` instead, in our, timm's or any known layout.
-    allow_pickle: read pickled files too, tensors only.
+    Args:
+        name: `arch` or `arch.tag` of the zoo; `hf-hub:ORG/NAME[@REVISION]`; `local-dir:PATH`. The last two always load
+            weights, whether ours, timm's or transformers'.
+        pretrained: load the released weights of that tag, or of the first if none is named.
+        num_classes: another number gets a fresh classifier; the same keeps it with its labels; 0 gives embeddings.
+        in_chans: channels of the images; kernels are summed or shared out.
+        img_size: pixels or (height, width) that position and bias tables are resized to, once. Not needed to run at
+            another size.
+        revision: branch, tag or commit on the Hub.
+        cache_dir: of huggingface_hub; by default the one that its variables name.
+        endpoint: address of the Hub; by default HF_ENDPOINT or huggingface.co.
+        token: for private repositories; by default the one that is logged in.
+        file: load this weight file of the architecture `name` instead, in our, timm's or any known layout.
+        allow_pickle: read pickled files too, tensors only.
 
-    Raises UnknownNameError for a name, WeightsNotFoundError for a place, WeightsError for a file, KeyMismatchError
-    (listing every key) for weights that do not fit, SpecError for a config; all say what to do.
+    Raises:
+        UnknownNameError: for a model, tag or family that does not exist; the nearest are offered.
+        WeightsNotFoundError: for a repository, revision, directory or file that is not there or cannot be reached.
+        WeightsError: for a file that cannot be read, or a pickle that is not allowed.
+        KeyMismatchError: for weights that do not fit, listing every key.
+        SpecError: for a config that describes no model.
     """
     _check_request(num_classes, in_chans, img_size)
     hub = {"revision": revision, "cache_dir": cache_dir, "endpoint": endpoint, "token": token}

@@ -27,11 +27,22 @@ def push_to_hub(
 ) -> str:
     """Save a model and push it as `ORG/NAME`, which is created if need be. Returns the commit's URL.
 
-    revision:  a branch, created if need be; create_pr opens a pull request instead of committing to it.
-    facts:     what the card should say besides: licence, datasets, metrics, description, base_model.
+    Args:
+        model: any model, with whatever `preprocess`, `labels` and `origin` it has.
+        repo_id: ORG/NAME.
+        private: make a new repository private.
+        revision: a branch, created if need be; by default the main one.
+        commit_message: title of the commit.
+        create_pr: open a pull request instead of committing to the branch.
+        endpoint: address of the Hub; by default HF_ENDPOINT or huggingface.co.
+        token: that may write; by default the one that is logged in.
+        facts: what the card should say besides: licence, datasets, metrics, description, base_model.
 
-    A model that has not changed since the last push makes no commit. Raises WeightsNotFoundError with the reason if the
-    Hub cannot be reached or refuses, and then nothing has been changed there but that the repository may be new.
+    A model that has not changed since the last push makes no commit.
+
+    Raises:
+        WeightsNotFoundError: with the reason, if the Hub cannot be reached or refuses. Nothing has been changed there
+            then but that the repository may be new.
     """
     from huggingface_hub import HfApi
 

@@ -119,11 +119,15 @@ def attach(model: Encoder, config: Mapping[str, Any], where: str) -> None:
 def save_pretrained(model: Encoder, directory: str | Path, **facts: Any) -> Path:
     """Save weights, spec, preprocessing, labels and a model card; `create_model("local-dir:...")` needs nothing else.
 
-    directory: made if need be; other files in it stay. An earlier model there is replaced as a whole, once the new one
-               is written: after a crash or on a full disk one of the two is there, and loads.
-    facts:     what the card should say besides: licence, datasets, metrics, description, base_model.
+    Args:
+        model: any model, with whatever `preprocess`, `labels` and `origin` it has.
+        directory: made if need be; other files in it stay. An earlier model there is replaced as a whole, once the new
+            one is written: after a crash or on a full disk one of the two is there, and loads.
+        facts: what the card should say besides: licence, datasets, metrics, description, base_model.
 
-    Raises OSError if a file cannot be written, ValueError for labels that are not as many as the classes.
+    Raises:
+        OSError: if a file cannot be written.
+        ValueError: for labels that are not as many as the classes.
     """
     directory = Path(directory)
     config = model_config(model)
