@@ -27,7 +27,8 @@ REPOSITORY = "demo/emoji-hybrid"
 
 @dataclass(frozen=True)
 class DemoResult:
-    """Accuracies are top-1 on the held-out images, 0..1; seconds are of both trainings; the rest are files."""
+    """Accuracies are top-1 on the held-out images, 0..1, in the epoch that is best on them; seconds are of both
+    trainings; the rest are files."""
 
     pretrained_accuracy: float
     scratch_accuracy: float
@@ -132,14 +133,18 @@ def _a_few_of_each_class(folder: Path, count: int = 3) -> list[Path]:
 
 
 def _report(console: Console, result: DemoResult) -> None:
-    console.rule("Result")
-    console.print(f"accuracy on held-out images, stem from ImageNet weights  {result.pretrained_accuracy:.1%}")
-    console.print(f"the same model and budget from scratch                   {result.scratch_accuracy:.1%}")
-    console.print(f"margin                                                   {result.margin:+.1%}")
-    console.print(f"training, both                                           {result.seconds:.0f} s")
-    console.print(f"confusion matrix     {result.confusion}")
-    console.print(f"sheet of predictions {result.predictions}")
-    console.print(f"model directory      {result.model}")
+    console.rule("Result: accuracy on the held-out images, in the best epoch")
+    rows = {
+        "stem from ImageNet weights": f"{result.pretrained_accuracy:.1%}",
+        "the same model and budget from scratch": f"{result.scratch_accuracy:.1%}",
+        "margin": f"{100 * result.margin:+.1f} points",
+        "training, both": f"{result.seconds:.0f} s",
+        "confusion matrix": result.confusion,
+        "sheet of predictions": result.predictions,
+        "model directory": result.model,
+    }
+    for name, value in rows.items():
+        console.print(f"{name:40}{value!s}")
 
 
 if __name__ == "__main__":
