@@ -32,18 +32,18 @@ def test_demo_does_the_main_job(few: Path, tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "recipe.toml").write_text(RECIPE)
     out = tmp_path / "demo"
     result = demo(out, str(tmp_path / "recipe.toml"), few)
-    assert result.logit_difference == 0
+    assert result.logit_difference < 1e-5, "equal but for the order of sums, which depends on the number of threads"
     assert result.margin == result.pretrained_accuracy - result.scratch_accuracy
     for accuracy in (result.pretrained_accuracy, result.scratch_accuracy):
         assert 6 * accuracy == pytest.approx(round(6 * accuracy)), "a share of six images"
     for picture in (result.confusion, result.predictions):
         with Image.open(picture) as opened:
-            assert min(opened.size) > 200
+            assert min(opened.size) > 200, opened.size
     saved = json.loads((out / "demo.json").read_text())
     assert saved["pretrained_accuracy"] == result.pretrained_accuracy
     assert (out / "hub").is_dir()
     shown = capsys.readouterr().out
-    for part in ("largest difference of the logits 0", "margin", str(result.confusion), "val/food/"):
+    for part in ("largest difference of the logits", "margin", str(result.confusion), "val/food/"):
         assert part in shown
 
 
