@@ -1,6 +1,19 @@
 """The parts that families share, one role a file. Importing this package makes every shared kind known."""
 
-from . import activations, attention, biases, blocks, convs, heads, mixers, norms, pools, positions, transitions
+from . import (
+    activations,
+    attention,
+    biases,
+    blocks,
+    convs,
+    heads,
+    mixers,
+    norms,
+    pools,
+    positions,
+    transitions,
+    windows,
+)
 
 __all__ = [
     "activations",
@@ -14,4 +27,5 @@ __all__ = [
     "pools",
     "positions",
     "transitions",
+    "windows",
 ]

@@ -89,13 +89,49 @@ class AttentionModule(nn.Module):
         self.attend = ScaledDotProduct(width**-0.5)
         self.proj = linear(dim, dim)
 
-    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+    def forward(self, tokens: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
+        """`mask` (M, 1, N, N) is added to the scores; M divides the batch, of which mask i is for every M-th from i."""
         # (B, N, 3 * heads * d) -> three of (B, heads, N, d)
         query, key, value = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         # Fused kernels take a bias of four dimensions only.
         bias = None if self.bias is None else self.bias(grid).unsqueeze(0)
+        if mask is not None:
+            bias = mask if bias is None else bias + mask
+            bias = bias.repeat(len(tokens) // len(mask), 1, 1, 1)
         mixed = self.attend(self.q_norm(query), self.k_norm(key), value, bias)
         return self.proj(mixed.transpose(1, 2).flatten(2))
+
+
+class ReducedAttention(Mixer):
+    """Attention whose keys and values come from fewer positions than its queries (arXiv 2102.12122).
+
+    `reduce` takes the tokens to those that become keys and values, and may have a norm at its end.
+    """
+
+    heads: int
+    reduce: Transition
+    qkv_bias: bool = True
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        return ReducedAttentionModule(self, in_dim, grid)
+
+
+class ReducedAttentionModule(nn.Module):
+    def __init__(self, spec: ReducedAttention, dim: int, grid: Grid) -> None:
+        super().__init__()
+        width = head_width(spec.kind, dim, spec.heads)
+        self.heads = spec.heads
+        self.reduce = spec.reduce.build(dim, grid)
+        self.query = linear(dim, dim, bias=spec.qkv_bias)
+        self.key_value = linear(spec.reduce.out_dim(dim), 2 * dim, bias=spec.qkv_bias)
+        self.attend = ScaledDotProduct(width**-0.5)
+        self.proj = linear(dim, dim)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        query = self.query(tokens).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        key_value = self.key_value(self.reduce(tokens, grid))
+        key, value = key_value.unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        return self.proj(self.attend(query, key, value).transpose(1, 2).flatten(2))
 
 
 class WideningAttention(Transition):

@@ -108,3 +108,45 @@ class RelativePositionMlpModule(nn.Module):
         offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
         coordinates = (offsets.sign() * offsets.abs().log1p()).to(self.fc1.weight.dtype)
         return by_pair(self.fc2(F.relu(self.fc1(coordinates))), grid)
+
+
+class DistanceBias(Bias):
+    """A learned value a head for every distance |dy|, |dx| (arXiv 2104.01136), resized to the grid at hand."""
+
+    def build(self, heads: int, grid: Grid) -> nn.Module:
+        refuse_prefix(self.kind, grid)
+        return DistanceTable(heads, grid)
+
+
+class DistanceTable(nn.Module):
+    """A table (heads, h * w) by distance, row by row, owned here together with its resize."""
+
+    table: nn.Parameter
+
+    def __init__(self, heads: int, grid: Grid) -> None:
+        super().__init__()
+        self.grid = grid
+        self.table = nn.Parameter(torch.zeros(heads, grid.height * grid.width))
+
+    def forward(self, grid: Grid) -> Tensor:
+        table = self.table if grid.size == self.grid.size else resize_distances(self.table, self.grid, grid)
+        return by_pair(mirrored(table, grid), grid)
+
+    def load_resized(self, source: DistanceTable) -> None:
+        """Takes over a table that was built for another grid."""
+        with torch.no_grad():
+            self.table.copy_(resize_distances(source.table, source.grid, self.grid))
+
+
+def mirrored(table: Tensor, grid: Grid) -> Tensor:
+    """Values by distance (heads, h * w) -> by offset (2h - 1, 2w - 1, heads)."""
+    values = table.unflatten(1, grid.size).permute(1, 2, 0)
+    values = torch.cat([values[1:].flip(0), values])
+    return torch.cat([values[:, 1:].flip(1), values], dim=1)
+
+
+def resize_distances(table: Tensor, old: Grid, new: Grid) -> Tensor:
+    """A table (heads, h * w) for another grid, by the same rule as `resize_offset_table`."""
+    offsets = resize_offset_table(mirrored(table, old).flatten(0, 1), old, new)
+    values = offsets.unflatten(0, (2 * new.height - 1, 2 * new.width - 1))[new.height - 1 :, new.width - 1 :]
+    return values.permute(2, 0, 1).flatten(1)

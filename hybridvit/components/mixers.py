@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..spec import Grid, Mixer
+from ..spec import Grid, Mixer, Norm
 from .activations import activation, linear
 from .convs import refuse_prefix
 
@@ -29,6 +29,33 @@ class MlpModule(nn.Module):
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         return self.fc2(self.act(self.fc1(tokens)))
+
+
+class GatedMlp(Mixer):
+    """A linear layer of the tokens, gated by the activation of another, then a third (arXiv 2002.05202).
+
+    `norm` is between the gate and the third layer.
+    """
+
+    hidden: int
+    act: str = "silu"
+    norm: Norm | None = None
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        return GatedMlpModule(self, in_dim)
+
+
+class GatedMlpModule(nn.Module):
+    def __init__(self, spec: GatedMlp, dim: int) -> None:
+        super().__init__()
+        self.gate = linear(dim, spec.hidden)
+        self.value = linear(dim, spec.hidden)
+        self.act = activation(spec.act)
+        self.norm = spec.norm.build(spec.hidden) if spec.norm else nn.Identity()
+        self.proj = linear(spec.hidden, dim)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        return self.proj(self.norm(self.act(self.gate(tokens)) * self.value(tokens)))
 
 
 class SqueezeExcite(Mixer):

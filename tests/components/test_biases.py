@@ -6,7 +6,13 @@ import pytest
 import torch
 from timm.layers.pos_embed_rel import RelPosBias, RelPosMlp
 
-from hybridvit.components.biases import RelativePositionBias, RelativePositionMlp, RelativePositionTable, by_pair
+from hybridvit.components.biases import (
+    DistanceBias,
+    RelativePositionBias,
+    RelativePositionMlp,
+    RelativePositionTable,
+    by_pair,
+)
 from hybridvit.spec import Grid, SpecError
 
 # timm's interpolation warns about how it calls torch.
@@ -56,3 +62,25 @@ def test_mlp_is_timms_on_any_grid(size: tuple[int, int]) -> None:
 def test_prefix_tokens_are_refused(bias: RelativePositionBias | RelativePositionMlp) -> None:
     with pytest.raises(SpecError, match="1 prefix tokens"):
         bias.build(HEADS, Grid(4, 4, prefix=1))
+
+
+def test_distance_bias_is_the_value_at_the_distance() -> None:
+    module = DistanceBias().build(HEADS, Grid(3, 4))
+    torch.nn.init.normal_(module.table)
+    bias = module(Grid(3, 4)).unflatten(1, (3, 4)).unflatten(3, (3, 4))
+    table = module.table.unflatten(1, (3, 4))
+    for query, key in (((0, 1), (2, 3)), ((2, 3), (0, 1)), ((2, 0), (1, 3)), ((1, 1), (1, 1))):
+        expected = table[:, abs(query[0] - key[0]), abs(query[1] - key[1])]
+        assert torch.equal(bias[:, query[0], query[1], key[0], key[1]], expected)
+
+
+@pytest.mark.parametrize(("old", "new"), GRIDS)
+def test_distances_are_resized_like_offsets(old: tuple[int, int], new: tuple[int, int]) -> None:
+    module = DistanceBias().build(HEADS, Grid(*old))
+    torch.nn.init.normal_(module.table)
+    resized = DistanceBias().build(HEADS, Grid(*new))
+    resized.load_resized(module)
+    bias = module(Grid(*new))
+    assert torch.equal(resized(Grid(*new)), bias)
+    torch.testing.assert_close(bias, bias.transpose(1, 2))
+    torch.testing.assert_close(bias.diagonal(dim1=1, dim2=2), module.table[:, :1].expand(-1, bias.shape[1]))

@@ -1,0 +1,119 @@
+"""Attention inside windows of the map."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..spec import Grid, Mixer, SpecError
+from .attention import Attention
+from .convs import refuse_prefix
+
+Layout = Literal["block", "grid"]
+
+
+def whole_windows(grid: Grid, window: Grid) -> Grid:
+    """The smallest grid that windows cover without a rest and that `grid` fits into."""
+    return Grid(grid.height + -grid.height % window.height, grid.width + -grid.width % window.width)
+
+
+def pad_map(tokens: Tensor, grid: Grid, larger: Grid) -> Tensor:
+    """Zeros on the right and at the bottom, up to a larger grid."""
+    if larger.size == grid.size:
+        return tokens
+    below, right = larger.height - grid.height, larger.width - grid.width
+    return F.pad(tokens.unflatten(1, grid.size), (0, 0, 0, right, 0, below)).flatten(1, 2)
+
+
+def crop_map(tokens: Tensor, grid: Grid, smaller: Grid) -> Tensor:
+    """The inverse of `pad_map`; contiguous."""
+    return tokens.unflatten(1, grid.size)[:, : smaller.height, : smaller.width].flatten(1, 2).contiguous()
+
+
+def to_windows(tokens: Tensor, grid: Grid, window: Grid, layout: Layout = "block") -> Tensor:
+    """Tokens (B, N, C) -> windows (B * count, window.tokens, C), those of an image one after another, row by row.
+
+    "block": neighbours share a window. "grid": a window's positions lie as far apart as they can, evenly spread.
+    `grid` is a multiple of the window.
+    """
+    map_ = tokens.unflatten(1, grid.size)
+    if layout == "block":
+        parts = map_.unflatten(2, (-1, window.width)).unflatten(1, (-1, window.height)).permute(0, 1, 3, 2, 4, 5)
+    else:
+        parts = map_.unflatten(2, (window.width, -1)).unflatten(1, (window.height, -1)).permute(0, 2, 4, 1, 3, 5)
+    return parts.flatten(3, 4).flatten(0, 2)
+
+
+def from_windows(windows: Tensor, grid: Grid, window: Grid, layout: Layout = "block") -> Tensor:
+    """The inverse of `to_windows`: contiguous tokens (B, N, C)."""
+    counts = grid.height // window.height, grid.width // window.width
+    parts = windows.unflatten(1, window.size).unflatten(0, (-1, *counts))
+    parts = parts.permute(0, 1, 3, 2, 4, 5) if layout == "block" else parts.permute(0, 3, 1, 4, 2, 5)
+    return parts.flatten(3, 4).flatten(1, 2).flatten(1, 2).contiguous()
+
+
+def roll_map(tokens: Tensor, grid: Grid, down: int, right: int) -> Tensor:
+    """Moves the map; what leaves it on one side comes back on the other."""
+    return tokens.unflatten(1, grid.size).roll((down, right), (1, 2)).flatten(1, 2)
+
+
+def shift_mask(grid: Grid, window: Grid, shift: tuple[int, int], like: Tensor) -> Tensor:
+    """Mask (windows, 1, n, n) of a map that was rolled up and to the left by `shift`: -100 between strangers, else 0.
+
+    The roll joins opposite borders inside the last windows of an axis. There, what was before and after the seam are
+    two regions; positions of different regions are strangers.
+    """
+
+    def region(size: int, side: int, moved: int) -> Tensor:
+        position = torch.arange(size, device=like.device)
+        return (position >= size - side).int() + (position >= size - moved).int() if moved else 0 * position
+
+    rows, columns = (region(*numbers) for numbers in zip(grid.size, window.size, shift, strict=True))
+    regions = to_windows((3 * rows[:, None] + columns).reshape(1, -1, 1), grid, window).squeeze(2)
+    strangers = regions[:, None, :, None] != regions[:, None, None, :]
+    return (-100.0 * strangers).to(like.dtype)
+
+
+class WindowAttention(Mixer):
+    """Attention (arXiv 2103.14030, 2204.01697) inside windows of (height, width) positions.
+
+    `layout` as in `to_windows`. `shift` moves the windows down and to the right, but not along an axis that fits into
+    one. A map that the window does not divide is padded with zeros, which take part as keys, as in the references.
+    """
+
+    attention: Attention
+    window: tuple[int, int]
+    layout: Layout = "block"
+    shift: tuple[int, int] = (0, 0)
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        refuse_prefix(self.kind, grid)
+        if not all(0 <= moved < side for moved, side in zip(self.shift, self.window, strict=True)):
+            raise SpecError(f"{self.kind}: a shift of {self.shift} does not fit windows of {self.window}")
+        return WindowAttentionModule(self, in_dim)
+
+
+class WindowAttentionModule(nn.Module):
+    def __init__(self, spec: WindowAttention, dim: int) -> None:
+        super().__init__()
+        self.window = Grid(*spec.window)
+        self.layout: Layout = spec.layout
+        self.shift = spec.shift
+        self.attention = spec.attention.build(dim, self.window)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        window, whole = self.window, whole_windows(grid, self.window)
+        down, right = (
+            moved if size > side else 0 for size, side, moved in zip(grid.size, window.size, self.shift, strict=True)
+        )
+        tokens = pad_map(tokens, grid, whole)
+        if not (down or right):
+            windows = self.attention(to_windows(tokens, whole, window, self.layout), window)
+            return crop_map(from_windows(windows, whole, window, self.layout), whole, grid)
+        windows = to_windows(roll_map(tokens, whole, -down, -right), whole, window, self.layout)
+        windows = self.attention(windows, window, shift_mask(whole, window, (down, right), tokens))
+        tokens = roll_map(from_windows(windows, whole, window, self.layout), whole, down, right)
+        return crop_map(tokens, whole, grid)
