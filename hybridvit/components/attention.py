@@ -97,7 +97,7 @@ class AttentionModule(nn.Module):
         bias = None if self.bias is None else self.bias(grid).unsqueeze(0)
         if mask is not None:
             bias = mask if bias is None else bias + mask
-            bias = bias.repeat(len(tokens) // len(mask), 1, 1, 1)
+            bias = bias.repeat(tokens.shape[0] // mask.shape[0], 1, 1, 1)
         mixed = self.attend(self.q_norm(query), self.k_norm(key), value, bias)
         return self.proj(mixed.transpose(1, 2).flatten(2))
 
