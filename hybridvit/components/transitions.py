@@ -1,4 +1,4 @@
-"""Transitions that compose others, and the patch embedding."""
+"""Transitions that compose others, and those that make one token of several."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from torch.nn import functional as F
 
 from ..spec import Grid, Mixer, Norm, SpecError, Transition
 from ..tokens import map_to_tokens, tokens_to_map
-from .activations import activation
+from .activations import activation, linear
 from .convs import refuse_prefix
+from .windows import pad_map, to_windows, whole_windows
 
 
 class Identity(Transition):
@@ -176,3 +177,41 @@ class PatchifyModule(nn.Module):
         patch = self.conv.stride[0]
         map_ = F.pad(tokens_to_map(tokens, grid), (0, -grid.width % patch, 0, -grid.height % patch))
         return self.norm(map_to_tokens(self.conv(map_)))
+
+
+class PatchMerging(Transition):
+    """One linear map of each square of four tokens, side by side and normalised (arXiv 2103.14030).
+
+    Odd sizes are padded with zeros on the right and at the bottom.
+    """
+
+    dim: int
+    norm: Norm
+
+    def out_dim(self, in_dim: int) -> int:
+        return self.dim
+
+    def out_grid(self, grid: Grid) -> Grid:
+        return Grid(-(-grid.height // 2), -(-grid.width // 2), grid.prefix)
+
+    def out_stride(self, in_stride: int) -> int:
+        return 2 * in_stride
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        refuse_prefix(self.kind, grid)
+        return PatchMergingModule(self, in_dim)
+
+
+class PatchMergingModule(nn.Module):
+    def __init__(self, spec: PatchMerging, in_dim: int) -> None:
+        super().__init__()
+        self.norm = spec.norm.build(4 * in_dim)
+        self.reduction = linear(4 * in_dim, spec.dim, bias=False)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        square = Grid(2, 2)
+        whole = whole_windows(grid, square)
+        squares = to_windows(pad_map(tokens, grid, whole), whole, square)
+        # Released weights have the four column by column.
+        merged = squares.unflatten(1, square.size).transpose(1, 2).flatten(1)
+        return self.reduction(self.norm(merged)).unflatten(0, (-1, whole.tokens // square.tokens))

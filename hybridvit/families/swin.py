@@ -1,0 +1,123 @@
+"""Swin: attention inside windows that shift in every second block (arXiv 2103.14030); S3, found by search (2111.14725).
+
+Maps that the windows do not divide are padded and then shifted, as in transformers and in Microsoft's detector. timm
+shifts first; there, a padded map's opposite borders see each other.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from ..components.attention import Attention
+from ..components.biases import RelativePositionBias
+from ..components.blocks import Block, transformer_block
+from ..components.heads import LinearHead
+from ..components.mixers import Mlp
+from ..components.norms import LayerNorm
+from ..components.pools import MeanPool
+from ..components.transitions import Patchify, PatchMerging
+from ..components.windows import WindowAttention
+from ..encoder import Model, Stage
+from ..keys import Concat, KeyRules, Rename
+from ..layouts import TRANSFORMERS_FILES, TRANSFORMERS_V5, BlockNames, transformers_prefix
+from . import Family
+
+PerStage = tuple[int, ...]
+
+NORM = LayerNorm(eps=1e-5)
+
+
+def swin(*, dim: int, depths: PerStage, heads: PerStage, windows: PerStage, img_size: int = 224) -> Model:
+    """A Swin of `dim` channels in its first stage, twice as many in each next, with square windows of given sides."""
+
+    def block(width: int, count: int, window: int, shift: int) -> Block:
+        attention = Attention(heads=count, bias=RelativePositionBias())
+        shifted = WindowAttention(attention=attention, window=(window, window), shift=(shift, shift))
+        return transformer_block(shifted, Mlp(hidden=4 * width), NORM)
+
+    stages: list[Stage] = []
+    for index, (depth, count, window) in enumerate(zip(depths, heads, windows, strict=True)):
+        width = dim * 2**index
+        enter = PatchMerging(dim=width, norm=NORM) if index else Patchify(dim=width, patch=4, norm=NORM)
+        pair = block(width, count, window, 0), block(width, count, window, window // 2)
+        stages.append(Stage(enter=enter, blocks=(pair * depth)[:depth]))
+    return Model(stages=tuple(stages), pool=MeanPool(norm=NORM), head=LinearHead(), img_size=(img_size, img_size))
+
+
+TINY: dict[str, Any] = {"dim": 96, "depths": (2, 2, 6, 2), "heads": (3, 6, 12, 24)}
+SMALL = TINY | {"depths": (2, 2, 18, 2)}
+BASE = SMALL | {"dim": 128, "heads": (4, 8, 16, 32)}
+LARGE = SMALL | {"dim": 192, "heads": (6, 12, 24, 48)}
+AT_224, AT_384 = {"windows": (7, 7, 7, 7)}, {"windows": (12, 12, 12, 12), "img_size": 384}
+SIZES: dict[str, dict[str, Any]] = {
+    "swin_tiny_patch4_window7_224": TINY | AT_224,
+    "swin_small_patch4_window7_224": SMALL | AT_224,
+    "swin_base_patch4_window7_224": BASE | AT_224,
+    "swin_base_patch4_window12_384": BASE | AT_384,
+    "swin_large_patch4_window7_224": LARGE | AT_224,
+    "swin_large_patch4_window12_384": LARGE | AT_384,
+    "swin_s3_tiny_224": TINY | {"windows": (7, 7, 14, 7)},
+    "swin_s3_small_224": SMALL | {"windows": (14, 14, 14, 7)},
+    "swin_s3_base_224": TINY | {"depths": (2, 2, 30, 2), "windows": (7, 7, 14, 7)},
+}
+
+OURS = "stages.{s}.blocks.{b}.branches"
+ATTENTION = f"{OURS}.0.mixer.attention"
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout. Old files hold what follows from windows too."""
+    block = "layers.{s}.blocks.{b}"
+    return KeyRules(
+        [
+            Rename("patch_embed.proj", "stages.0.enter.conv"),
+            Rename("patch_embed.norm", "stages.0.enter.norm"),
+            Rename("layers.{s}.downsample", "stages.{s}.enter"),
+            Rename(f"{block}.norm1", f"{OURS}.0.norm"),
+            Rename(f"{block}.attn.relative_position_bias_table", f"{ATTENTION}.bias.table"),
+            Rename(f"{block}.attn", ATTENTION),
+            Rename(f"{block}.norm2", f"{OURS}.1.norm"),
+            Rename(f"{block}.mlp", f"{OURS}.1.mixer"),
+            Rename("norm", "pool.norm"),
+            Rename("head.fc", "head"),
+        ],
+        dropped=[f"{block}.attn.relative_position_index", f"{block}.attn_mask"],
+    )
+
+
+def transformers_rules(model: Model, names: BlockNames, table: str) -> KeyRules:
+    """transformers' layout, with the table of positions at `table`. Old files hold what follows from windows too."""
+    base = transformers_prefix(model, "swin")
+    block = f"{base}encoder.layers.{{s}}.blocks.{{b}}"
+    return KeyRules(
+        [
+            Rename(f"{base}embeddings.patch_embeddings.projection", "stages.0.enter.conv"),
+            Rename(f"{base}embeddings.norm", "stages.0.enter.norm"),
+            Rename(f"{base}encoder.layers.{{s}}.downsample", "stages.{s+1}.enter"),
+            Rename(f"{block}.layernorm_before", f"{OURS}.0.norm"),
+            Concat([f"{block}.{part}" for part in names.qkv], f"{ATTENTION}.qkv"),
+            Rename(f"{block}.{table}.relative_position_bias_table", f"{ATTENTION}.bias.table"),
+            Rename(f"{block}.{names.proj}", f"{ATTENTION}.proj"),
+            Rename(f"{block}.layernorm_after", f"{OURS}.1.norm"),
+            Rename(f"{block}.{names.fc1}", f"{OURS}.1.mixer.fc1"),
+            Rename(f"{block}.{names.fc2}", f"{OURS}.1.mixer.fc2"),
+            Rename(f"{base}layernorm", "pool.norm"),
+            Rename("classifier", "head"),
+        ],
+        dropped=[f"{block}.attention.self.relative_position_index"],
+    )
+
+
+IN_FILES = TRANSFORMERS_FILES._replace(qkv=("attention.self.query", "attention.self.key", "attention.self.value"))
+FAMILY = Family(
+    name="swin",
+    paper="arXiv 2103.14030",
+    build=swin,
+    sizes=SIZES,
+    layouts={
+        "timm": timm_rules,
+        "transformers": partial(transformers_rules, names=IN_FILES, table="attention.self"),
+        "transformers-v5": partial(transformers_rules, names=TRANSFORMERS_V5, table="attention.relative_position_bias"),
+    },
+)
