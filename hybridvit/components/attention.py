@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -93,12 +94,54 @@ class AttentionModule(nn.Module):
         """`mask` (M, 1, N, N) is added to the scores; M divides the batch, of which mask i is for every M-th from i."""
         # (B, N, 3 * heads * d) -> three of (B, heads, N, d)
         query, key, value = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        # Fused kernels take a bias of four dimensions only.
-        bias = None if self.bias is None else self.bias(grid).unsqueeze(0)
-        if mask is not None:
-            bias = mask if bias is None else bias + mask
-            bias = bias.repeat(tokens.shape[0] // mask.shape[0], 1, 1, 1)
+        bias = biases(self.bias, grid, mask, tokens.shape[0])
         mixed = self.attend(self.q_norm(query), self.k_norm(key), value, bias)
+        return self.proj(mixed.transpose(1, 2).flatten(2))
+
+
+def biases(bias: nn.Module | None, grid: Grid, mask: Tensor | None, batch: int) -> Tensor | None:
+    """What is added to the scores of a batch: a bias (1, heads, N, N) on the grid, and a mask repeated to the batch."""
+    # Fused kernels take a bias of four dimensions only.
+    values = None if bias is None else bias(grid).unsqueeze(0)
+    if mask is None:
+        return values
+    return (mask if values is None else values + mask).repeat(batch // mask.shape[0], 1, 1, 1)
+
+
+class CosineAttention(Mixer):
+    """Self-attention by the cosine of queries and keys, times a learned factor a head (arXiv 2111.09883)."""
+
+    heads: int
+    key_bias: bool = True
+    bias: Bias | None = None
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        head_width(self.kind, in_dim, self.heads)
+        return CosineAttentionModule(self, in_dim, grid)
+
+
+class CosineAttentionModule(nn.Module):
+    largest_factor = 100.0
+
+    def __init__(self, spec: CosineAttention, dim: int, grid: Grid) -> None:
+        super().__init__()
+        self.heads = spec.heads
+        self.query = linear(dim, dim)
+        self.key = linear(dim, dim, bias=spec.key_bias)
+        self.value = linear(dim, dim)
+        self.log_factor = nn.Parameter(torch.full((spec.heads, 1, 1), math.log(10.0)))
+        self.bias = spec.bias.build(spec.heads, grid) if spec.bias else None
+        self.attend = ScaledDotProduct(1.0)
+        self.proj = linear(dim, dim)
+
+    def forward(self, tokens: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
+        """`mask` as in AttentionModule."""
+        query, key, value = (
+            layer(tokens).unflatten(2, (self.heads, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value)
+        )
+        factor = self.log_factor.clamp(max=math.log(self.largest_factor)).exp()
+        query, key = factor * F.normalize(query, dim=-1), F.normalize(key, dim=-1)
+        mixed = self.attend(query, key, value, biases(self.bias, grid, mask, tokens.shape[0]))
         return self.proj(mixed.transpose(1, 2).flatten(2))
 
 

@@ -110,6 +110,38 @@ class RelativePositionMlpModule(nn.Module):
         return by_pair(self.fc2(F.relu(self.fc1(coordinates))), grid)
 
 
+class ContinuousPositionBias(Bias):
+    """A value a head, from 0 to 16, from the logarithm of the offset, by two linear layers (arXiv 2111.09883).
+
+    Offsets are fractions of the largest in a window of `trained` (height, width) positions, of any grid.
+    """
+
+    trained: tuple[int, int]
+    hidden: int = 512
+
+    def build(self, heads: int, grid: Grid) -> nn.Module:
+        refuse_prefix(self.kind, grid)
+        return ContinuousPositionBiasModule(self, heads)
+
+
+class ContinuousPositionBiasModule(nn.Module):
+    def __init__(self, spec: ContinuousPositionBias, heads: int) -> None:
+        super().__init__()
+        self.trained = spec.trained
+        self.fc1 = linear(2, spec.hidden)
+        self.fc2 = linear(spec.hidden, heads, bias=False)
+
+    def forward(self, grid: Grid) -> Tensor:
+        axes = (
+            8 * torch.arange(1.0 - size, size, device=self.fc1.weight.device) / max(trained - 1, 1)
+            for size, trained in zip(grid.size, self.trained, strict=True)
+        )
+        offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+        coordinates = offsets.sign() * (offsets.abs() + 1).log2() / 3
+        values = self.fc2(F.relu(self.fc1(coordinates.to(self.fc1.weight.dtype))))
+        return by_pair(16 * values.sigmoid(), grid)
+
+
 class DistanceBias(Bias):
     """A learned value a head for every distance |dy|, |dx| (arXiv 2104.01136), resized to the grid at hand."""
 

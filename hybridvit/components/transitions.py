@@ -180,13 +180,13 @@ class PatchifyModule(nn.Module):
 
 
 class PatchMerging(Transition):
-    """One linear map of each square of four tokens, side by side and normalised (arXiv 2103.14030).
+    """One linear map of each square of four tokens, side by side (arXiv 2103.14030). `norm` comes before it.
 
     Odd sizes are padded with zeros on the right and at the bottom.
     """
 
     dim: int
-    norm: Norm
+    norm: Norm | None = None
 
     def out_dim(self, in_dim: int) -> int:
         return self.dim
@@ -205,7 +205,7 @@ class PatchMerging(Transition):
 class PatchMergingModule(nn.Module):
     def __init__(self, spec: PatchMerging, in_dim: int) -> None:
         super().__init__()
-        self.norm = spec.norm.build(4 * in_dim)
+        self.norm = spec.norm.build(4 * in_dim) if spec.norm else nn.Identity()
         self.reduction = linear(4 * in_dim, spec.dim, bias=False)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..spec import Grid, Mixer, SpecError
-from .attention import Attention
 from .convs import refuse_prefix
 
 Layout = Literal["block", "grid"]
@@ -80,11 +79,12 @@ def shift_mask(grid: Grid, window: Grid, shift: tuple[int, int], like: Tensor) -
 class WindowAttention(Mixer):
     """Attention (arXiv 2103.14030, 2204.01697) inside windows of (height, width) positions.
 
-    `layout` as in `to_windows`. `shift` moves the windows down and to the right, but not along an axis that fits into
-    one. A map that the window does not divide is padded with zeros, which take part as keys, as in the references.
+    `attention` is a mixer whose module takes a mask, `layout` as in `to_windows`. `shift` moves the windows down and to
+    the right, but not along an axis that fits into one. A map that the window does not divide is padded with zeros,
+    which take part as keys, as in the references.
     """
 
-    attention: Attention
+    attention: Mixer
     window: tuple[int, int]
     layout: Layout = "block"
     shift: tuple[int, int] = (0, 0)
