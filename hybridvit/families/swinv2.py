@@ -1,0 +1,143 @@
+"""SwinV2: Swin with cosine attention, norms after the branches and a continuous bias of positions (arXiv 2111.09883).
+
+Maps that the windows do not divide are padded and shifted as in `swin`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..components.attention import CosineAttention
+from ..components.biases import ContinuousPositionBias
+from ..components.blocks import Block, Branch
+from ..components.heads import LinearHead
+from ..components.mixers import Mlp
+from ..components.pools import MeanPool
+from ..components.transitions import Normalize, Patchify, PatchMerging, Steps
+from ..components.windows import WindowAttention
+from ..encoder import Model, Stage
+from ..keys import KeyRules, Rename, Split
+from ..layouts import transformers_prefix
+from . import Family
+from .swin import BASE, LARGE, NORM, OURS, SMALL, TINY, PerStage
+
+
+def shifted_pair(attention: CosineAttention, dim: int, window: int) -> tuple[Block, Block]:
+    """Two blocks, of which the second shifts its windows, with norms after their branches."""
+
+    def block(shift: int) -> Block:
+        shifted = WindowAttention(attention=attention, window=(window, window), shift=(shift, shift))
+        return Block(branches=tuple(Branch(mixer=mixer, post_norm=NORM) for mixer in (shifted, Mlp(hidden=4 * dim))))
+
+    return block(0), block(window // 2)
+
+
+def swinv2(
+    *,
+    dim: int,
+    depths: PerStage,
+    heads: PerStage,
+    windows: PerStage,
+    trained_windows: PerStage | None = None,
+    img_size: int = 256,
+) -> Model:
+    """A SwinV2 of `dim` channels in its first stage, twice as many in each next, with square windows of given sides.
+
+    `trained_windows` are those of the weights that were then fine-tuned with others.
+    """
+    stages: list[Stage] = []
+    numbers = zip(depths, heads, windows, trained_windows or windows, strict=True)
+    for index, (depth, count, window, trained) in enumerate(numbers):
+        width = dim * 2**index
+        bias = ContinuousPositionBias(trained=(trained, trained))
+        pair = shifted_pair(CosineAttention(heads=count, key_bias=False, bias=bias), width, window)
+        merge = Steps(steps=(PatchMerging(dim=width), Normalize(norm=NORM)))
+        enter = merge if index else Patchify(dim=width, patch=4, norm=NORM)
+        stages.append(Stage(enter=enter, blocks=(pair * depth)[:depth]))
+    return Model(stages=tuple(stages), pool=MeanPool(norm=NORM), head=LinearHead(), img_size=(img_size, img_size))
+
+
+WINDOW_8 = {"windows": (8, 8, 8, 8)}
+WINDOW_16 = {"windows": (16, 16, 16, 8)}
+WINDOW_12 = {"windows": (12, 12, 12, 6), "img_size": 192}
+TO_16 = WINDOW_16 | {"trained_windows": (12, 12, 12, 6)}
+TO_24 = {"windows": (24, 24, 24, 12), "trained_windows": (12, 12, 12, 6), "img_size": 384}
+SIZES: dict[str, dict[str, Any]] = {
+    "swinv2_tiny_window8_256": TINY | WINDOW_8,
+    "swinv2_tiny_window16_256": TINY | WINDOW_16,
+    "swinv2_small_window8_256": SMALL | WINDOW_8,
+    "swinv2_small_window16_256": SMALL | WINDOW_16,
+    "swinv2_base_window8_256": BASE | WINDOW_8,
+    "swinv2_base_window16_256": BASE | WINDOW_16,
+    "swinv2_base_window12_192": BASE | WINDOW_12,
+    "swinv2_base_window12to16_192to256": BASE | TO_16,
+    "swinv2_base_window12to24_192to384": BASE | TO_24,
+    "swinv2_large_window12_192": LARGE | WINDOW_12,
+    "swinv2_large_window12to16_192to256": LARGE | TO_16,
+    "swinv2_large_window12to24_192to384": LARGE | TO_24,
+}
+
+STEM, ATTENTION = "stages.0.enter", f"{OURS}.0.mixer.attention"
+# Places of ours by those of timm and of transformers, of parts of the model and then of parts of a block.
+PARTS = {
+    f"{STEM}.conv": ("patch_embed.proj", "embeddings.patch_embeddings.projection"),
+    f"{STEM}.norm": ("patch_embed.norm", "embeddings.norm"),
+    "pool.norm": ("norm", "layernorm"),
+}
+BLOCK_PARTS = {
+    f"{OURS}.0.post_norm": ("norm1", "layernorm_before"),
+    f"{OURS}.1.post_norm": ("norm2", "layernorm_after"),
+    f"{OURS}.1.mixer.fc1": ("mlp.fc1", "intermediate.dense"),
+    f"{OURS}.1.mixer.fc2": ("mlp.fc2", "output.dense"),
+    f"{ATTENTION}.log_factor": ("attn.logit_scale", "attention.self.logit_scale"),
+    f"{ATTENTION}.bias.fc1": ("attn.cpb_mlp.0", "attention.self.continuous_position_bias_mlp.0"),
+    f"{ATTENTION}.bias.fc2": ("attn.cpb_mlp.2", "attention.self.continuous_position_bias_mlp.2"),
+    f"{ATTENTION}.query.bias": ("attn.q_bias", "attention.self.query.bias"),
+    f"{ATTENTION}.value.bias": ("attn.v_bias", "attention.self.value.bias"),
+    f"{ATTENTION}.proj": ("attn.proj", "attention.output.dense"),
+}
+QKV = [f"{ATTENTION}.{part}" for part in ("query", "key", "value")]
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout. Old files hold what follows from windows too."""
+    block = "layers.{s}.blocks.{b}"
+    constants = ("attn_mask", "attn.relative_position_index", "attn.relative_coords_table")
+    return KeyRules(
+        [
+            *(Rename(theirs, ours) for ours, (theirs, _) in PARTS.items()),
+            *(Rename(f"{block}.{theirs}", ours) for ours, (theirs, _) in BLOCK_PARTS.items()),
+            Split(f"{block}.attn.qkv", QKV),
+            Rename("layers.{s}.downsample.reduction", "stages.{s}.enter.steps.0.reduction"),
+            Rename("layers.{s}.downsample.norm", "stages.{s}.enter.steps.1.norm"),
+            Rename("head.fc", "head"),
+        ],
+        dropped=[f"{block}.{name}" for name in constants],
+    )
+
+
+def transformers_rules(model: Model) -> KeyRules:
+    """transformers' layout, the same in files and in memory. Old files hold what follows from windows too."""
+    base = transformers_prefix(model, "swinv2")
+    block = f"{base}encoder.layers.{{s}}.blocks.{{b}}"
+    constants = ("relative_position_index", "relative_coords_table")
+    return KeyRules(
+        [
+            *(Rename(f"{base}{theirs}", ours) for ours, (_, theirs) in PARTS.items()),
+            *(Rename(f"{block}.{theirs}", ours) for ours, (_, theirs) in BLOCK_PARTS.items()),
+            *(Rename(f"{block}.attention.self.{ours.rpartition('.')[2]}", ours) for ours in QKV),
+            Rename(f"{base}encoder.layers.{{s}}.downsample.reduction", "stages.{s+1}.enter.steps.0.reduction"),
+            Rename(f"{base}encoder.layers.{{s}}.downsample.norm", "stages.{s+1}.enter.steps.1.norm"),
+            Rename("classifier", "head"),
+        ],
+        dropped=[f"{block}.attention.self.{name}" for name in constants],
+    )
+
+
+FAMILY = Family(
+    name="swinv2",
+    paper="arXiv 2111.09883",
+    build=swinv2,
+    sizes=SIZES,
+    layouts={"timm": timm_rules, "transformers": transformers_rules},
+)
