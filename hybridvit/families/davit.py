@@ -1,0 +1,148 @@
+"""DaViT: attention between positions of a window, then attention between channels (arXiv 2204.03645).
+
+The `_fl` models are the image towers of Florence-2 (2311.06242).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..components.activations import linear
+from ..components.attention import Attention, head_width
+from ..components.blocks import Block, Branch
+from ..components.convs import Conv
+from ..components.heads import LinearHead
+from ..components.mixers import Mlp
+from ..components.norms import LayerNorm
+from ..components.pools import MeanPool
+from ..components.transitions import Normalize, Patchify, Steps
+from ..components.windows import WindowAttention
+from ..encoder import Model, Stage
+from ..keys import KeyRules, Rename, Rule
+from ..spec import Grid, Mixer
+from . import Family
+
+PerStage = tuple[int, ...]
+
+NORM = LayerNorm(eps=1e-5)
+
+
+class ChannelAttention(Mixer):
+    """Self-attention in which the channels of a head are the tokens, and their values at all positions the features.
+
+    Its weights say which channel takes from which, over the whole image; of positions there is no map to see. Scores
+    are scaled by the width of a head, or `by_positions` by their number.
+    """
+
+    heads: int
+    by_positions: bool = False
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        return ChannelAttentionModule(self, in_dim)
+
+
+class ChannelAttentionModule(nn.Module):
+    def __init__(self, spec: ChannelAttention, dim: int) -> None:
+        super().__init__()
+        self.heads = spec.heads
+        self.width = head_width(spec.kind, dim, spec.heads)
+        self.by_positions = spec.by_positions
+        self.qkv = linear(dim, 3 * dim)
+        self.proj = linear(dim, dim)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        # (B, N, 3 * heads * d) -> three of (B, heads, d, N)
+        query, key, value = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 4, 1).unbind(0)
+        scale = (tokens.shape[1] if self.by_positions else self.width) ** -0.5
+        weights = ((query * scale) @ key.transpose(2, 3)).softmax(dim=-1)
+        return self.proj((weights @ value).flatten(1, 2).transpose(1, 2).contiguous())
+
+
+def dual_block(dim: int, heads: int, window: int, florence: bool) -> Block:
+    """Attention in windows and attention between channels, each with an MLP, and a convolution in front of all four."""
+    attentions = (
+        WindowAttention(attention=Attention(heads=heads), window=(window, window)),
+        ChannelAttention(heads=heads, by_positions=florence),
+    )
+    mlp = Mlp(hidden=4 * dim)
+    position = Branch(mixer=Conv(dim=dim, kernel=3, groups=dim, bias=True))
+    mixers = (mixer for attention in attentions for mixer in (attention, mlp))
+    return Block(branches=tuple(part for mixer in mixers for part in (position, Branch(mixer=mixer, norm=NORM))))
+
+
+def davit(
+    *,
+    dims: PerStage,
+    depths: PerStage,
+    heads: PerStage,
+    window: int = 7,
+    florence: bool = False,
+    img_size: int = 224,
+    num_classes: int = 1000,
+) -> Model:
+    """A DaViT of given widths, numbers of dual blocks and heads.
+
+    `florence`: patches overlap between stages, and scores between channels are scaled by the number of positions.
+    """
+    stages: list[Stage] = []
+    for dim, depth, count in zip(dims, depths, heads, strict=True):
+        merge = Conv(dim=dim, kernel=3, stride=2, bias=True) if florence else Patchify(dim=dim, patch=2)
+        first = Conv(dim=dim, kernel=7, stride=4, bias=True, norm=NORM)
+        enter = Steps(steps=(Normalize(norm=NORM), merge)) if stages else first
+        stages.append(Stage(enter=enter, blocks=(dual_block(dim, count, window, florence),) * depth))
+    pool, size = MeanPool(post_norm=NORM), (img_size, img_size)
+    return Model(stages=tuple(stages), pool=pool, head=LinearHead(), img_size=size, num_classes=num_classes)
+
+
+TINY: dict[str, Any] = {"dims": (96, 192, 384, 768), "heads": (3, 6, 12, 24)}
+BASE: dict[str, Any] = {"dims": (128, 256, 512, 1024), "heads": (4, 8, 16, 32)}
+HUGE: dict[str, Any] = {"dims": (256, 512, 1024, 2048), "heads": (8, 16, 32, 64)}
+DEEP: dict[str, Any] = {"depths": (1, 1, 9, 1)}
+FLORENCE: dict[str, Any] = DEEP | {"window": 12, "florence": True, "img_size": 768, "num_classes": 0}
+SIZES: dict[str, dict[str, Any]] = {
+    "davit_tiny": TINY | {"depths": (1, 1, 3, 1)},
+    "davit_small": TINY | DEEP,
+    "davit_base": BASE | DEEP,
+    "davit_large": DEEP | {"dims": (192, 384, 768, 1536), "heads": (6, 12, 24, 48)},
+    "davit_huge": HUGE | DEEP,
+    "davit_giant": {"dims": (384, 768, 1536, 3072), "heads": (12, 24, 48, 96), "depths": (1, 1, 12, 3)},
+    "davit_base_fl": BASE | FLORENCE,
+    "davit_huge_fl": HUGE | FLORENCE,
+}
+
+
+OURS = "stages.{s}.blocks.{b}.branches"
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout."""
+    channels = model.stages[0].blocks[0].branches[5].mixer
+    assert isinstance(channels, ChannelAttention)
+    names = ("spatial_block", "channel_block") if channels.by_positions else ("0", "1")
+    rules: list[Rule] = [
+        Rename("stem", "stages.0.enter"),
+        Rename("stages.{s}.downsample.norm", "stages.{s}.enter.steps.0.norm"),
+        Rename("stages.{s}.downsample.conv", "stages.{s}.enter.steps.1.conv"),
+        Rename("head.norm", "pool.post_norm"),
+        Rename("head.fc", "head"),
+    ]
+    for first, name, attention in zip((0, 4), names, ("mixer.attention", "mixer"), strict=True):
+        block = f"stages.{{s}}.blocks.{{b}}.{name}"
+        if attention == "mixer" and not channels.by_positions:
+            # What DaViT calls keys, values and queries of channels are our queries, keys and values.
+            thirds = (lambda t: t.roll(-len(t) // 3, 0)), (lambda t: t.roll(len(t) // 3, 0))
+            rules.append(Rename(f"{block}.attn.qkv", f"{OURS}.{first + 1}.mixer.qkv", *thirds))
+        rules += [
+            Rename(f"{block}.cpe1.proj", f"{OURS}.{first}.mixer.conv"),
+            Rename(f"{block}.norm1", f"{OURS}.{first + 1}.norm"),
+            Rename(f"{block}.attn", f"{OURS}.{first + 1}.{attention}"),
+            Rename(f"{block}.cpe2.proj", f"{OURS}.{first + 2}.mixer.conv"),
+            Rename(f"{block}.norm2", f"{OURS}.{first + 3}.norm"),
+            Rename(f"{block}.mlp", f"{OURS}.{first + 3}.mixer"),
+        ]
+    return KeyRules(rules)
+
+
+FAMILY = Family(name="davit", paper="arXiv 2204.03645", build=davit, sizes=SIZES, layouts={"timm": timm_rules})

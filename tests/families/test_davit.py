@@ -1,0 +1,84 @@
+"""DaViT against timm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from hybridvit.encoder import Encoder
+from hybridvit.families.davit import FAMILY, ChannelAttention, davit
+from hybridvit.keys import check_keys
+from hybridvit.spec import Grid, SpecError
+from tests.parity import TOLERANCE, assert_power, error, images, load_from, perturb
+
+SMALL: dict[str, Any] = {"dims": (32, 48, 64, 96), "depths": (1, 1, 2, 1), "heads": (1, 3, 4, 6)}
+
+
+def small_pair(name: str) -> tuple[Encoder, nn.Module]:
+    """The model, narrower and with fewer blocks, and timm's, with the same perturbed weights."""
+    reference: nn.Module = timm.create_model(
+        name, embed_dims=SMALL["dims"], depths=SMALL["depths"], num_heads=SMALL["heads"], num_classes=10
+    )
+    perturb(reference.eval())
+    model = davit(**dict(FAMILY.sizes[name]) | SMALL).replace(num_classes=10)
+    return load_from(reference, model, FAMILY.layouts["timm"](model)), reference
+
+
+@pytest.mark.parametrize("name", ["davit_tiny", "davit_base_fl"])
+def test_matches_timm(name: str) -> None:
+    """At any size, for timm pads as ours does, and windows larger than the map too.
+
+    In double precision: scores between channels are sums over all positions, so large that rounding would show.
+    """
+    ours, reference = small_pair(name)
+    ours.double()
+    timms: Any = reference.double()
+    with torch.no_grad():
+        for size in [(224, 224), (256, 256), (128, 224), (75, 131), (32, 32)]:
+            batch = images(*size).double()
+            last, maps = timms.forward_intermediates(batch)
+            assert error(ours(batch), timms.forward_head(last)) <= TOLERANCE, size
+            assert error(ours.embed(batch), timms.forward_head(last, pre_logits=True)) <= TOLERANCE, size
+            for found, map_ in zip(ours.features(batch), maps, strict=True):
+                assert error(found, map_) <= TOLERANCE, size
+
+
+@pytest.mark.parametrize("name", ["davit_tiny", "davit_base_fl"])
+def test_every_parameter_matters(name: str) -> None:
+    ours, _ = small_pair(name)
+    assert_power(ours, (96, 96), samples=24)
+
+
+def test_attention_between_channels_has_no_map() -> None:
+    ours, _ = small_pair("davit_tiny")
+    names = ours.attention_maps(images(64, 64))
+    assert len(names) == sum(SMALL["depths"])
+    assert all(".branches.1." in name for name in names)
+    with pytest.raises(SpecError, match="5 heads do not divide width 64"):
+        ChannelAttention(heads=5).build(64, Grid(4, 4))
+
+
+@pytest.mark.parametrize("name", FAMILY.sizes)
+def test_keys_and_shapes_of_every_size(name: str) -> None:
+    model = FAMILY.model(name)
+    with torch.device("meta"):
+        reference: Any = timm.create_model(name)
+        ours = model.build()
+    check_keys(FAMILY.layouts["timm"](model).to_ours(reference.state_dict()), ours.state_dict())
+    assert model.img_size == tuple(reference.default_cfg["input_size"][1:])
+    numbers = FAMILY.sizes[name]
+    theirs = [next(block.children()).num_heads for stage in reference.stages for block in stage.blocks]
+    assert theirs == [
+        heads for heads, depth in zip(numbers["heads"], numbers["depths"], strict=True) for _ in range(depth)
+    ]
+    assert [(info.channels, info.stride) for info in ours.feature_info] == [
+        (info["num_chs"], info["reduction"]) for info in reference.feature_info
+    ]
+
+
+def test_every_name_of_timm_is_here() -> None:
+    assert set(FAMILY.sizes) == set(timm.list_models("davit_*"))
