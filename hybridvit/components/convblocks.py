@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ..spec import Norm, Transition
 from .convs import AvgPool, Conv
@@ -11,6 +12,7 @@ from .norms import BatchNorm, LayerNorm
 from .transitions import Identity, Normalize, Steps
 
 BATCH_NORM, LAYER_NORM = BatchNorm(), LayerNorm()
+Padding = Literal["same"] | None
 
 
 def pooled_shortcut(in_dim: int, dim: int, pool: Transition, bias: bool) -> Transition:
@@ -18,9 +20,27 @@ def pooled_shortcut(in_dim: int, dim: int, pool: Transition, bias: bool) -> Tran
     return Steps(steps=(pool, Identity() if in_dim == dim else Conv(dim=dim, bias=bias)))
 
 
+def conv_stem(dims: tuple[int, int], norm: Norm, act: str, padding: Padding = None, bias: bool = False) -> Transition:
+    """Two convolutions of given widths, the first at stride 2 and with a norm and activation."""
+    first = Conv(dim=dims[0], kernel=3, stride=2, padding=padding, bias=bias, norm=norm, act=act)
+    return Steps(steps=(first, Conv(dim=dims[1], kernel=3, padding=padding, bias=bias)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Excite:
+    """Squeeze-and-excitation (arXiv 1709.01507) inside an MBConv, through `ratio` times the block's narrow width."""
+
+    act: str = "silu"
+    ratio: float = 0.25
+    early: bool = False  # before the norm and activation of the depthwise convolution, not after them
+
+
+EXCITE = Excite()
+
+
 @dataclass(frozen=True, kw_only=True)
 class MBConv:
-    """Norm, expand to 4 times the width, filter each channel, excite (arXiv 1709.01507), project (1801.04381).
+    """Norm, expand to 4 times the width, filter each channel, excite, project (arXiv 1801.04381).
 
     `widen_last`: a block that changes width does so in its last layer instead of in its first.
     `pool_to_stride`: it strides by pooling in front instead of by its depthwise convolution.
@@ -30,25 +50,27 @@ class MBConv:
     act_first: bool = False  # an activation after the first norm too
     norm: Norm = BATCH_NORM
     bias: bool = True  # in the last convolution
-    excite_act: str = "silu"
-    excite_early: bool = False  # before the norm and activation of the depthwise convolution, not after them
+    excite: Excite = EXCITE
     widen_last: bool = False
     pool_to_stride: bool = False
+    padding: Padding = None  # of the depthwise convolution
 
     def body(self, in_dim: int, dim: int, stride: int = 1) -> Transition:
         """The steps next to the shortcut. An absent step keeps its place, so that all variants have the same keys."""
-        hidden, absent = 4 * (in_dim if self.widen_last else dim), Identity()
-        excite = SqueezeExcite(hidden=in_dim if self.widen_last else dim // 4, act=self.excite_act)
+        narrow, absent = in_dim if self.widen_last else dim, Identity()
+        hidden, early = 4 * narrow, self.excite.early
+        excite = SqueezeExcite(hidden=int(self.excite.ratio * narrow), act=self.excite.act)
         pooled = self.pool_to_stride and stride > 1
+        depthwise = Conv(dim=hidden, kernel=3, stride=1 if pooled else stride, padding=self.padding, groups=hidden)
         return Steps(
             steps=(
                 Normalize(norm=self.norm, act=self.act if self.act_first else None),
                 AvgPool(stride=stride) if pooled else absent,
                 Conv(dim=hidden, norm=self.norm, act=self.act),
-                Conv(dim=hidden, kernel=3, stride=1 if pooled else stride, groups=hidden),
-                excite if self.excite_early else absent,
+                depthwise,
+                excite if early else absent,
                 Normalize(norm=self.norm, act=self.act),
-                absent if self.excite_early else excite,
+                absent if early else excite,
                 Conv(dim=dim, bias=self.bias),
             )
         )
@@ -62,12 +84,13 @@ class ConvNeXt:
     norm: Norm = LAYER_NORM
     bias: bool = True  # in the convolution
     layer_scale: float = 1e-6
+    padding: Padding = None
 
     def body(self, in_dim: int, dim: int, stride: int = 1) -> Transition:
         """The steps next to the shortcut."""
         return Steps(
             steps=(
-                Conv(dim=dim, kernel=7, stride=stride, groups=in_dim, bias=self.bias),
+                Conv(dim=dim, kernel=7, stride=stride, padding=self.padding, groups=in_dim, bias=self.bias),
                 Normalize(norm=self.norm),
                 Mlp(hidden=4 * dim, act=self.act),
                 LayerScale(initial=self.layer_scale),

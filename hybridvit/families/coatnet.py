@@ -10,7 +10,7 @@ from typing import Any, Literal
 from ..components.attention import Attention, WideningAttention
 from ..components.biases import RelativePositionBias
 from ..components.blocks import Block, Branch, transformer_block
-from ..components.convblocks import ConvNeXt, MBConv, pooled_shortcut
+from ..components.convblocks import ConvNeXt, MBConv, conv_stem, pooled_shortcut
 from ..components.convs import AvgPool, Conv
 from ..components.heads import LinearHead
 from ..components.mixers import LayerScale, Mlp
@@ -67,11 +67,10 @@ def coatnet(
         first = (Block(branches=block.branches[1:]),) if kind == "attention" else ()
         return Stage(enter=Add(shortcut=shortcut, body=body), blocks=first + (block,) * (depth - 1))
 
-    convs = Conv(dim=stem[0], kernel=3, stride=2, norm=conv.norm, act=conv.act), Conv(dim=stem[1], kernel=3)
     stages = (stage(*numbers) for numbers in zip(kinds, (stem[1], *dims[:-1]), dims, depths, strict=True))
     last = Conv(dim=dims[-1], bias=True, act="tanh")
     return Model(
-        stages=(Stage(enter=Steps(steps=convs)), *stages),
+        stages=(Stage(enter=conv_stem(stem, conv.norm, conv.act)), *stages),
         pool=MeanPool(post_norm=norm, after=last) if hidden else MeanPool(norm=norm),
         head=LinearHead(),
         img_size=(img_size, img_size),
@@ -92,6 +91,17 @@ STEPS = {"pre_norm": "0.norm", "conv1_1x1": "2.conv", "norm1": "2.norm", "conv2_
 STEPS |= {"conv3_1x1": "7.conv", "conv_dw": "0.conv", "norm": "1.norm", "ls.gamma": "3.gamma"}
 LINEAR_STEPS = {"se_early.fc1": "4.reduce", "se_early.fc2": "4.expand", "se.fc1": "6.reduce", "se.fc2": "6.expand"}
 LINEAR_STEPS |= {"mlp": "2"}
+
+
+ENDS: list[Rule] = [
+    Rename("stem.conv1", "stages.0.enter.steps.0.conv"),
+    Rename("stem.norm1", "stages.0.enter.steps.0.norm"),
+    Rename("stem.conv2", "stages.0.enter.steps.1.conv"),
+    Rename("norm", "pool.norm"),
+    Rename("head.norm", "pool.post_norm"),
+    linear_to_conv("head.pre_logits.fc", "pool.after.conv"),
+    Rename("head.fc", "head"),
+]
 
 
 def conv_rules(theirs: str, steps: str) -> list[Rule]:
@@ -119,16 +129,7 @@ def transformer_rules(theirs: str, norm: str, attention: str, scale: str, mlp: s
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout. The first block of a stage of theirs is our entrance, and our first block if it is attention."""
-    rules: list[Rule] = [
-        Rename("stem.conv1", "stages.0.enter.steps.0.conv"),
-        Rename("stem.norm1", "stages.0.enter.steps.0.norm"),
-        Rename("stem.conv2", "stages.0.enter.steps.1.conv"),
-        Rename("stages.{s}.blocks.0.shortcut.expand", "stages.{s+1}.enter.shortcut.steps.1.conv"),
-        Rename("norm", "pool.norm"),
-        Rename("head.norm", "pool.post_norm"),
-        linear_to_conv("head.pre_logits.fc", "pool.after.conv"),
-        Rename("head.fc", "head"),
-    ]
+    rules = [*ENDS, Rename("stages.{s}.blocks.0.shortcut.expand", "stages.{s+1}.enter.shortcut.steps.1.conv")]
     for index, stage in enumerate(model.stages[1:]):
         first, others = f"stages.{index}.blocks.0", f"stages.{index}.blocks.{{b+1}}"
         enter, blocks = f"stages.{index + 1}.enter.body.steps", f"stages.{index + 1}.blocks"

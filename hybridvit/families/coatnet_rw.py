@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..components.biases import RelativePositionMlp
-from ..components.convblocks import ConvNeXt, MBConv
+from ..components.convblocks import ConvNeXt, Excite, MBConv
 from ..components.convs import MaxPool
 from ..components.norms import BatchNorm
 from . import Family
@@ -25,13 +25,15 @@ def _sizes() -> dict[str, Numbers]:
     base: Numbers = small | {"depths": (2, 6, 14, 2)}
     medium: Numbers = base | {"stem": (64, 128), "dims": (128, 256, 512, 1024)}
     large: Numbers = base | {"stem": (96, 192), "dims": (192, 384, 768, 1536)}
+    test: Numbers = {"stem": (16, 32), "dims": (32, 64, 96, 128), "depths": (1, 1, 2, 1), "img_size": 160}
 
     rw: Numbers = {"widen_last": True, "hidden": False}
-    simple = MBConv(act="silu", widen_last=True)
+    simple = MBConv(act="silu", widen_last=True, excite=Excite(ratio=1.0))
     excited = replace(simple, act_first=True, bias=False)
-    relu = replace(excited, excite_act="relu")
-    early: Numbers = rw | {"conv": replace(relu, excite_early=True), "shortcut_bias": False}
-    early_pooled = early | {"conv": replace(relu, excite_early=True, pool_to_stride=True)}
+    relu = replace(excited, excite=Excite(act="relu", ratio=1.0))
+    first = replace(relu, excite=replace(relu.excite, early=True))
+    early: Numbers = rw | {"conv": first, "shortcut_bias": False}
+    early_pooled = early | {"conv": replace(first, pool_to_stride=True)}
     scaled: Numbers = rw | {"conv": excited, "layer_scale": 1e-6}
     mlp, mlp_384 = {"bias": RelativePositionMlp()}, {"bias": RelativePositionMlp(hidden=384)}
     cc = {"conv": replace(relu, pool_to_stride=True), "kinds": ("conv", "conv", "mixed", "mixed")}
@@ -52,6 +54,7 @@ def _sizes() -> dict[str, Numbers]:
         "coatnet_rmlp_2_rw_384": medium | scaled | mlp | {"img_size": 384},
         "coatnet_rmlp_3_rw_224": large | scaled | mlp,
         "coatnet_nano_cc_224": nano | rw | cc,
+        "test_coatnet": test | rw | {"conv": replace(simple, pool_to_stride=True)},
         "coatnext_nano_rw_224": nano | rw | {"conv": ConvNeXt(layer_scale=1e-5)},
     }
 
