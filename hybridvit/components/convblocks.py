@@ -9,7 +9,7 @@ from ..spec import Norm, Transition
 from .convs import AvgPool, Conv
 from .mixers import LayerScale, Mlp, SqueezeExcite
 from .norms import BatchNorm, LayerNorm
-from .transitions import Identity, Normalize, Steps
+from .transitions import AtLeast, Identity, Normalize, Steps
 
 BATCH_NORM, LAYER_NORM = BatchNorm(), LayerNorm()
 Padding = Literal["same"] | None
@@ -18,6 +18,14 @@ Padding = Literal["same"] | None
 def pooled_shortcut(in_dim: int, dim: int, pool: Transition, bias: bool) -> Transition:
     """The shortcut across a strided block: pooling, then a 1x1 convolution if the width changes."""
     return Steps(steps=(pool, Identity() if in_dim == dim else Conv(dim=dim, bias=bias)))
+
+
+def summaries(dim: int, side: int, norm: Norm) -> Transition:
+    """One token for each whole square of `side` positions, normalised: what reduced attention attends to."""
+    if side == 1:
+        return Identity()
+    conv = Conv(dim=dim, kernel=side, stride=side, padding=0, bias=True, norm=norm)
+    return Steps(steps=(AtLeast(side=side), conv))
 
 
 def conv_stem(dims: tuple[int, int], norm: Norm, act: str, padding: Padding = None, bias: bool = False) -> Transition:

@@ -139,6 +139,31 @@ class ActivateModule(nn.Module):
         return self.act(tokens)
 
 
+class AtLeast(Transition):
+    """Zeros on the right and at the bottom of a map with fewer than `side` positions along an axis.
+
+    In front of a convolution that drops a border narrower than its kernel, it keeps small maps from vanishing.
+    """
+
+    side: int
+
+    def out_grid(self, grid: Grid) -> Grid:
+        return Grid(max(grid.height, self.side), max(grid.width, self.side), grid.prefix)
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        refuse_prefix(self.kind, grid)
+        return AtLeastModule(self)
+
+
+class AtLeastModule(nn.Module):
+    def __init__(self, spec: AtLeast) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        return pad_map(tokens, grid, self.spec.out_grid(grid))
+
+
 class Patchify(Transition):
     """One linear map of each patch of `patch` x `patch` positions (arXiv 2010.11929).
 
