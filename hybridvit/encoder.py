@@ -185,7 +185,7 @@ class Encoder(nn.Module):
             for block in cast("Iterable[BlockModule]", stage.blocks)
         ]
         for index, block in enumerate(blocks):
-            block.set_drop_path(rate * index / max(len(blocks) - 1, 1))
+            block.set_drop_path(rate * (index / max(len(blocks) - 1, 1)))
 
     def set_grad_checkpointing(self, enabled: bool = True) -> None:
         """Recomputes each block in the backward pass instead of keeping its activations."""

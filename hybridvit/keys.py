@@ -101,16 +101,17 @@ class Concat:
 
 
 class Split:
-    """One tensor of theirs holds several of ours, one after another along `dim`, in equal parts."""
+    """One tensor of theirs holds several of ours, one after another along `dim`. `sizes` None: equal parts."""
 
-    def __init__(self, theirs: str, ours: Sequence[str], dim: int = 0) -> None:
+    def __init__(self, theirs: str, ours: Sequence[str], dim: int = 0, sizes: Sequence[int] | None = None) -> None:
         self.theirs, self.ours = (Place(theirs),), tuple(map(Place, ours))
-        self._dim = dim
+        self._dim, self._sizes = dim, sizes
 
     def convert(self, tensors: list[Tensor], to_ours: bool) -> list[Tensor]:
-        if to_ours:
-            return [part.contiguous() for part in tensors[0].chunk(len(self.ours), dim=self._dim)]
-        return [torch.cat(tensors, dim=self._dim)]
+        if not to_ours:
+            return [torch.cat(tensors, dim=self._dim)]
+        sizes = self._sizes or [tensors[0].shape[self._dim] // len(self.ours)] * len(self.ours)
+        return [part.contiguous() for part in tensors[0].split(list(sizes), dim=self._dim)]
 
 
 class Fixed:
@@ -150,17 +151,18 @@ def linear_to_conv(theirs: str, ours: str) -> Rename:
     )
 
 
-def split_heads(theirs: str, ours: str, width: int) -> Rename:
+def split_heads(theirs: str, ours: str, width: int, conv: bool = True) -> Rename:
     """Queries, keys and values of theirs lie head by head, of ours apart; `width` is that of a head.
 
-    Theirs is a 1x1 convolution with channels (head, 3, width), ours a linear layer with channels (3, head, width).
+    Theirs is a 1x1 convolution, or else a linear layer, with channels (head, 3, width), ours a linear layer with
+    channels (3, head, width).
     """
 
     def to_ours(tensor: Tensor) -> Tensor:
         return tensor.reshape(-1, 3, width, *tensor.shape[1:2]).transpose(0, 1).reshape(tensor.shape[:2])
 
     def to_theirs(tensor: Tensor) -> Tensor:
-        kernel = (1, 1) if tensor.ndim == 2 else ()
+        kernel = (1, 1) if conv and tensor.ndim == 2 else ()
         return tensor.reshape(3, -1, width, *tensor.shape[1:]).transpose(0, 1).reshape(*tensor.shape, *kernel)
 
     return Rename(theirs, ours, to_ours, to_theirs)

@@ -5,26 +5,62 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from .components.transitions import Normalize
 from .encoder import Model
 from .keys import Concat, KeyRules, Rename, Rule
 
 
-def trunk_rules(stage: int = 0, first_block: int = 0) -> list[Rule]:
-    """timm's names of the blocks of a ViT, for a stage of ours whose transformer blocks start at `first_block`."""
+def trunk_rules(stage: int = 0, first_block: int = 0, norm: str = "norm") -> list[Rule]:
+    """timm's names of the blocks of a ViT, for a stage of ours whose transformer blocks start at `first_block`.
+
+    `norm` is "post_norm" if norms are behind attention and MLP.
+    """
     block = f"stages.{stage}.blocks.{{b+{first_block}}}"
     return [
         Rename("pos_embed", f"stages.{stage}.position.table"),
         Rename("norm_pre", f"stages.{stage}.blocks.0.branches.0.mixer.norm"),
-        Rename("blocks.{b}.norm1", f"{block}.branches.0.norm"),
+        Rename("blocks.{b}.norm1", f"{block}.branches.0.{norm}"),
         Rename("blocks.{b}.attn", f"{block}.branches.0.mixer"),
         Rename("blocks.{b}.ls1.gamma", f"{block}.branches.0.layer_scale"),
-        Rename("blocks.{b}.norm2", f"{block}.branches.1.norm"),
+        Rename("blocks.{b}.norm2", f"{block}.branches.1.{norm}"),
         Rename("blocks.{b}.mlp", f"{block}.branches.1.mixer"),
         Rename("blocks.{b}.ls2.gamma", f"{block}.branches.1.layer_scale"),
     ]
 
 
-HEAD_RULES: list[Rule] = [Rename("norm", "pool.norm"), Rename("fc_norm", "pool.post_norm"), Rename("head", "head")]
+HEAD_RULES: list[Rule] = [
+    Rename("norm", "pool.norm"),
+    Rename("fc_norm", "pool.post_norm"),
+    Rename("attn_pool.latent", "pool.latent"),
+    Rename("attn_pool.q", "pool.query"),
+    Rename("attn_pool.kv", "pool.key_value"),
+    Rename("attn_pool.proj", "pool.proj"),
+    Rename("attn_pool.norm", "pool.mlp_norm"),
+    Rename("attn_pool.mlp", "pool.mlp"),
+    Rename("head", "head"),
+]
+
+
+def timm_vit_rules(
+    model: Model, class_token: bool = True, first: Sequence[Rule] = (), dropped: Sequence[str] = ()
+) -> KeyRules:
+    """timm's layout of a model of one stage: class token and registers apart. `first` are rules that decide first."""
+    stage = model.stages[0]
+    # Before the blocks that transform there may be one with a norm alone.
+    first_block = int(stage.blocks[0].branches[0].mixer.kind == Normalize.kind)
+    norm = "post_norm" if stage.blocks[-1].branches[0].post_norm else "norm"
+    registers = stage.prefix - class_token
+    tokens = ("cls_token",) * class_token + ("reg_token",) * (registers > 0)
+    return KeyRules(
+        [
+            *first,
+            Rename("patch_embed.proj", "stages.0.enter.conv"),
+            Concat(tokens, "stages.0.prefix.tokens", dim=1, sizes=(1, registers) if len(tokens) == 2 else None),
+            *trunk_rules(first_block=first_block, norm=norm),
+            *HEAD_RULES,
+        ],
+        dropped,
+    )
 
 
 class BlockNames(NamedTuple):

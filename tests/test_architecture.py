@@ -19,7 +19,7 @@ LAYERS = [
     {"tokens"},
     {"components"},
     {"encoder"},
-    {"keys", "layouts"},
+    {"keys", "layouts", "trunks"},
     {"families"},
     {"registry"},
     {"weights", "hub", "inspect", "adapt"},

@@ -11,6 +11,7 @@ from . import (
     norms,
     pools,
     positions,
+    rotary,
     transitions,
     windows,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "norms",
     "pools",
     "positions",
+    "rotary",
     "transitions",
     "windows",
 ]

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ..spec import Bias, Grid, Mixer, Norm, SpecError, Transition
 from .activations import linear
+from .rotary import Rotary
 
 
 class ScaledDotProduct(nn.Module):
@@ -66,16 +67,44 @@ def head_width(part: str, dim: int, heads: int) -> int:
 class Attention(Mixer):
     """Multi-head self-attention (arXiv 1706.03762) over all tokens, prefix included.
 
-    `qk_norm` normalises every head's queries and keys (arXiv 2302.05442); `bias` adds relative positions to the scores.
+    `qk_norm` normalises every head's queries and keys (arXiv 2302.05442); `bias` adds relative positions to the scores;
+    `norm` is between the heads and the last layer (arXiv 2210.06423). Without `key_bias` keys alone have none.
     """
 
     heads: int
     qkv_bias: bool = True
     qk_norm: Norm | None = None
     bias: Bias | None = None
+    key_bias: bool = True
+    norm: Norm | None = None
+    proj_bias: bool = True
 
     def build(self, in_dim: int, grid: Grid) -> nn.Module:
         return AttentionModule(self, in_dim, grid)
+
+
+class RotaryAttention(Attention):
+    """Attention whose queries and keys are turned by their position."""
+
+    rotary: Rotary
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        module = AttentionModule(self, in_dim, grid)
+        module.rotary = self.rotary.build(self.heads, in_dim // self.heads)
+        return module
+
+
+class KeylessBias(nn.Module):
+    """The linear layer to queries, keys and values, with a bias (2 * dim) of queries and values alone."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = linear(dim, 3 * dim, bias=False).weight
+        self.bias = nn.Parameter(torch.zeros(2 * dim))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        query, value = self.bias.chunk(2)
+        return F.linear(tokens, self.weight, torch.cat([query, torch.zeros_like(query), value]))
 
 
 class AttentionModule(nn.Module):
@@ -83,20 +112,25 @@ class AttentionModule(nn.Module):
         super().__init__()
         width = head_width(spec.kind, dim, spec.heads)
         self.heads = spec.heads
-        self.qkv = linear(dim, 3 * dim, bias=spec.qkv_bias)
+        keyless = spec.qkv_bias and not spec.key_bias
+        self.qkv = KeylessBias(dim) if keyless else linear(dim, 3 * dim, bias=spec.qkv_bias)
         self.q_norm = spec.qk_norm.build(width) if spec.qk_norm else nn.Identity()
         self.k_norm = spec.qk_norm.build(width) if spec.qk_norm else nn.Identity()
+        self.rotary: nn.Module | None = None
         self.bias = spec.bias.build(spec.heads, grid) if spec.bias else None
         self.attend = ScaledDotProduct(width**-0.5)
-        self.proj = linear(dim, dim)
+        self.norm = spec.norm.build(dim) if spec.norm else nn.Identity()
+        self.proj = linear(dim, dim, bias=spec.proj_bias)
 
     def forward(self, tokens: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
         """`mask` (M, 1, N, N) is added to the scores; M divides the batch, of which mask i is for every M-th from i."""
         # (B, N, 3 * heads * d) -> three of (B, heads, N, d)
         query, key, value = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        bias = biases(self.bias, grid, mask, tokens.shape[0])
-        mixed = self.attend(self.q_norm(query), self.k_norm(key), value, bias)
-        return self.proj(mixed.transpose(1, 2).flatten(2))
+        query, key = self.q_norm(query), self.k_norm(key)
+        if self.rotary is not None:
+            query, key = self.rotary(query, key, grid)
+        mixed = self.attend(query, key, value, biases(self.bias, grid, mask, tokens.shape[0]))
+        return self.proj(self.norm(mixed.transpose(1, 2).flatten(2)))
 
 
 def biases(bias: nn.Module | None, grid: Grid, mask: Tensor | None, batch: int) -> Tensor | None:

@@ -11,10 +11,14 @@ from .convs import refuse_prefix
 
 
 class Mlp(Mixer):
-    """Two linear layers with an activation between them, on each token by itself."""
+    """Two linear layers with an activation between them, on each token by itself.
+
+    `norm` is between the activation and the second layer (arXiv 2110.09456).
+    """
 
     hidden: int
     act: str = "gelu"
+    norm: Norm | None = None
 
     def build(self, in_dim: int, grid: Grid) -> nn.Module:
         return MlpModule(self, in_dim)
@@ -25,10 +29,11 @@ class MlpModule(nn.Module):
         super().__init__()
         self.fc1 = linear(dim, spec.hidden)
         self.act = activation(spec.act)
+        self.norm = spec.norm.build(spec.hidden) if spec.norm else nn.Identity()
         self.fc2 = linear(spec.hidden, dim)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        return self.fc2(self.act(self.fc1(tokens)))
+        return self.fc2(self.norm(self.act(self.fc1(tokens))))
 
 
 class GatedMlp(Mixer):
@@ -40,6 +45,7 @@ class GatedMlp(Mixer):
     hidden: int
     act: str = "silu"
     norm: Norm | None = None
+    bias: bool = True
 
     def build(self, in_dim: int, grid: Grid) -> nn.Module:
         return GatedMlpModule(self, in_dim)
@@ -48,11 +54,11 @@ class GatedMlp(Mixer):
 class GatedMlpModule(nn.Module):
     def __init__(self, spec: GatedMlp, dim: int) -> None:
         super().__init__()
-        self.gate = linear(dim, spec.hidden)
-        self.value = linear(dim, spec.hidden)
+        self.gate = linear(dim, spec.hidden, spec.bias)
+        self.value = linear(dim, spec.hidden, spec.bias)
         self.act = activation(spec.act)
         self.norm = spec.norm.build(spec.hidden) if spec.norm else nn.Identity()
-        self.proj = linear(spec.hidden, dim)
+        self.proj = linear(spec.hidden, dim, spec.bias)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         return self.proj(self.norm(self.act(self.gate(tokens)) * self.value(tokens)))

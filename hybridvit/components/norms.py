@@ -11,9 +11,19 @@ class LayerNorm(Norm):
     """Normalises each token over its channels (arXiv 1607.06450)."""
 
     eps: float = 1e-6
+    bias: bool = True
 
     def build(self, dim: int) -> nn.Module:
-        return nn.LayerNorm(dim, eps=self.eps)
+        return nn.LayerNorm(dim, eps=self.eps, bias=self.bias)
+
+
+class RmsNorm(Norm):
+    """Scales each token to a root mean square of 1 over its channels, without centring it (arXiv 1910.07467)."""
+
+    eps: float = 1e-6
+
+    def build(self, dim: int) -> nn.Module:
+        return nn.RMSNorm(dim, eps=self.eps)
 
 
 class BatchNorm(Norm):
@@ -41,11 +51,15 @@ class GroupNorm(Norm):
 
     groups: int = 32
     eps: float = 1e-5
+    bias: bool = True
 
     def build(self, dim: int) -> nn.Module:
         if dim % self.groups:
             raise SpecError(f"GroupNorm: {self.groups} groups do not divide width {dim}")
-        return GroupNormModule(self.groups, dim, eps=self.eps)
+        module = GroupNormModule(self.groups, dim, eps=self.eps)
+        if not self.bias:
+            module.register_parameter("bias", None)
+        return module
 
 
 class GroupNormModule(nn.GroupNorm):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
-from ..spec import Grid, Norm, Pool, Transition
+from ..spec import Grid, Mixer, Norm, Pool, Transition
 from .activations import linear
+from .attention import ScaledDotProduct, head_width
 from .transitions import Identity
 
 
@@ -86,3 +88,43 @@ class SequencePoolModule(nn.Module):
         tokens = self.norm(tokens)
         weights = self.score(tokens).softmax(dim=1)
         return (weights.transpose(1, 2) @ tokens).squeeze(1)
+
+
+class AttentionPool(Pool):
+    """What one learned query gathers by attention, then a residual MLP (arXiv 1810.00825, 2106.04560).
+
+    `norm` comes before the attention, over all tokens, and once more before the MLP. `prefix`: prefix tokens are
+    gathered from too.
+    """
+
+    heads: int
+    mlp: Mixer
+    norm: Norm
+    prefix: bool = False
+
+    def build(self, dim: int, grid: Grid) -> nn.Module:
+        return AttentionPoolModule(self, dim)
+
+
+class AttentionPoolModule(nn.Module):
+    def __init__(self, spec: AttentionPool, dim: int) -> None:
+        super().__init__()
+        self.heads = spec.heads
+        self.with_prefix = spec.prefix
+        self.norm = spec.norm.build(dim)
+        self.latent = nn.Parameter(torch.empty(1, 1, dim))
+        nn.init.trunc_normal_(self.latent, std=dim**-0.5)
+        self.query = linear(dim, dim)
+        self.key_value = linear(dim, 2 * dim)
+        self.attend = ScaledDotProduct(head_width(spec.kind, dim, spec.heads) ** -0.5)
+        self.proj = linear(dim, dim)
+        self.mlp_norm = spec.norm.build(dim)
+        self.mlp = spec.mlp.build(dim, Grid(1, 1))
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        tokens = self.norm(tokens)
+        kept = tokens if self.with_prefix else tokens[:, grid.prefix :]
+        query = self.query(self.latent.expand(tokens.shape[0], -1, -1)).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        key, value = self.key_value(kept).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        pooled = self.proj(self.attend(query, key, value).transpose(1, 2).flatten(2))
+        return (pooled + self.mlp(self.mlp_norm(pooled), Grid(1, 1))).squeeze(1)

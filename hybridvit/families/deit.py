@@ -7,12 +7,13 @@ from typing import Any
 
 from ..components.heads import DistilledHead, LinearHead
 from ..components.pools import TokenPool
+from ..components.positions import LearnedPosition
 from ..components.transitions import Patchify
 from ..encoder import Model
 from ..keys import Concat, KeyRules, Rename
 from ..layouts import HEAD_RULES, TRANSFORMERS_FILES, TRANSFORMERS_V5, BlockNames, transformers_rules, trunk_rules
+from ..trunks import NORM, WIDTHS, vit_stage
 from . import Family
-from .vit import NORM, WIDTHS, vit_stage
 
 
 def deit(
@@ -30,7 +31,7 @@ def deit(
         enter=Patchify(dim=WIDTHS[width].dim, patch=patch),
         width=WIDTHS[width],
         prefix=tokens,
-        position_on_prefix=position_on_prefix,
+        position=LearnedPosition(on_prefix=position_on_prefix),
         layer_scale=layer_scale,
     )
     return Model(

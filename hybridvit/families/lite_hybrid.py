@@ -10,9 +10,9 @@ from ..components.convs import Conv
 from ..components.heads import LinearHead
 from ..components.pools import MeanPool
 from ..encoder import Model
+from ..trunks import NORM, WIDTHS, vit_stage
 from . import Family
 from .efficientnet_lite import lite_stages
-from .vit import NORM, WIDTHS, vit_stage
 
 
 def lite_hybrid(*, width: str, depth: int, stem_stages: int, img_size: int) -> Model:

@@ -17,8 +17,8 @@ from ..components.pools import TokenPool
 from ..components.transitions import Patchify, Steps
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule
+from ..trunks import NORM, Width, vit_stage
 from . import Family
-from .vit import NORM, Width, vit_stage
 
 
 def vit_c(*, stem: tuple[int, ...], dim: int, depth: int, heads: int, mlp_ratio: int = 4, img_size: int = 224) -> Model:

@@ -17,9 +17,9 @@ from ..components.transitions import Patchify
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule
 from ..layouts import HEAD_RULES, transformers_prefix, transformers_rules, trunk_rules
+from ..trunks import NORM, WIDTHS, Width, vit_stage
 from . import Family
 from .resnet import STEM_WIDTH, body_rules, residual_stages, resnet_rules, resnet_stages
-from .vit import NORM, WIDTHS, Width, vit_stage
 
 BIT = Residual(conv=StdConv, norm=GroupNorm(), padding="same")
 

@@ -13,12 +13,12 @@ from ..components.transitions import Patchify
 from ..encoder import Model, Stage
 from ..families import load_family
 from ..families.cvt import cvt
-from ..families.vit import NORM, Width, vit_stage
 from ..families.vit_hybrid import bit_stages
 from ..keys import KeyRules
 from ..layouts import TRANSFORMERS_FILES, TRANSFORMERS_V5, transformers_rules
 from ..preprocess import Preprocess
 from ..spec import Norm, nearest
+from ..trunks import NORM, Width, vit_stage
 from .foreign import Foreign
 from .sources import WeightsNotFoundError
 from .store import WeightsError, read_json

@@ -23,8 +23,8 @@ from hybridvit.components.pools import TokenPool
 from hybridvit.components.transitions import Patchify
 from hybridvit.encoder import Model
 from hybridvit.families import Family, deit, vit
-from hybridvit.families.vit import NORM, Width, vit_stage
 from hybridvit.keys import KeyMismatchError, KeyRules
+from hybridvit.trunks import NORM, Width, vit_stage
 from tests.parity import assert_parity, assert_power, load_from, perturb
 
 WIDTH = Width(dim=48, depth=2, heads=3)

@@ -1,76 +1,42 @@
-from __future__ import annotations
+"""ViT against timm."""
 
-from typing import Any
+from __future__ import annotations
 
 import pytest
 import timm
-import torch
 
-from hybridvit.encoder import Encoder
 from hybridvit.families.vit import FAMILY
-from tests.parity import assert_parity, assert_power, error, images, load_from, perturb
+from tests.parity import assert_parity, load_from, perturb
+from tests.timm_vit import assert_parity_and_power, assert_released_shapes
 
-# One of each combination of components: class token, layer scale, registers, mean pooling, norm before the blocks.
+# One of each combination of components.
 CONFIGURATIONS = [
-    "vit_tiny_patch16_224",
-    "vit_small_patch14_dinov2",
-    "vit_small_patch14_reg4_dinov2",
-    "vit_base_patch32_clip_224",
-    "vit_base_patch16_reg4_gap_256",
-    "vit_medium_patch16_reg4_gap_256",
+    "test_vit",
+    "vit_small_patch32_224",
+    "vit_base_patch16_224_miil",
+    "vit_base_patch32_plus_256",
+    "flexivit_small",
+    "eva_large_patch14_196",
+    "vit_intern300m_patch14_448",
+    "vit_base_patch16_radio_v3",
+    "vit_so400m_patch16_radio_v4",
 ]
 
 
-def built_size(name: str) -> int:
-    """A small square that the model's patch divides."""
-    return 8 * FAMILY.sizes[name]["patch"] if "patch32" not in name else 128
-
-
-def pair(name: str, depth: int = 3, classes: int = 11) -> tuple[Any, Encoder]:
-    """timm's model and ours with the same perturbed weights, a few blocks deep."""
-    size = built_size(name)
-    reference = timm.create_model(
-        name, depth=depth, num_classes=classes, img_size=size, dynamic_img_size=True, dynamic_img_pad=True
-    ).eval()
-    perturb(reference)
-    model = FAMILY.model(name)
-    stage = model.stages[0]
-    first = len(stage.blocks) % 2
-    model = model.replace(
-        stages=(stage.replace(blocks=stage.blocks[: depth + first]),), img_size=(size, size), num_classes=classes
-    )
-    return reference, load_from(reference, model, FAMILY.layouts["timm"](model))
-
-
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_parity_with_timm(name: str):
-    reference, ours = pair(name)
-    size = built_size(name)
-    sizes = [(size, size), (192, 192), (112, 176), (75, 131)]
-    assert_parity(ours, reference, sizes)
-    assert_parity(ours.embed, lambda x: reference.forward_head(reference.forward_features(x), pre_logits=True), sizes)
-    batch = images(112, 176)
-    with torch.no_grad():
-        expected = reference.forward_intermediates(batch, indices=[2], intermediates_only=True)[0]
-        assert error(ours.features(batch)[0], expected) < 1e-4
-    assert_power(ours, (size, size))
+def test_parity_with_timm(name: str) -> None:
+    assert_parity_and_power(FAMILY, name, depth=1 if FAMILY.model(name).stages[0].enter.out_dim(3) > 1000 else 2)
 
 
-def test_a_released_size_is_timm_s_to_the_last_key():
+@pytest.mark.parametrize("name", FAMILY.sizes)
+def test_released_shapes(name: str) -> None:
+    assert_released_shapes(FAMILY, name)
+
+
+def test_a_released_size_is_timm_s_to_the_last_key() -> None:
     """Full depth, default size and default arguments, without any change of the spec."""
     reference = timm.create_model("vit_tiny_patch16_224").eval()
     perturb(reference)
     model = FAMILY.model("vit_tiny_patch16_224")
     ours = load_from(reference, model, FAMILY.layouts["timm"](model))
     assert_parity(ours, reference, [(224, 224)])
-
-
-@pytest.mark.parametrize("name", list(FAMILY.sizes))
-def test_released_shapes_fit(name: str):
-    """Every size takes timm's keys and shapes for it."""
-    model = FAMILY.model(name)
-    with torch.device("meta"):
-        reference: Any = timm.create_model(name, num_classes=model.num_classes)
-        ours = model.build()
-        ours.load_state_dict(FAMILY.layouts["timm"](model).to_ours(reference.state_dict()), assign=True)
-    assert model.img_size == reference.patch_embed.img_size

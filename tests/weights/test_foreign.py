@@ -115,8 +115,8 @@ def test_a_transformers_vit_hybrid(tmp_path: Path) -> None:
     from hybridvit.components.norms import LayerNorm
     from hybridvit.components.pools import TokenPool
     from hybridvit.components.transitions import Patchify
-    from hybridvit.families.vit import Width, vit_stage
     from hybridvit.families.vit_hybrid import FAMILY, bit_stages
+    from hybridvit.trunks import Width, vit_stage
 
     norm = LayerNorm(eps=0.05)
     trunk = vit_stage(enter=Patchify(dim=48, patch=1), width=Width(48, 2, 3, 2), norm=norm)

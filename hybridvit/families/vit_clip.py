@@ -1,0 +1,74 @@
+"""CLIP's image towers: ViTs with a norm before the blocks, and no bias in the patches (arXiv 2103.00020).
+
+OpenAI's, LAION's (2212.07143), MetaCLIP's (2309.16671), DFN's (2309.17425) and TinyCLIP's (2309.12314). The classifier
+projects to the space that images share with texts. `quickgelu` names those with x * sigmoid(1.702 x) for GELU.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..components.attention import Attention
+from ..components.blocks import transformer_block
+from ..components.mixers import Mlp
+from ..components.norms import LayerNorm
+from ..components.pools import TokenPool
+from ..components.transitions import Patchify
+from ..encoder import Model
+from ..layouts import timm_vit_rules
+from ..trunks import WIDTHS, Width, named_sizes, vit_model, vit_stage
+from . import Family
+
+WIDTHS = WIDTHS | {"xsmall": Width(256, 10, 4)}
+NORM = LayerNorm(eps=1e-5)
+
+
+def vit_clip(*, width: str, patch: int, img_size: int, quick_gelu: bool = False, num_classes: int = 1000) -> Model:
+    """A tower of a named width."""
+    of = WIDTHS[width]
+    mlp = Mlp(hidden=of.hidden, act="quick_gelu" if quick_gelu else "gelu")
+    stage = vit_stage(
+        enter=Patchify(dim=of.dim, patch=patch, bias=False),
+        width=of,
+        pre_norm=NORM,
+        block=transformer_block(Attention(heads=of.heads), mlp, NORM),
+    )
+    return vit_model(stage, TokenPool(norm=NORM), img_size, num_classes)
+
+
+def _sizes() -> dict[str, dict[str, Any]]:
+    quick = {"quick_gelu": True}
+    return (
+        named_sizes(
+            "vit_xsmall_patch16_clip_224 vit_medium_patch32_clip_224 vit_medium_patch16_clip_224 "
+            "vit_betwixt_patch32_clip_224 vit_base_patch32_clip_256",
+            num_classes=512,
+        )
+        | named_sizes(
+            "vit_base_patch32_clip_224 vit_base_patch32_clip_384 vit_base_patch32_clip_448 vit_base_patch16_clip_224 "
+            "vit_base_patch16_clip_384 vit_large_patch14_clip_224 vit_large_patch14_clip_336 vit_huge_patch14_clip_224 "
+            "vit_huge_patch14_clip_336"
+        )
+        | named_sizes("vit_base_patch16_plus_clip_240", width="base_plus", num_classes=640)
+        | named_sizes("vit_huge_patch14_clip_378 vit_giant_patch14_clip_224", num_classes=1024)
+        | named_sizes("vit_gigantic_patch14_clip_224 vit_gigantic_patch14_clip_378", num_classes=1280)
+        | named_sizes(
+            "vit_base_patch32_clip_quickgelu_224 vit_base_patch16_clip_quickgelu_224", num_classes=512, **quick
+        )
+        | named_sizes(
+            "vit_large_patch14_clip_quickgelu_224 vit_large_patch14_clip_quickgelu_336", num_classes=768, **quick
+        )
+        | named_sizes(
+            "vit_huge_patch14_clip_quickgelu_224 vit_huge_patch14_clip_quickgelu_378", num_classes=1024, **quick
+        )
+        | named_sizes("vit_gigantic_patch14_clip_quickgelu_224", num_classes=1280, **quick)
+    )
+
+
+FAMILY = Family(
+    name="vit_clip",
+    paper="arXiv 2103.00020",
+    build=vit_clip,
+    sizes=_sizes(),
+    layouts={"timm": timm_vit_rules},
+)

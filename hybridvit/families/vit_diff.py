@@ -1,0 +1,117 @@
+"""ViTs of differential attention (arXiv 2410.05258), without a class token; `dpwee` has MLPs beside it (2302.05442)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..components.activations import linear
+from ..components.attention import ScaledDotProduct, head_width
+from ..components.blocks import transformer_block
+from ..components.mixers import Mlp
+from ..components.norms import RmsNorm
+from ..components.pools import MeanPool
+from ..components.positions import LearnedPosition
+from ..components.transitions import Patchify
+from ..encoder import Model
+from ..keys import KeyRules, Rename, Rule, Split
+from ..layouts import timm_vit_rules
+from ..spec import Grid, Mixer
+from ..trunks import NORM, Width, named_sizes, vit_model, vit_stage
+from . import Family
+from .vit_parallel import hidden_of, side_by_side, side_by_side_rules
+
+WIDTHS = {
+    "dwee": Width(256, 14, 4, mlp_ratio=5),
+    "dpwee": Width(256, 16, 4, mlp_ratio=5),
+    "dlittle": Width(320, 14, 5, mlp_ratio=5.6),
+}
+
+
+class DifferentialAttention(Mixer):
+    """What one softmax gathers, less a learned share of what another does (arXiv 2410.05258).
+
+    `share` is where that share starts. Among the attention maps the two of a head are neighbours.
+    """
+
+    heads: int
+    share: float
+    proj_bias: bool = True
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        return DifferentialAttentionModule(self, in_dim)
+
+
+class DifferentialAttentionModule(nn.Module):
+    def __init__(self, spec: DifferentialAttention, dim: int) -> None:
+        super().__init__()
+        width = head_width(spec.kind, dim, 2 * spec.heads)
+        self.heads = spec.heads
+        self.share = spec.share
+        self.qkv = linear(dim, 3 * dim)
+        self.lambda_q1 = nn.Parameter(0.1 * torch.randn(width))
+        self.lambda_k1 = nn.Parameter(0.1 * torch.randn(width))
+        self.lambda_q2 = nn.Parameter(0.1 * torch.randn(width))
+        self.lambda_k2 = nn.Parameter(0.1 * torch.randn(width))
+        self.attend = ScaledDotProduct(width**-0.5)
+        self.sub_norm = RmsNorm(eps=1e-5).build(2 * width)
+        self.proj = linear(dim, dim, bias=spec.proj_bias)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        query, key, value = self.qkv(tokens).chunk(3, dim=2)
+        query, key = (part.unflatten(2, (2 * self.heads, -1)).transpose(1, 2) for part in (query, key))
+        value = value.unflatten(2, (self.heads, -1)).transpose(1, 2).repeat_interleave(2, dim=1)
+        first, second = self.attend(query, key, value).unflatten(1, (self.heads, 2)).unbind(2)
+        moved = (self.lambda_q1 * self.lambda_k1).sum().exp() - (self.lambda_q2 * self.lambda_k2).sum().exp()
+        mixed = (1 - self.share) * self.sub_norm(first - (moved + self.share) * second)
+        return self.proj(mixed.transpose(1, 2).flatten(2))
+
+
+def vit_diff(*, width: str, patch: int, img_size: int, parallel: bool = False) -> Model:
+    """A ViT of a named width. The share of the second softmax starts at 0.2 in the first block, and tends to 0.8."""
+    of = WIDTHS[width]
+    mlp = Mlp(hidden=of.hidden)
+    shares = [0.8 - 0.6 * math.exp(-0.3 * index) for index in range(of.depth)]
+    # Side by side the two have one bias behind them, that of the MLP.
+    attentions = [DifferentialAttention(heads=of.heads, share=share, proj_bias=not parallel) for share in shares]
+    block = side_by_side if parallel else transformer_block
+    stage = vit_stage(
+        enter=Patchify(dim=of.dim, patch=patch), width=of, position=LearnedPosition(on_prefix=False)
+    ).replace(blocks=tuple(block(attention, mlp, NORM, 1e-5) for attention in attentions))
+    return vit_model(stage, MeanPool(post_norm=NORM), img_size)
+
+
+SIZES: dict[str, dict[str, Any]] = named_sizes(
+    "vit_dwee_patch16_reg1_gap_256 vit_dlittle_patch16_reg1_gap_256"
+) | named_sizes("vit_dpwee_patch16_reg1_gap_256", parallel=True)
+
+
+def parallel_rules(model: Model) -> list[Rule]:
+    """timm's names of the blocks with MLPs beside the attention: one layer is behind both."""
+    dim, mixer = model.stages[0].enter.out_dim(model.in_chans), "stages.0.blocks.{b}.branches.0.mixer"
+    weights = (f"{mixer}.shortcut.proj.weight", f"{mixer}.body.fc2.weight")
+    lambdas = [f"lambda_{part}" for part in ("q1", "k1", "q2", "k2")]
+    return [
+        Split("blocks.{b}.out_proj.weight", weights, dim=1, sizes=(dim, hidden_of(model))),
+        Rename("blocks.{b}.out_proj.bias", f"{mixer}.body.fc2.bias"),
+        *(Rename(f"blocks.{{b}}.{name}", f"{mixer}.shortcut.{name}") for name in ("sub_norm", *lambdas)),
+        *side_by_side_rules(model),
+    ]
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout."""
+    parallel = len(model.stages[0].blocks[0].branches) == 1
+    return timm_vit_rules(model, class_token=False, first=parallel_rules(model) if parallel else ())
+
+
+FAMILY = Family(
+    name="vit_diff",
+    paper="arXiv 2410.05258",
+    build=vit_diff,
+    sizes=SIZES,
+    layouts={"timm": timm_rules},
+)

@@ -1,0 +1,126 @@
+"""ViTs without a class token, which pool their patches (arXiv 2106.04560); most have registers (2309.16588).
+
+timm's searching baselines are of the shape-optimised kind (2305.13035), the `huge` and `giant` ones I-JEPA's
+(2301.08243).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Literal
+
+from ..components.attention import Attention
+from ..components.blocks import Block, Branch, transformer_block
+from ..components.mixers import Mlp
+from ..components.norms import RmsNorm
+from ..components.pools import AttentionPool, MeanPool
+from ..components.positions import LearnedPosition
+from ..components.transitions import Patchify
+from ..encoder import Model
+from ..layouts import timm_vit_rules
+from ..spec import Norm
+from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
+from . import Family
+
+WIDTHS = WIDTHS | {
+    "test2": Width(64, 8, 2, mlp_ratio=3),
+    "test3": Width(96, 9, 3, mlp_ratio=2),
+    "test4": Width(96, 9, 3, mlp_ratio=3),
+    "wee": Width(256, 14, 4, mlp_ratio=5),
+    "little": Width(320, 14, 5, mlp_ratio=5.6),
+    "base_16": Width(768, 12, 16),
+    "so150m": Width(896, 18, 14, mlp_ratio=2304 / 896),
+    "so150m2": Width(832, 21, 13, mlp_ratio=34 / 13),
+}
+
+
+def vit_gap(
+    *,
+    width: str,
+    patch: int,
+    img_size: int,
+    registers: int = 0,
+    qkv_bias: bool = True,
+    position_on_prefix: bool = True,
+    layer_scale: float | None = None,
+    pool: Literal["mean", "norm then mean", "attention", "attention to registers too"] = "mean",
+    norm: Norm = NORM,
+    norm_behind: bool = False,
+    num_classes: int = 1000,
+) -> Model:
+    """A ViT of a named width, without class token. A "mean" is normalised, a "norm then mean" is of normalised ones.
+
+    `norm_behind`: the norms of a block are behind attention and MLP (arXiv 2111.09883).
+    """
+    of = WIDTHS[width]
+    attention, mlp = Attention(heads=of.heads, qkv_bias=qkv_bias), Mlp(hidden=of.hidden)
+    behind = Block(branches=(Branch(mixer=attention, post_norm=norm), Branch(mixer=mlp, post_norm=norm)))
+    stage = vit_stage(
+        enter=Patchify(dim=of.dim, patch=patch),
+        width=of,
+        prefix=registers,
+        position=LearnedPosition(on_prefix=position_on_prefix),
+        block=behind if norm_behind else transformer_block(attention, mlp, norm, layer_scale),
+    )
+    pools = {
+        "mean": MeanPool(post_norm=norm),
+        "norm then mean": MeanPool(norm=norm),
+        "attention": AttentionPool(heads=of.heads, mlp=mlp, norm=norm),
+        "attention to registers too": AttentionPool(heads=of.heads, mlp=mlp, norm=norm, prefix=True),
+    }
+    return vit_model(stage, pools[pool], img_size, num_classes)
+
+
+def _sizes() -> dict[str, dict[str, Any]]:
+    first, scaled = {"pool": "norm then mean"}, {"layer_scale": 1e-5}
+    test = {"patch": 16, "img_size": 160, "registers": 1} | scaled
+    apart = scaled | {"position_on_prefix": False}
+    return (
+        {
+            "test_vit2": test | {"width": "test2"},
+            "test_vit3": test | {"width": "test3", "pool": "attention to registers too"},
+            "test_vit4": test | {"width": "test4", "norm": RmsNorm()},
+        }
+        | named_sizes(
+            "vit_medium_patch16_gap_240 vit_medium_patch16_gap_256 vit_medium_patch16_gap_384 "
+            "vit_betwixt_patch16_gap_256",
+            qkv_bias=False,
+            layer_scale=1e-6,
+            **first,
+        )
+        | named_sizes("vit_base_patch16_gap_224", **first, width="base_16")
+        | named_sizes("vit_base_patch16_rpn_224", qkv_bias=False, norm_behind=True)
+        | named_sizes(
+            "vit_huge_patch14_gap_224 vit_huge_patch16_gap_448 vit_giant_patch16_gap_224", num_classes=0, **first
+        )
+        | named_sizes(
+            "vit_wee_patch16_reg1_gap_256 vit_little_patch16_reg1_gap_256 vit_medium_patch16_reg1_gap_256 "
+            "vit_betwixt_patch16_reg1_gap_256",
+            registers=1,
+            **apart,
+        )
+        | named_sizes(
+            "vit_little_patch16_reg4_gap_256 vit_medium_patch16_reg4_gap_256 vit_mediumd_patch16_reg4_gap_256 "
+            "vit_mediumd_patch16_reg4_gap_384 vit_betwixt_patch16_reg4_gap_256 vit_betwixt_patch16_reg4_gap_384",
+            registers=4,
+            **apart,
+        )
+        | named_sizes("vit_base_patch16_reg4_gap_256", registers=4, position_on_prefix=False)
+        | named_sizes("vit_so150m_patch16_reg4_gap_256 vit_so150m_patch16_reg4_gap_384", registers=4, **first)
+        | named_sizes("vit_so150m_patch16_reg4_map_256", registers=4, pool="attention")
+        | named_sizes(
+            "vit_so150m2_patch16_reg1_gap_256 vit_so150m2_patch16_reg1_gap_384 vit_so150m2_patch16_reg1_gap_448",
+            registers=1,
+            qkv_bias=False,
+            **scaled,
+        )
+    )
+
+
+FAMILY = Family(
+    name="vit_gap",
+    paper="arXiv 2305.13035",
+    build=vit_gap,
+    sizes=_sizes(),
+    layouts={"timm": partial(timm_vit_rules, class_token=False)},
+)

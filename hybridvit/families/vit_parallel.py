@@ -1,0 +1,127 @@
+"""ViTs whose layers lie side by side instead of one after another.
+
+`18x2` has two attentions, then two MLPs (arXiv 2203.09795). `xp` and `pwee` have an attention beside an MLP
+(2302.05442), the former with queries and keys normalised.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..components.attention import Attention
+from ..components.blocks import Block, Branch
+from ..components.mixers import LayerScale, Mlp
+from ..components.norms import RmsNorm
+from ..components.pools import MeanPool, TokenPool
+from ..components.positions import LearnedPosition
+from ..components.transitions import Add, Normalize, Patchify, Steps
+from ..encoder import Model
+from ..keys import KeyRules, Rename, Rule, Split
+from ..layouts import timm_vit_rules
+from ..spec import Norm, Transition
+from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
+from . import Family
+
+WIDTHS = WIDTHS | {
+    "pwee": Width(256, 16, 4, mlp_ratio=5),
+    "small_18": Width(384, 18, 6),
+    "base_18": Width(768, 18, 12),
+}
+
+
+def side_by_side(attention: Transition, mlp: Mlp, norm: Norm, layer_scale: float | None = None) -> Block:
+    """Attention and MLP of the same normalised tokens, added."""
+    return Block(branches=(Branch(mixer=Add(shortcut=attention, body=mlp), norm=norm, layer_scale=layer_scale),))
+
+
+def two_by_two(attention: Transition, mlp: Mlp, norm: Norm, layer_scale: float) -> Block:
+    """Two attentions of the same tokens, added, then two MLPs; each has a norm and a scale of its own."""
+
+    def pair(mixer: Transition) -> Branch:
+        side = Steps(steps=(Normalize(norm=norm), mixer, LayerScale(initial=layer_scale)))
+        return Branch(mixer=Add(shortcut=side, body=side))
+
+    return Block(branches=(pair(attention), pair(mlp)))
+
+
+def vit_parallel(
+    *, width: str, patch: int, img_size: int, registers: int = 0, pairs: bool = False, qk_norm: bool = False
+) -> Model:
+    """A ViT of a named width. `pairs` are those of 2203.09795; with `registers` there is no class token."""
+    of = WIDTHS[width]
+    mlp, norm = Mlp(hidden=of.hidden), RmsNorm() if qk_norm else NORM
+    if pairs:
+        block = two_by_two(Attention(heads=of.heads), mlp, norm, layer_scale=1e-5)
+    elif qk_norm:
+        block = side_by_side(Attention(heads=of.heads, qkv_bias=False, qk_norm=norm), mlp, norm)
+    else:
+        block = side_by_side(Attention(heads=of.heads), mlp, norm, layer_scale=1e-5)
+    stage = vit_stage(
+        enter=Patchify(dim=of.dim, patch=patch, bias=not qk_norm),
+        width=of,
+        prefix=registers or 1,
+        position=LearnedPosition(on_prefix=pairs),
+        pre_norm=norm if qk_norm else None,
+        block=block,
+    )
+    return vit_model(stage, MeanPool(post_norm=norm) if registers else TokenPool(norm=norm), img_size)
+
+
+SIZES: dict[str, dict[str, Any]] = (
+    named_sizes("vit_pwee_patch16_reg1_gap_256", registers=1)
+    | named_sizes("vit_small_patch16_18x2_224", width="small_18", pairs=True)
+    | named_sizes("vit_base_patch16_18x2_224", width="base_18", pairs=True)
+    | named_sizes("vit_base_patch16_xp_224 vit_large_patch14_xp_224 vit_huge_patch14_xp_224", qk_norm=True)
+)
+
+
+def hidden_of(model: Model) -> int:
+    """Hidden channels of the MLPs that lie beside attention."""
+    mixer = model.stages[0].blocks[-1].branches[0].mixer
+    assert isinstance(mixer, Add)
+    assert isinstance(mixer.body, Mlp)
+    return mixer.body.hidden
+
+
+def side_by_side_rules(model: Model, first_block: int = 0) -> list[Rule]:
+    """timm's names of these blocks: one layer makes all that the MLP and the attention start from."""
+    theirs, ours = "blocks.{b}", f"stages.0.blocks.{{b+{first_block}}}.branches.0"
+    sizes = (hidden_of(model), 3 * model.stages[0].enter.out_dim(model.in_chans))
+    return [
+        Rename(f"{theirs}.in_norm", f"{ours}.norm"),
+        Split(f"{theirs}.in_proj", (f"{ours}.mixer.body.fc1", f"{ours}.mixer.shortcut.qkv"), sizes=sizes),
+        Rename(f"{theirs}.mlp_bias", f"{ours}.mixer.body.fc1.bias"),
+        Rename(f"{theirs}.attn_out_proj", f"{ours}.mixer.shortcut.proj"),
+        Rename(f"{theirs}.mlp_out_proj", f"{ours}.mixer.body.fc2"),
+        Rename(f"{theirs}.ls.gamma", f"{ours}.layer_scale"),
+    ] + [Rename(f"{theirs}.{norm}", f"{ours}.mixer.shortcut.{norm}") for norm in ("q_norm", "k_norm")]
+
+
+def two_by_two_rules() -> list[Rule]:
+    """timm's names of two attentions and two MLPs."""
+    rules: list[Rule] = []
+    for branch, (several, one) in enumerate((("attns", "attn"), ("ffns", "mlp"))):
+        for index, side in enumerate(("shortcut", "body")):
+            theirs = f"blocks.{{b}}.{several}.{index}"
+            ours = f"stages.0.blocks.{{b}}.branches.{branch}.mixer.{side}.steps"
+            rules.append(Rename(f"{theirs}.norm", f"{ours}.0.norm"))
+            rules.append(Rename(f"{theirs}.{one}", f"{ours}.1"))
+            rules.append(Rename(f"{theirs}.ls.gamma", f"{ours}.2.gamma"))
+    return rules
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout."""
+    blocks = model.stages[0].blocks
+    pairs, before = len(blocks[-1].branches) == 2, int(blocks[0].branches[0].mixer.kind == Normalize.kind)
+    rules = two_by_two_rules() if pairs else side_by_side_rules(model, before)
+    return timm_vit_rules(model, class_token=model.pool.kind == TokenPool.kind, first=rules)
+
+
+FAMILY = Family(
+    name="vit_parallel",
+    paper="arXiv 2302.05442",
+    build=vit_parallel,
+    sizes=SIZES,
+    layouts={"timm": timm_rules},
+)

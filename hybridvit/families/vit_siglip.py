@@ -1,0 +1,82 @@
+"""SigLIP's image towers (arXiv 2303.15343, 2502.14786): ViTs without a class token, pooled by attention.
+
+`gap` names the same towers, pooled by their mean, as PaliGemma (2407.07726) has them. Those of patch 14 for images of
+384 pixels are of the first release, which leaves out the 6 pixels that fill no patch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..components.attention import Attention
+from ..components.blocks import transformer_block
+from ..components.convs import Conv
+from ..components.mixers import Mlp
+from ..components.pools import AttentionPool, MeanPool
+from ..components.transitions import Patchify
+from ..encoder import Model
+from ..keys import KeyRules
+from ..layouts import timm_vit_rules
+from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
+from . import Family
+
+WIDTHS = WIDTHS | {"giantopt": Width(1536, 40, 16)}
+
+
+def vit_siglip(
+    *,
+    width: str,
+    patch: int,
+    img_size: int,
+    gelu_tanh: bool = False,
+    attention_pool: bool = True,
+    whole_patches: bool = False,
+    num_classes: int = 0,
+) -> Model:
+    """A tower of a named width. `whole_patches`: pixels of the border that fill no patch are left out, not padded."""
+    of = WIDTHS[width]
+    mlp = Mlp(hidden=of.hidden, act="gelu_tanh" if gelu_tanh else "gelu")
+    cut = Conv(dim=of.dim, kernel=patch, stride=patch, padding=0, bias=True)
+    stage = vit_stage(
+        enter=cut if whole_patches else Patchify(dim=of.dim, patch=patch),
+        width=of,
+        prefix=0,
+        block=transformer_block(Attention(heads=of.heads), mlp, NORM),
+    )
+    pool = AttentionPool(heads=of.heads, mlp=mlp, norm=NORM) if attention_pool else MeanPool(norm=NORM)
+    return vit_model(stage, pool, img_size, num_classes)
+
+
+def _sizes() -> dict[str, dict[str, Any]]:
+    towers = (
+        named_sizes(
+            "vit_base_patch16_siglip_224 vit_base_patch16_siglip_256 vit_base_patch16_siglip_384 "
+            "vit_base_patch16_siglip_512 vit_large_patch16_siglip_256 vit_large_patch16_siglip_384 "
+            "vit_so400m_patch14_siglip_224 vit_so400m_patch14_siglip_378"
+        )
+        | named_sizes("vit_so400m_patch14_siglip_384", whole_patches=True)
+        | named_sizes(
+            "vit_base_patch32_siglip_256 vit_large_patch16_siglip_512 vit_so400m_patch16_siglip_256 "
+            "vit_so400m_patch16_siglip_384 vit_so400m_patch16_siglip_512 vit_giantopt_patch16_siglip_256 "
+            "vit_giantopt_patch16_siglip_384",
+            gelu_tanh=True,
+        )
+    )
+    pooled = {name.replace("_siglip_", "_siglip_gap_"): size for name, size in towers.items()}
+    pooled |= named_sizes("vit_so400m_patch14_siglip_gap_448 vit_so400m_patch14_siglip_gap_896")
+    return towers | {name: size | {"attention_pool": False} for name, size in pooled.items()}
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout. A tower that does without its attention pool may still carry it."""
+    dropped = () if model.pool.kind == AttentionPool.kind else ("attn_pool",)
+    return timm_vit_rules(model, class_token=False, dropped=dropped)
+
+
+FAMILY = Family(
+    name="vit_siglip",
+    paper="arXiv 2303.15343",
+    build=vit_siglip,
+    sizes=_sizes(),
+    layouts={"timm": timm_rules},
+)

@@ -1,0 +1,83 @@
+"""The ViT that families share: its widths, its stage, its model, and the sizes that its names tell."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from .components.attention import Attention
+from .components.blocks import Block, Branch, transformer_block
+from .components.heads import LinearHead
+from .components.mixers import Mlp
+from .components.norms import LayerNorm
+from .components.positions import LearnedPosition
+from .components.transitions import Normalize
+from .encoder import Model, Stage
+from .spec import Norm, Pool, Position, Transition
+
+
+class Width(NamedTuple):
+    """Channels, number of blocks, attention heads and hidden channels over channels of a ViT."""
+
+    dim: int
+    depth: int
+    heads: int
+    mlp_ratio: float = 4
+
+    @property
+    def hidden(self) -> int:
+        """Channels between the two layers of the MLP."""
+        return round(self.mlp_ratio * self.dim)
+
+
+WIDTHS = {
+    "tiny": Width(192, 12, 3),
+    "small": Width(384, 12, 6),
+    "medium": Width(512, 12, 8),
+    "mediumd": Width(512, 20, 8),
+    "betwixt": Width(640, 12, 10),
+    "base": Width(768, 12, 12),
+    "base_plus": Width(896, 12, 14),
+    "large": Width(1024, 24, 16),
+    "so400m": Width(1152, 27, 16, 4304 / 1152),
+    "huge": Width(1280, 32, 16),
+    "giant": Width(1408, 40, 16, 6144 / 1408),
+    "gigantic": Width(1664, 48, 16, 8192 / 1664),
+}
+NORM = LayerNorm(eps=1e-6)
+POSITION = LearnedPosition()
+
+
+def vit_stage(
+    *,
+    enter: Transition,
+    width: Width,
+    prefix: int = 1,
+    position: Position = POSITION,
+    layer_scale: float | None = None,
+    pre_norm: Norm | None = None,
+    norm: Norm = NORM,
+    block: Block | None = None,
+) -> Stage:
+    """The stage that is a ViT: `enter` makes the tokens, equal blocks mix them. `pre_norm` comes before these.
+
+    `block` is one other than the plain ViT's, which is the one that `norm` and `layer_scale` belong to.
+    """
+    block = block or transformer_block(Attention(heads=width.heads), Mlp(hidden=width.hidden), norm, layer_scale)
+    first = (Block(branches=(Branch(mixer=Normalize(norm=pre_norm), residual=False),)),) if pre_norm else ()
+    return Stage(enter=enter, prefix=prefix, position=position, blocks=first + (block,) * width.depth)
+
+
+def vit_model(stage: Stage, pool: Pool, img_size: int, num_classes: int = 1000) -> Model:
+    """A model of one stage, with a linear classifier, for square images."""
+    return Model(stages=(stage,), pool=pool, head=LinearHead(), img_size=(img_size, img_size), num_classes=num_classes)
+
+
+def named_sizes(names: str, **numbers: Any) -> dict[str, dict[str, Any]]:
+    """The size of each name: `..._{width}_patch{patch}_..._{img_size}` says three, `numbers` what it does not say."""
+    sizes: dict[str, dict[str, Any]] = {}
+    for name in names.split():
+        _, width, patch, rest = re.split(r"([a-z0-9]+)_patch(\d+)", name)
+        of_image = {"img_size": int(size[0])} if (size := re.findall(r"_(\d{3})(?:_|$)", rest)) else {}
+        sizes[name] = {"width": width, "patch": int(patch)} | of_image | numbers
+    return sizes
