@@ -1,0 +1,138 @@
+"""MaxViT: convolution, attention in blocks of neighbours, attention over a grid (arXiv 2204.01697), as timm trained it.
+
+The sizes here are Ross Wightman's; `maxvit_rmlp_*` compute relative positions by an MLP. The paper's own are in
+`maxvit_tf`. Maps that the windows do not divide are padded, where timm fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from ..components.attention import Attention
+from ..components.biases import RelativePositionBias, RelativePositionMlp
+from ..components.blocks import Block, Branch, transformer_block
+from ..components.convblocks import ConvNeXt, MBConv, conv_stem, pooled_shortcut
+from ..components.convs import AvgPool, Conv
+from ..components.heads import LinearHead
+from ..components.mixers import Mlp
+from ..components.norms import LayerNorm
+from ..components.pools import MeanPool
+from ..components.transitions import Add
+from ..components.windows import Layout, WindowAttention
+from ..encoder import Model, Stage
+from ..keys import KeyRules, Rename, Rule, split_heads
+from ..spec import Bias, Norm
+from . import Family
+from .coatnet import ENDS, HEAD_WIDTH, conv_rules
+
+CONV, NORM, BIAS = MBConv(act="silu", bias=False, widen_last=True), LayerNorm(), RelativePositionBias()
+
+
+def maxvit(
+    *,
+    stem: tuple[int, int],
+    dims: tuple[int, ...],
+    depths: tuple[int, ...],
+    layouts: tuple[Layout, ...] = ("block", "grid"),
+    conv: MBConv | ConvNeXt = CONV,
+    norm: Norm = NORM,
+    bias: Bias = BIAS,
+    act: str = "gelu",
+    layer_scale: float | None = None,
+    stem_bias: bool = False,
+    hidden: bool = False,
+    img_size: int = 224,
+) -> Model:
+    """A MaxViT of given widths of the two stem convolutions, and widths and depths of the stages.
+
+    `layouts` are those of the windows that a block attends in, one after another; a window has img_size / 32 positions
+    a side. `norm`, `bias`, `act` and `layer_scale` are those of attention and its MLP. `hidden`: a layer between mean
+    and classifier.
+    """
+    window = img_size // 32, img_size // 32
+
+    def stage(in_dim: int, dim: int, depth: int) -> Stage:
+        attention, mlp = Attention(heads=dim // HEAD_WIDTH, bias=bias), Mlp(hidden=4 * dim, act=act)
+        windows = (WindowAttention(attention=attention, window=window, layout=layout) for layout in layouts)
+        attends = tuple(b for mixer in windows for b in transformer_block(mixer, mlp, norm, layer_scale).branches)
+        block = Block(branches=(Branch(mixer=conv.body(dim, dim)), *attends))
+        shortcut = pooled_shortcut(in_dim, dim, AvgPool(), conv.bias)
+        # The first convolution of a stage is its entrance.
+        enter = Add(shortcut=shortcut, body=conv.body(in_dim, dim, stride=2))
+        return Stage(enter=enter, blocks=(Block(branches=attends), *(block,) * (depth - 1)))
+
+    stages = (stage(*numbers) for numbers in zip((stem[1], *dims[:-1]), dims, depths, strict=True))
+    last = Conv(dim=dims[-1], bias=True, act="tanh")
+    return Model(
+        stages=(Stage(enter=conv_stem(stem, conv.norm, conv.act, conv.padding, stem_bias)), *stages),
+        pool=MeanPool(post_norm=norm, after=last) if hidden else MeanPool(norm=norm),
+        head=LinearHead(),
+        img_size=(img_size, img_size),
+    )
+
+
+Numbers = dict[str, Any]
+MLP, AT_256, AT_384 = {"bias": RelativePositionMlp()}, {"img_size": 256}, {"img_size": 384}
+PICO: Numbers = {"stem": (24, 32), "dims": (32, 64, 128, 256), "depths": (2, 2, 5, 2)}
+TINY = PICO | {"stem": (32, 64), "dims": (64, 128, 256, 512)}
+NANO = TINY | {"depths": (1, 2, 3, 1)}
+SMALL_MLP = TINY | MLP | {"dims": (96, 192, 384, 768), "layer_scale": 1e-6}
+BASE_MLP = SMALL_MLP | {"depths": (2, 6, 14, 2), "layer_scale": None, "hidden": True}
+SIZES: dict[str, Numbers] = {
+    "maxvit_pico_rw_256": PICO | AT_256,
+    "maxvit_nano_rw_256": NANO | AT_256,
+    "maxvit_tiny_rw_224": TINY,
+    "maxvit_tiny_rw_256": TINY | AT_256,
+    "maxvit_rmlp_pico_rw_256": PICO | MLP | AT_256,
+    "maxvit_rmlp_nano_rw_256": NANO | MLP | AT_256,
+    "maxvit_rmlp_tiny_rw_256": TINY | MLP | AT_256,
+    "maxvit_rmlp_small_rw_224": SMALL_MLP,
+    "maxvit_rmlp_small_rw_256": SMALL_MLP | AT_256,
+    "maxvit_rmlp_base_rw_224": BASE_MLP,
+    "maxvit_rmlp_base_rw_384": BASE_MLP | AT_384,
+    "test_maxvit": {"stem": (16, 32), "dims": (32, 64, 96, 128), "depths": (1, 1, 1, 1), "img_size": 160},
+}
+
+MakeRule = Callable[[str, str], Rule]
+heads_apart: MakeRule = partial(split_heads, width=HEAD_WIDTH, conv=False)
+
+
+def attention_rules(theirs: str, ours: str, qkv: MakeRule = heads_apart, table: MakeRule = Rename) -> list[Rule]:
+    """timm's names in attention. `qkv` and `table` make the rules of queries, keys, values and of a bias table."""
+    return [
+        qkv(f"{theirs}.qkv", f"{ours}.qkv"),
+        table(f"{theirs}.rel_pos.relative_position_bias_table", f"{ours}.bias.table"),
+        Rename(f"{theirs}.rel_pos.mlp", f"{ours}.bias"),
+        Rename(f"{theirs}.proj", f"{ours}.proj"),
+    ]
+
+
+def transformer_rules(theirs: str, attend: str, mlp: str) -> list[Rule]:
+    """timm's names next to attention, of the branch that attends and of the one that follows."""
+    return [
+        Rename(f"{theirs}.norm1", f"{attend}.norm"),
+        Rename(f"{theirs}.ls1.gamma", f"{attend}.layer_scale"),
+        Rename(f"{theirs}.norm2", f"{mlp}.norm"),
+        Rename(f"{theirs}.mlp", f"{mlp}.mixer"),
+        Rename(f"{theirs}.ls2.gamma", f"{mlp}.layer_scale"),
+    ]
+
+
+def timm_rules(model: Model, qkv: MakeRule = heads_apart, table: MakeRule = Rename) -> KeyRules:
+    """timm's layout. The convolution of the first block of a stage is our entrance; `qkv`, `table` as above."""
+    first, others = "stages.{s}.blocks.0", "stages.{s}.blocks.{b+1}"
+    our_first, our_others = "stages.{s+1}.blocks.0.branches", "stages.{s+1}.blocks.{b+1}.branches"
+    rules = [*ENDS, Rename(f"{first}.conv.shortcut.expand", "stages.{s+1}.enter.shortcut.steps.1.conv")]
+    rules += conv_rules(f"{first}.conv", "stages.{s+1}.enter.body.steps")
+    rules += conv_rules(f"{others}.conv", f"{our_others}.0.mixer.steps")
+    layouts = len(model.stages[1].blocks[0].branches) // 2
+    for index, name in enumerate(("attn_block", "attn_grid")[-layouts:]):
+        for theirs, ours, place in ((first, our_first, 2 * index), (others, our_others, 2 * index + 1)):
+            rules += attention_rules(f"{theirs}.{name}.attn", f"{ours}.{place}.mixer.attention", qkv, table)
+            rules += transformer_rules(f"{theirs}.{name}", f"{ours}.{place}", f"{ours}.{place + 1}")
+    return KeyRules(rules)
+
+
+FAMILY = Family(name="maxvit", paper="arXiv 2204.01697", build=maxvit, sizes=SIZES, layouts={"timm": timm_rules})

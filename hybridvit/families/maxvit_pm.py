@@ -1,0 +1,86 @@
+"""A MaxViT (arXiv 2204.01697) that attends in blocks and over a grid side by side, by Ross Wightman; never trained."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ..components.activations import linear
+from ..components.attention import Attention
+from ..components.blocks import Block
+from ..components.windows import WindowAttention
+from ..encoder import Model, Stage
+from ..keys import KeyRules, Rename
+from ..spec import Grid, Mixer
+from . import Family
+from .coatnet import ENDS, conv_rules
+from .maxvit import AT_256, TINY, attention_rules, maxvit, transformer_rules
+
+
+class ParallelWindows(Mixer):
+    """Attention in blocks of neighbours and attention over a grid; each gives one half of the channels."""
+
+    attention: Attention
+    window: tuple[int, int]
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        return ParallelWindowsModule(self, in_dim, grid)
+
+
+class ParallelWindowsModule(nn.Module):
+    def __init__(self, spec: ParallelWindows, dim: int, grid: Grid) -> None:
+        super().__init__()
+        blocks = WindowAttention(attention=spec.attention, window=spec.window)
+        self.in_blocks = blocks.build(dim, grid)
+        self.over_grid = blocks.replace(layout="grid").build(dim, grid)
+        for half in (self.in_blocks, self.over_grid):
+            cast("nn.Module", half.attention).proj = linear(dim, dim // 2)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        return torch.cat([self.in_blocks(tokens, grid), self.over_grid(tokens, grid)], dim=-1)
+
+
+def maxvit_pm(*, stem: tuple[int, int], dims: tuple[int, ...], depths: tuple[int, ...], img_size: int = 224) -> Model:
+    """As `maxvit`, but each block is two convolutions, attention in both kinds of windows, and an MLP."""
+    # One more block a stage: its convolution is the second of the first block.
+    model = maxvit(
+        stem=stem, dims=dims, depths=tuple(depth + 1 for depth in depths), layouts=("grid",), img_size=img_size
+    )
+
+    def parallel(stage: Stage) -> Stage:
+        conv, attend, mlp = stage.blocks[1].branches
+        windows = attend.mixer
+        assert isinstance(windows, WindowAttention)
+        assert isinstance(windows.attention, Attention)
+        attend = attend.replace(mixer=ParallelWindows(attention=windows.attention, window=windows.window))
+        first, block = Block(branches=(conv, attend, mlp)), Block(branches=(conv, conv, attend, mlp))
+        return stage.replace(blocks=(first, *(block,) * (len(stage.blocks) - 2)))
+
+    return model.replace(stages=(model.stages[0], *map(parallel, model.stages[1:])))
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout. The first convolution of a stage is our entrance."""
+    first, others = "stages.{s}.blocks.0", "stages.{s}.blocks.{b+1}"
+    our_first, our_others = "stages.{s+1}.blocks.0.branches", "stages.{s+1}.blocks.{b+1}.branches"
+    rules = [*ENDS, Rename(f"{first}.conv.0.shortcut.expand", "stages.{s+1}.enter.shortcut.steps.1.conv")]
+    rules += conv_rules(f"{first}.conv.0", "stages.{s+1}.enter.body.steps")
+    rules += conv_rules(f"{first}.conv.1", f"{our_first}.0.mixer.steps")
+    rules += conv_rules(f"{others}.conv.{{c}}", f"{our_others}.{{c}}.mixer.steps")
+    for theirs, ours, place in ((first, our_first, 1), (others, our_others, 2)):
+        mixer = f"{ours}.{place}.mixer"
+        rules += attention_rules(f"{theirs}.attn.attn_block", f"{mixer}.in_blocks.attention")
+        rules += attention_rules(f"{theirs}.attn.attn_grid", f"{mixer}.over_grid.attention")
+        rules += transformer_rules(f"{theirs}.attn", f"{ours}.{place}", f"{ours}.{place + 1}")
+    return KeyRules(rules)
+
+
+FAMILY = Family(
+    name="maxvit_pm",
+    paper="arXiv 2204.01697",
+    build=maxvit_pm,
+    sizes={"maxvit_tiny_pm_256": TINY | AT_256},
+    layouts={"timm": timm_rules},
+)

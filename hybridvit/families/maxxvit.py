@@ -1,0 +1,29 @@
+"""MaxxViT: MaxViT (arXiv 2204.01697) with blocks of ConvNeXt (arXiv 2201.03545), by Ross Wightman.
+
+The second version attends over a grid only.
+"""
+
+from __future__ import annotations
+
+from ..components.biases import RelativePositionBias
+from ..components.convblocks import ConvNeXt
+from . import Family
+from .maxvit import AT_256, AT_384, MLP, NANO, TINY, Numbers, maxvit, timm_rules
+
+COMMON: Numbers = MLP | {"conv": ConvNeXt(layer_scale=1e-6), "layer_scale": 1e-6}
+NEXT_TINY = TINY | COMMON
+NEXT_SMALL = NEXT_TINY | {"stem": (48, 96), "dims": (96, 192, 384, 768)}
+V2 = COMMON | {"layouts": ("grid",)}
+V2_BASE = V2 | {"stem": (64, 128), "dims": (128, 256, 512, 1024), "depths": (2, 6, 12, 2)}
+SIZES: dict[str, Numbers] = {
+    "maxxvit_rmlp_nano_rw_256": NANO | COMMON | AT_256,
+    "maxxvit_rmlp_tiny_rw_256": NEXT_TINY | AT_256,
+    "maxxvit_rmlp_small_rw_256": NEXT_SMALL | AT_256,
+    "maxxvitv2_nano_rw_256": NEXT_SMALL | V2 | AT_256 | {"depths": (1, 2, 3, 1), "bias": RelativePositionBias()},
+    "maxxvitv2_rmlp_base_rw_224": V2_BASE,
+    "maxxvitv2_rmlp_base_rw_384": V2_BASE | AT_384,
+    "maxxvitv2_rmlp_large_rw_224": V2
+    | {"stem": (80, 160), "dims": (160, 320, 640, 1280), "depths": (2, 6, 16, 2), "hidden": True},
+}
+
+FAMILY = Family(name="maxxvit", paper="arXiv 2204.01697", build=maxvit, sizes=SIZES, layouts={"timm": timm_rules})
