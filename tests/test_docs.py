@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import hybridvit as hv
+from hybridvit.hub import LoopbackHub
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -29,6 +32,25 @@ def test_the_architecture_page_s_ablation_runs():
     for block in blocks(ROOT / "docs" / "architecture.md"):
         exec(compile(block, "architecture.md", "exec"), scope)
     assert scope["conv_stem_vit"] is not None
+
+
+def test_the_benchmark_page_s_python_runs(capsys: pytest.CaptureFixture[str]):
+    (block,) = blocks(ROOT / "docs" / "benchmarks.md")
+    exec(compile(block, "benchmarks.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("cct_2_3x2_32 ")
+
+
+def test_the_hub_page_s_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What it does on huggingface.co happens on a Hub of this machine here."""
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, object] = {"hv": hv, "model": hv.create_model("cct_2_3x2_32")}
+    save_and_push, serve = blocks(ROOT / "docs" / "hub.md")
+    with LoopbackHub(tmp_path / "other") as hub:
+        here = save_and_push.replace("private=True", f"private=True, endpoint={hub.endpoint!r}, token={hub.token!r}")
+        exec(compile(here, "hub.md", "exec"), scope)
+    assert (tmp_path / "directory" / "config.json").is_file()
+    exec(compile(serve, "hub.md", "exec"), scope)
+    assert (tmp_path / "hub").is_dir()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
