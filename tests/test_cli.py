@@ -143,7 +143,12 @@ def test_a_warning_is_one_note(monkeypatch: pytest.MonkeyPatch) -> None:
     assert warnings.showwarning is before
 
 
-def test_push_and_pull(loopback_hub: LoopbackHub, run_client: Callable[..., str], tmp_path: Path) -> None:
+def test_push_and_pull(
+    loopback_hub: LoopbackHub, run_client: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Hub of this machine is reached directly, whatever the way to the world outside is."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     model, batch = tiny(), images(24, 32)
     source, target = tmp_path / "source", tmp_path / "target"
     hv.save_pretrained(model, source)

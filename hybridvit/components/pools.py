@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ..spec import Grid, Norm, Pool, Transition
+from ..spec import Grid, Norm, Pool, SpecError, Transition
 from .activations import linear
 from .transitions import Identity
 
@@ -19,7 +19,8 @@ class TokenPool(Pool):
         return self.tokens * in_dim
 
     def build(self, dim: int, grid: Grid) -> nn.Module:
-        assert grid.prefix >= self.tokens, "the stages add fewer prefix tokens than the pool reads"
+        if grid.prefix < self.tokens:
+            raise SpecError(f"{self.kind} reads {self.tokens} prefix tokens, but the stages add {grid.prefix}")
         return TokenPoolModule(self, dim)
 
 

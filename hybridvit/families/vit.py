@@ -130,7 +130,7 @@ def timm_rules(model: Model) -> KeyRules:
         [
             Rename("patch_embed.proj", "stages.0.enter.conv"),
             Concat(tokens, "stages.0.prefix.tokens", dim=1, sizes=sizes),
-            *trunk_rules(first_block=int(blocks[0] != blocks[1])),
+            *trunk_rules(first_block=int(not blocks[0].branches[0].residual)),
             *HEAD_RULES,
         ]
     )

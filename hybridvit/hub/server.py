@@ -49,9 +49,13 @@ class LoopbackHub:
 
     def environment(self) -> dict[str, str]:
         """What a process that uses the Hub needs in its environment before it imports huggingface_hub."""
-        return {
+        direct = {
+            name: ",".join(filter(None, (os.environ.get(name), "127.0.0.1"))) for name in ("NO_PROXY", "no_proxy")
+        }
+        return direct | {
             "HF_ENDPOINT": self.endpoint,
             "HF_TOKEN": self.token,
+            "HF_HUB_OFFLINE": "0",  # it is on this machine, whatever there is outside
             "HF_HUB_DISABLE_XET": "1",  # with Xet the client uploads to nothing but a Xet store
         }
 

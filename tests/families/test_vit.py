@@ -35,7 +35,7 @@ def pair(name: str, depth: int = 3, classes: int = 11) -> tuple[Any, Encoder]:
     perturb(reference)
     model = FAMILY.model(name)
     stage = model.stages[0]
-    first = len(stage.blocks) % 2
+    first = int(not stage.blocks[0].branches[0].residual)
     model = model.replace(
         stages=(stage.replace(blocks=stage.blocks[: depth + first]),), img_size=(size, size), num_classes=classes
     )
