@@ -1,4 +1,4 @@
-"""The documentation is true: its Python blocks run, its links lead somewhere, and it names commands that exist."""
+"""The documentation is true: what can run without a network runs, links lead somewhere, names and options exist."""
 
 from __future__ import annotations
 
@@ -62,15 +62,21 @@ def test_links_lead_somewhere(page: Path):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_exist(page: Path):
+def test_commands_and_their_options_exist(page: Path):
     from typer.main import get_command
 
     from hybridvit.cli import app
 
-    group = get_command(app)
-    known = set(getattr(group, "commands", {}))
-    named = set(re.findall(r"(?:^    |`)hybridvit ([a-z]+)", page.read_text(), flags=re.M))
-    assert named <= known, f"{page.name} names {sorted(named - known)}"
+    text = page.read_text().replace("\\\n", " ")
+    for line in re.findall(r"(?:^    |`)hybridvit ([a-z][^`\n]*)", text, flags=re.M):
+        words = line.partition("#")[0].replace("|", " ").split()
+        command = root = get_command(app)
+        while words and words[0] in getattr(command, "commands", {}):
+            command = command.commands[words.pop(0)]  # pyright: ignore[reportAttributeAccessIssue]
+        assert command is not root, f"{page.name}: no command in {line!r}"
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        named = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert named <= known, f"{page.name}: {sorted(named - known)} in {line!r}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
