@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from ..encoder import Encoder, Model
 
 CONFIG, WEIGHTS, CARD, PICKLE = "config.json", "model.safetensors", "README.md", "pytorch_model.bin"
+STAGING = ".saving"
 FORMAT_VERSION = 1
 OWN_LAYOUT = "hybridvit"
 
@@ -136,7 +136,9 @@ def save_pretrained(model: Encoder, directory: str | Path, **facts: Any) -> Path
     tensors = {key: tensor.contiguous() for key, tensor in (rules.to_theirs(ours) if rules else ours).items()}
     card = model_card(model, config, facts)
     directory.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".saving-", dir=directory))
+    staging = directory / STAGING
+    shutil.rmtree(staging, ignore_errors=True)  # of a save that was killed
+    staging.mkdir()
     try:
         try:
             save_file(tensors, staging / WEIGHTS, metadata={"format": "pt"})

@@ -642,6 +642,16 @@ def test_what_the_hub_does_not_know_is_said(loopback_hub: LoopbackHub, repo: str
 # Starting and stopping
 
 
+@pytest.mark.parametrize("content", ["", " \n"])
+def test_an_empty_token_is_replaced(content: str, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(content)
+    with LoopbackHub(tmp_path) as hub:
+        assert hub.token.startswith("hf_")
+    assert (tmp_path / "token").read_text() == hub.token
+    assert (tmp_path / "token").stat().st_mode & 0o077 == 0
+    assert not list(tmp_path.glob(".token*"))
+
+
 def test_a_restart_keeps_repositories_and_token(tmp_path: Path) -> None:
     with LoopbackHub(tmp_path / "hub") as hub:
         token, port = hub.token, urlsplit(hub.endpoint).port
