@@ -104,6 +104,12 @@ def test_info_shows_what_is_not_for_commercial_use() -> None:
         (("pull", "me/model", "{tmp}/file.txt"), "file.txt is a file; name a directory"),
         (("predict", "{tmp}", "--model", "local-dir:{tmp}/none"), "no directory {tmp}/none"),
         (("hub", "serve", "--root", "{tmp}/file.txt"), "file.txt' is a file: name a directory"),
+        (("predict", "{tmp}", "--model", "./trained"), "no directory trained; local-dir:PATH names a directory"),
+        (
+            ("predict", "{tmp}/file.txt", "--model", "cct_2_3x2_32.fmnist", "--device", "foo"),
+            "no device 'foo': use cpu, cuda",
+        ),
+        (("predict", "{tmp}/file.txt", "--model", "cct_2_3x2_32.fmnist", "--device", "cuda:99"), "finds no device"),
     ],
 )
 def test_what_a_user_can_act_on_is_one_line(arguments: tuple[str, ...], expected: str, tmp_path: Path) -> None:
@@ -160,3 +166,20 @@ def test_push_and_pull(
     assert pulled.labels == LABELS
     assert "license: cc-by-nc-4.0" in (target / "README.md").read_text()
     assert json.loads((target / "config.json").read_text())["labels"] == list(LABELS)
+
+
+WITHOUT_EXTRAS = """
+import sys
+sys.modules.update(dict.fromkeys(["torchvision", "timm", "accelerate", "matplotlib"]))
+from hybridvit.cli import app
+app(sys.argv[1:])
+"""
+
+
+def test_sharing_needs_no_extra(run_client: Callable[..., str], tmp_path: Path) -> None:
+    hv.save_pretrained(tiny(), tmp_path / "source")
+    run_client("-c", WITHOUT_EXTRAS, "push", str(tmp_path / "source"), "me/model")
+    run_client("-c", WITHOUT_EXTRAS, "pull", "me/model", str(tmp_path / "target"))
+    assert (tmp_path / "target" / "config.json").is_file()
+    assert "cct_2_3x2_32" in run_client("-c", WITHOUT_EXTRAS, "info", "cct_2_3x2_32")
+    assert "cct_2_3x2_32" in run_client("-c", WITHOUT_EXTRAS, "list", "cct*")

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from ..weights.load import full_name, load_model
 from .checkpoint import CheckpointError, write_text
 from .data import Data, ImageSet, OnBad, Split, load_data, load_split
+from .device import torch_device
 from .errors import DataError, RunDirectoryError
 from .loader import EvalBatches, seed_of
 from .metrics import Evaluation, score
@@ -95,6 +97,8 @@ def finetune(
         TrainingInterrupted: after Ctrl-C; the checkpoint in `out` is good.
     """
     out = Path(out)
+    if isinstance(model, str):
+        model = full_name(model)
     accelerator = _accelerator(device)
     with accelerator.main_process_first():
         finished = _prepare_directory(out, resume, overwrite)
@@ -199,8 +203,7 @@ def _accelerator(device: str | None) -> Accelerator:
 
     if device not in (None, "cpu", "cuda"):
         raise ValueError(f"device must be cpu or cuda, got {device!r}; CUDA_VISIBLE_DEVICES selects a GPU")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device cuda was asked for, but torch finds no CUDA device")
+    torch_device(device)
     accelerator = Accelerator(cpu=device == "cpu")
     if device == "cuda" and accelerator.device.type != "cuda":
         raise ValueError("accelerate keeps the device that this process used first, a CPU; use a new process for cuda")
@@ -394,12 +397,10 @@ def evaluate(
     Raises:
         DataError: if the classes are not those of the model, or the data cannot be read.
     """
-    from .predict import load_model
-
+    target = torch_device(device)
     loaded = load_model(model)
     classes, images, _ = load_split(data, split, on_bad=on_bad)
     labels, numbers = _matched_labels(loaded, classes, data)
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     batches = EvalBatches(images, preprocess_of(loaded), batch_size, target, workers=workers)
     logits = _logits(loaded, batches, target)
     evaluation = score(logits, numbers[torch.from_numpy(images.labels)], labels)
@@ -412,7 +413,8 @@ def evaluate(
 def _logits(model: Encoder, batches: EvalBatches, device: torch.device) -> torch.Tensor:
     was_training = model.training
     model.to(device).eval()
-    logits = torch.cat([model(pixels).float().cpu() for pixels in batches])
+    dtype = next(model.parameters()).dtype
+    logits = torch.cat([model(pixels.to(dtype)).float().cpu() for pixels in batches])
     model.train(was_training)
     return logits
 

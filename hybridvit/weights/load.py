@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 
 from .. import adapt
 from ..keys import KeyMismatchError, KeyRules, StateDict, check_keys
-from ..registry import family_of, model_spec
+from ..registry import family_of, index, model_spec
 from .entries import WeightEntry, find_entry, is_non_commercial
 from .foreign import Foreign, from_timm
 from .sources import (
@@ -34,6 +35,20 @@ if TYPE_CHECKING:
     from ..encoder import Encoder, Model
 
 CLASSIFIER = ("head.",)
+
+
+def full_name(model: str | Path) -> str:
+    """`local-dir:PATH` for the path of a directory, any other name of a model as it is."""
+    text = str(model)
+    if text.startswith((HUB, DIRECTORY)) or text.partition(".")[0] in index():
+        return text
+    is_path = isinstance(model, Path) or os.sep in text or Path(text).is_dir()
+    return f"{DIRECTORY}{text}" if is_path else text
+
+
+def load_model(model: str | Path | Encoder) -> Encoder:
+    """A model itself, one from a saved directory, or a pretrained one by name. Raises as `create_model` does."""
+    return create_model(full_name(model), pretrained=True) if isinstance(model, str | Path) else model
 
 
 def create_model(

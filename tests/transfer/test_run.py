@@ -21,9 +21,11 @@ from typer.testing import CliRunner
 
 from hybridvit.cli import app
 from hybridvit.transfer.errors import DataError, RecipeError, RunDirectoryError
-from hybridvit.transfer.predict import Prediction, load_model, predict
+from hybridvit.transfer.predict import Prediction, predict
 from hybridvit.transfer.recipe import Recipe, load_recipe
 from hybridvit.transfer.run import FinetuneResult, evaluate, finetune
+from hybridvit.weights.load import load_model
+from hybridvit.weights.store import save_pretrained
 from tests.transfer.samples import draw, folder_of, write_idx
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -146,6 +148,24 @@ def test_predict_takes_files_images_and_tensors(finished: Path, tmp_path: Path) 
     model.labels = None
     assert predict(model, image, topk=1)[0][0].label in {"0", "1", "2"}
     assert isinstance(expected[0][0], Prediction)
+
+
+def test_a_saved_directory_is_named_by_its_path(finished: Path, idx: str, tmp_path: Path) -> None:
+    """For training as for everything else."""
+    result = finetune(str(finished), idx, tmp_path / "again", overrides={"epochs": 1}, progress=False)
+    assert load_model(result.directory).origin["finetuned_from"] == finished.name  # pyright: ignore[reportOptionalSubscript]
+    with pytest.raises(FileNotFoundError, match=r"no directory .*typo"):
+        finetune(f"{finished}/typo", idx, tmp_path / "other", progress=False)
+
+
+def test_half_precision_answers(finished: Path, idx: str, tmp_path: Path) -> None:
+    model = load_model(finished)
+    save_pretrained(model.to(torch.bfloat16), tmp_path / "half")
+    picture = draw(tmp_path / "noise.png", seed=1, side=28)
+    (found,), (expected,) = (predict(which, picture, topk=1) for which in (tmp_path / "half", finished))
+    assert found[0].label == expected[0].label
+    assert found[0].probability == pytest.approx(expected[0].probability, abs=0.05)
+    assert evaluate(tmp_path / "half", idx).top1 == pytest.approx(evaluate(finished, idx).top1, abs=0.1)
 
 
 def test_the_output_directory_is_protected(finished: Path, idx: str, tmp_path: Path) -> None:
