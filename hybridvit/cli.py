@@ -77,7 +77,7 @@ OnBadOption = Annotated[
     Literal["error", "skip"], typer.Option(help="Image files that cannot be decoded: refuse with a list, or leave out.")
 ]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda; by default the best there is.")]
-WorkersOption = Annotated[int | None, typer.Option(help="Processes that read images; by default one a core.")]
+WorkersOption = Annotated[int | None, typer.Option(min=0, help="Processes that read images; by default one a core.")]
 ModelOption = Annotated[
     str, typer.Option(help="A saved directory, a name with weights (arch.tag), or hf-hub:ORG/NAME[@REVISION].")
 ]

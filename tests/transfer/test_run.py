@@ -194,9 +194,13 @@ def test_overwrite_replaces_a_run(finished: Path, idx: str, tmp_path: Path) -> N
 
 def test_resuming_a_finished_run_gives_its_result_at_once(finished: Path, idx: str) -> None:
     before = (finished / "checkpoints" / "last.safetensors").stat().st_mtime_ns
-    result = run(idx, finished, resume=True)
+    result = run(idx, finished, resume=True, recipe=None)
     assert len(result.history) == 6
     assert (finished / "checkpoints" / "last.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(RunDirectoryError, match=r"another recipe \(epochs 6 -> 50\)"):
+        run(idx, finished, resume=True, recipe=None, overrides={"epochs": 50})
+    shown = command("finetune", "--model", MODEL, "--no-pretrained", "--data", idx, "--out", finished, "--resume")
+    assert "is finished: 6 epochs, accuracy" in shown.output
 
 
 def test_resume_keeps_the_recipe_and_refuses_another(finished: Path, idx: str, tmp_path: Path) -> None:
@@ -223,7 +227,37 @@ def test_mistakes_are_found_before_anything_is_written(idx: str, tmp_path: Path)
         run(idx, out, num_classes=10)
     with pytest.raises(ValueError, match="device must be cpu or cuda"):
         run(idx, out, device="tpu")
+    with pytest.raises(RecipeError, match="channels must be one of 0, 1, 3, got 2"):
+        run(idx, out, overrides={"channels": 2})
+    with pytest.raises(ValueError, match="cannot freeze 1000 layers"):
+        run(idx, out, overrides={"freeze": 1000})
+    with pytest.raises(ValueError, match="workers must be 0 or more, got -1"):
+        run(idx, out, workers=-1)
     assert not out.exists()
+
+
+def test_mistakes_leave_an_earlier_run_as_it_is(finished: Path, idx: str, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(finished, copy)
+    for mistake in ({"recipe": FAST.replace(freeze=1000)}, {"num_classes": 10}, {"recipe": "nope"}):
+        with pytest.raises(ValueError):  # noqa: PT011  (which one is tested above)
+            run(idx, copy, overwrite=True, **mistake)
+    before, after = ({path.name for path in each.rglob("*")} for each in (finished, copy))
+    assert after == before
+
+
+def test_a_run_is_not_put_into_its_data(colour_folder: Path, finished: Path) -> None:
+    for out in (colour_folder, colour_folder / "run"):
+        with pytest.raises(RunDirectoryError, match=r"is in the data folder .* of which it would be a part"):
+            run(colour_folder, out)
+        with pytest.raises(RunDirectoryError, match="is in the data folder"):
+            evaluate(finished, colour_folder, out)
+    assert sorted(path.name for path in colour_folder.iterdir()) == ["blue", "red"]
+
+
+def test_figures_of_a_run_are_not_replaced_by_others(finished: Path, idx: str) -> None:
+    with pytest.raises(RunDirectoryError, match="holds a training run, whose figures are its own"):
+        evaluate(finished, idx, finished)
 
 
 def test_a_folder_with_other_classes_cannot_be_evaluated(finished: Path, colour_folder: Path) -> None:
