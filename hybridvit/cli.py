@@ -142,6 +142,7 @@ def evaluate(
 ) -> None:
     """Accuracy, calibration and confusion matrix of a model on labelled images."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from .transfer.run import evaluate as run
@@ -154,7 +155,7 @@ def evaluate(
     totals = result.confusion.sum(dim=1).tolist()
     for name, total, share in zip(result.classes, totals, result.per_class, strict=True):
         if total:
-            table.add_row(name, str(total), f"{share:.1%}")
+            table.add_row(escape(name), str(total), f"{share:.1%}")
     console = Console()
     console.print(table)
     console.print(
@@ -163,7 +164,7 @@ def evaluate(
         highlight=False,
     )
     if out is not None:
-        console.print(f"pictures and figures in {out}", highlight=False, soft_wrap=True)
+        console.print(f"pictures and figures in {out}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -16,6 +16,7 @@ import hybridvit as hv
 from hybridvit.cli import app
 from hybridvit.hub import LoopbackHub
 from hybridvit.weights.entries import entries
+from hybridvit.weights.sources import WeightsNotFoundError
 from tests.hub.conftest import api, loopback_hub, run_client, run_python
 from tests.parity import images
 from tests.weights.examples import LABELS, logits, tiny
@@ -99,6 +100,7 @@ def test_info_shows_what_is_not_for_commercial_use() -> None:
         (("list", "--family", "vti"), "no family 'vti'. Did you mean 'vit'"),
         (("push", "nowhere_at_all", "me/model"), "no model 'nowhere_at_all'."),
         (("push", "cct_2_3x2_32", "a/b/c"), "'a/b/c' is no repository name: it looks like ORG/NAME"),
+        (("push", "cct_2_3x2_32", "model"), "'model' is no repository name: it looks like ORG/NAME"),
         (("push", "cct_2_3x2_32", "me/model"), "me/model on http://127.0.0.1:9: "),
         (("pull", "me/model", "{tmp}/pulled"), "me/model on http://127.0.0.1:9: "),
         (("pull", "me/model", "{tmp}/file.txt"), "file.txt is a file; name a directory"),
@@ -166,6 +168,15 @@ def test_push_and_pull(
     assert pulled.labels == LABELS
     assert "license: cc-by-nc-4.0" in (target / "README.md").read_text()
     assert json.loads((target / "config.json").read_text())["labels"] == list(LABELS)
+
+
+def test_a_wrong_token_is_one_line(loopback_hub: LoopbackHub) -> None:
+    with pytest.raises(WeightsNotFoundError) as caught:
+        hv.push_to_hub(tiny(), "me/model", endpoint=loopback_hub.endpoint, token="hf_wrong")
+    assert str(caught.value) == (
+        f"{loopback_hub.endpoint} does not let you do that with me/model; log in with `hf auth login` or set HF_TOKEN "
+        "to a token that may"
+    )
 
 
 WITHOUT_EXTRAS = """

@@ -45,12 +45,20 @@ def load_image(path: Path | str, channels: int = 3, *, covers: int = 0, max_pixe
     pixels of 16 bits or more keep their range (`to_mode`). covers: shorter side in pixels that the caller needs; a JPEG
     is then decoded at the smallest of its own scales that is at least twice that. Raises BadImage.
     """
-    path = Path(path)
+    return decode_image(read_image(path), path, channels, covers=covers, max_pixels=max_pixels)
+
+
+def read_image(path: Path | str) -> bytes:
+    """The content of a file. Raises BadImage, also for a name that could not be written into a report."""
     try:
-        data = path.read_bytes()
+        str(path).encode()
+    except UnicodeEncodeError:
+        readable = str(path).encode(errors="replace").decode()
+        raise BadImage(readable, "its name is not UTF-8; rename it") from None
+    try:
+        return Path(path).read_bytes()
     except OSError as error:
         raise BadImage(path, f"cannot be read: {error.strerror or error}") from None
-    return decode_image(data, path, channels, covers=covers, max_pixels=max_pixels)
 
 
 def decode_image(

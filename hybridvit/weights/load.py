@@ -13,6 +13,7 @@ import torch
 from .. import adapt
 from ..keys import KeyMismatchError, KeyRules, StateDict, check_keys
 from ..registry import family_of, index, model_spec
+from ..spec import SpecError
 from .entries import WeightEntry, find_entry, is_non_commercial
 from .foreign import Foreign, from_timm
 from .sources import (
@@ -277,19 +278,30 @@ def _from_files(files: Files, num_classes: int | None, allow_pickle: bool) -> En
     if path is None:
         raise WeightsNotFoundError(f"{files.where} has no {CONFIG}, so it holds no model")
     config = read_json(path)
+    try:
+        model = _from_config(config, files, num_classes, allow_pickle)
+    except SpecError as error:
+        raise SpecError(f"{files.where}: its {CONFIG} describes no model: {error}") from error
+    except (TypeError, AttributeError, KeyError, ArithmeticError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise WeightsError(f"{files.where}: its {CONFIG} describes no model ({reason}); get it again") from error
+    if model.spec.num_classes != len(model.labels or ()):
+        model.labels = None
+    _warn_of_licence(files.where, model.origin)
+    return model
+
+
+def _from_config(config: dict[str, Any], files: Files, num_classes: int | None, allow_pickle: bool) -> Encoder:
+    """The model that a config and the weights beside it describe, in our format or another's."""
     if "format_version" in config:
         spec = saved_spec(config, files.where)
         rules = saved_rules(config, spec, files.where)
         tensors = read_tensors(_weight_file(files), allow_pickle)
         ours, untaken = _converted(tensors, rules, files.where)
         model = fill(spec, ours, num_classes, files.where, untaken=untaken)
-        attach(model, config, files.where)
-    else:
-        model = _from_foreign(config, files, num_classes, allow_pickle)
-    if model.spec.num_classes != len(model.labels or ()):
-        model.labels = None
-    _warn_of_licence(files.where, model.origin)
-    return model
+        attach(model, config, spec.num_classes, files.where)
+        return model
+    return _from_foreign(config, files, num_classes, allow_pickle)
 
 
 def _from_foreign(config: dict[str, Any], files: Files, num_classes: int | None, allow_pickle: bool) -> Encoder:
