@@ -92,7 +92,7 @@ def test_bad_files_are_all_listed_or_skipped(tmp_path: Path) -> None:
     whole = (tmp_path / "dog" / "1.png").read_bytes()
     (tmp_path / "dog" / "cut.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "dog" / "dangling.png").symlink_to(tmp_path / "nowhere.png")
-    shutil.copy(tmp_path / "dog" / "1.png", os.fsencode(tmp_path / "dog") + b"/caf\xe9.png")
+    shutil.copy(tmp_path / "dog" / "1.png", tmp_path / "dog" / os.fsdecode(b"caf\xe9.png"))
     with pytest.raises(
         DataError, match=r"(?s)4 of 14 files.*report\.jpg: not an image.*caf\?\.png: its name is not.*--on-bad skip"
     ) as caught:
