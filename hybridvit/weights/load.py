@@ -40,11 +40,11 @@ CLASSIFIER = ("head.",)
 
 def full_name(model: str | Path) -> str:
     """`local-dir:PATH` for the path of a directory, any other name of a model as it is."""
-    text = str(model)
-    if text.startswith((HUB, DIRECTORY)) or text.partition(".")[0] in index():
-        return text
-    is_path = isinstance(model, Path) or os.sep in text or Path(text).is_dir()
-    return f"{DIRECTORY}{text}" if is_path else text
+    if isinstance(model, Path):
+        return f"{DIRECTORY}{model}"
+    if model.startswith((HUB, DIRECTORY)) or model.partition(".")[0] in index():
+        return model
+    return f"{DIRECTORY}{model}" if os.sep in model or Path(model).is_dir() else model
 
 
 def load_model(model: str | Path | Encoder) -> Encoder:
