@@ -11,7 +11,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH ?=
 PIP_ARGS ?=
-DEMO_ARGS ?=
+DEMO_ARGS ?= --out demo-output
 PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin

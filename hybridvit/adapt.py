@@ -1,6 +1,7 @@
 """Change a built model's classes, channels or image size, and keep its weights.
 
-Each function gives a new model on the same device and in the same precision, and leaves the old one as it was.
+Each function gives a new model on the same device, in the same precision and mode and with the same layers frozen, and
+leaves the old one as it was. Drop path and gradient checkpointing are settings of a training, to be set on the new one.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ def with_num_classes(model: Encoder, num_classes: int) -> Encoder:
     adapted = _rebuilt(model, model.spec.replace(num_classes=num_classes), fresh=("head.",))
     adapted.head = model.spec.head.build(model.num_features, num_classes).to(**_where(model))
     adapted.labels = None
+    adapted.freeze(model.frozen_layers)
     return adapted.train(model.training)
 
 
@@ -53,8 +55,8 @@ def with_in_chans(model: Encoder, in_chans: int) -> Encoder:
 def repeat_channels(kernel: Tensor, in_chans: int) -> Tensor:
     """A kernel (out, in, h, w) for another number of input channels.
 
-    One channel gets the sum, so that grey images are answered as before. More are the old ones in turn, scaled to keep
-    the size of the response.
+    One channel gets the sum, so that grey images are answered as before, but for the scale of kernels that a model
+    standardises (BiT's). More are the old ones in turn, scaled to keep the size of the response.
     """
     old = kernel.shape[1]
     if in_chans == 1:
@@ -97,6 +99,7 @@ def _rebuilt(
     missing = adapted.load_state_dict(kept, assign=True, strict=not fresh).missing_keys
     assert all(key.startswith(fresh) for key in missing), missing
     adapted.preprocess, adapted.labels, adapted.origin = model.preprocess, model.labels, model.origin
+    adapted.freeze(model.frozen_layers)
     return adapted.train(model.training)
 
 

@@ -77,7 +77,7 @@ OnBadOption = Annotated[
     Literal["error", "skip"], typer.Option(help="Image files that cannot be decoded: refuse with a list, or leave out.")
 ]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda; by default the best there is.")]
-WorkersOption = Annotated[int | None, typer.Option(help="Processes that read images; by default one a core.")]
+WorkersOption = Annotated[int | None, typer.Option(min=0, help="Processes that read images; by default one a core.")]
 ModelOption = Annotated[
     str, typer.Option(help="A saved directory, a name with weights (arch.tag), or hf-hub:ORG/NAME[@REVISION].")
 ]
@@ -142,6 +142,7 @@ def evaluate(
 ) -> None:
     """Accuracy, calibration and confusion matrix of a model on labelled images."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from .transfer.run import evaluate as run
@@ -154,7 +155,7 @@ def evaluate(
     totals = result.confusion.sum(dim=1).tolist()
     for name, total, share in zip(result.classes, totals, result.per_class, strict=True):
         if total:
-            table.add_row(name, str(total), f"{share:.1%}")
+            table.add_row(escape(name), str(total), f"{share:.1%}")
     console = Console()
     console.print(table)
     console.print(
@@ -163,7 +164,7 @@ def evaluate(
         highlight=False,
     )
     if out is not None:
-        console.print(f"pictures and figures in {out}", highlight=False, soft_wrap=True)
+        console.print(f"pictures and figures in {out}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -210,7 +211,7 @@ def benchmark(
         Literal["fp32", "tf32", "bf16", "fp16", "amp-bf16", "amp-fp16"],
         typer.Option(help="Of weights and images; amp- is autocast over fp32 weights."),
     ] = "fp32",
-    img_size: Annotated[int | None, typer.Option(help="Square size; by default each model's own.")] = None,
+    img_size: Annotated[int | None, typer.Option(min=1, help="Square size; by default each model's own.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of a CPU; by default as many as torch takes.")] = None,
     compiled: Annotated[bool, typer.Option("--compile", help="torch.compile every side.")] = False,
     rounds: Annotated[int, typer.Option(min=1, help="How often the sides take turns.")] = 20,
@@ -243,7 +244,7 @@ def benchmark(
         rounds=rounds,
         round_seconds=round_seconds,
     )
-    size = (img_size, img_size) if img_size else None
+    size = None if img_size is None else (img_size, img_size)
     results = []
     console = Console()
     with console.status("measuring") as status:
@@ -332,7 +333,7 @@ def push(
     licence: Annotated[str | None, typer.Option(help="Licence of the weights, for the card.")] = None,
 ) -> None:
     """Push a model to the Hub that HF_ENDPOINT names, by default huggingface.co."""
-    from .transfer.predict import load_model
+    from .weights.load import load_model
     from .weights.push import push_to_hub
 
     facts = {"licence": licence} if licence else {}
@@ -373,7 +374,7 @@ def demo(
 @hub_app.command()
 def serve(
     root: Annotated[Path, typer.Option(help="Directory that keeps the repositories.")],
-    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
 ) -> None:
     """Run a Hub on the loopback address, for demos, tests and places without internet. Ctrl-C stops it."""
     from .hub.server import serve as run

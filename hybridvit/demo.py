@@ -49,7 +49,7 @@ def demo(out: Path, recipe: str = "demo", data: Path | None = None) -> DemoResul
 
     `data` is a folder with train/ and val/, by default the sample images that ship with the package.
 
-    Raises ValueError if `out` holds something else than a demo, RuntimeError if a step of it fails.
+    Raises ValueError if `out` holds something else than a demo, ChildProcessError if a step of it fails.
     """
     from .transfer.run import finetune
 
@@ -63,7 +63,8 @@ def demo(out: Path, recipe: str = "demo", data: Path | None = None) -> DemoResul
 
     with LoopbackHub(out / "hub") as hub:
         console.rule(f"3. Push to and pull from a Hub at {hub.endpoint}")
-        environment = {**os.environ, **hub.environment(), "HF_HOME": str(out / "cache")}
+        cache = {"HF_HOME": str(out / "cache"), "HF_HUB_CACHE": str(out / "cache" / "hub")}
+        environment = os.environ | hub.environment() | cache
         _run(environment, "-m", "hybridvit.cli", "push", str(tuned.directory), REPOSITORY)
         difference = _pulled_difference(environment, tuned.directory, data, out)
         console.print(f"pulled in a fresh process: largest difference of the logits {difference:g}")
@@ -100,10 +101,10 @@ def _prepare(out: Path) -> None:
 
 
 def _run(environment: dict[str, str], *arguments: str) -> str:
-    """Output of a fresh Python process. Raises RuntimeError with what it printed if it fails."""
+    """Output of a fresh Python process. Raises ChildProcessError with what it printed if it fails."""
     done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"hybridvit {' '.join(arguments[2:4])} failed:\n{done.stdout}{done.stderr}")
+        raise ChildProcessError(f"hybridvit {' '.join(arguments[2:4])} failed:\n{done.stdout}{done.stderr}")
     return done.stdout
 
 

@@ -12,10 +12,9 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from .components.attention import attention_weights
-from .components.blocks import Block, BlockModule
+from .components.blocks import Block, BlockModule, recomputed
 from .components.positions import NoPosition, PrefixTokens
 from .preprocess import Preprocess
 from .spec import Grid, Head, Pool, Position, Spec, SpecError, Transition
@@ -80,10 +79,8 @@ class StageModule(nn.Module):
         grid = self.spec.out_grid(grid)
         tokens = self.position(tokens, grid)
         for block in self.blocks:
-            if self.checkpointing and self.training:
-                tokens = checkpoint(block, tokens, grid, use_reentrant=False)  # pyright: ignore[reportAssignmentType]
-            else:
-                tokens = block(tokens, grid)
+            again = self.checkpointing and self.training
+            tokens = recomputed(block, tokens, grid) if again else block(tokens, grid)
         return tokens, grid
 
 
@@ -143,8 +140,16 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def attention_maps(self, images: Tensor) -> dict[str, Tensor]:
-        """Softmax weights (B, heads, queries, keys) of every attention by module name; prefix tokens come first."""
-        return attention_weights(self, lambda: self(images))
+        """Softmax weights (B, heads, queries, keys) of every attention by module name; prefix tokens come first.
+
+        They are those of eval mode, whatever mode the model is in.
+        """
+        training = self.training
+        self.eval()
+        try:
+            return attention_weights(self, lambda: self(images))
+        finally:
+            self.train(training)
 
     def layers(self) -> list[tuple[str, list[nn.Module]]]:
         """The model in order of depth: the entrance of each stage, each block, and last the pool with the head."""
@@ -178,7 +183,12 @@ class Encoder(nn.Module):
         return self
 
     def set_drop_path(self, rate: float) -> None:
-        """Stochastic depth while training: 0 in the first block, rising linearly to `rate` in the last."""
+        """Stochastic depth while training: 0 in the first block, rising linearly to `rate` < 1 in the last.
+
+        The residual branches of blocks are dropped, the entrances of stages never.
+        """
+        if not 0 <= rate < 1:
+            raise ValueError(f"drop path needs a rate of at least 0 and below 1, got {rate}")
         blocks = [
             block
             for stage in cast("Iterable[StageModule]", self.stages)
@@ -188,7 +198,7 @@ class Encoder(nn.Module):
             block.set_drop_path(rate * (index / max(len(blocks) - 1, 1)))
 
     def set_grad_checkpointing(self, enabled: bool = True) -> None:
-        """Recomputes each block in the backward pass instead of keeping its activations."""
+        """Recomputes each block in the backward pass instead of keeping its activations. Results stay the same."""
         for stage in cast("Iterable[StageModule]", self.stages):
             stage.checkpointing = enabled
 
@@ -198,4 +208,12 @@ class Encoder(nn.Module):
                 f"expected images (batch, {self.spec.in_chans}, height, width), got {tuple(images.shape)}; "
                 "create_model(..., in_chans=N) adapts a model to N channels"
             )
+        grid = Grid(images.shape[2], images.shape[3])
+        for index, stage in enumerate(self.spec.stages):
+            grid = stage.out_grid(grid)
+            if grid.height < 1 or grid.width < 1:
+                raise ValueError(
+                    f"images of {images.shape[2]} x {images.shape[3]} pixels are too small: nothing of them is left "
+                    f"after stage {index}"
+                )
         return images

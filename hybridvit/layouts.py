@@ -18,7 +18,7 @@ def trunk_rules(stage: int = 0, first_block: int = 0, norm: str = "norm") -> lis
     block = f"stages.{stage}.blocks.{{b+{first_block}}}"
     return [
         Rename("pos_embed", f"stages.{stage}.position.table"),
-        Rename("norm_pre", f"stages.{stage}.blocks.0.branches.0.mixer.norm"),
+        *([Rename("norm_pre", f"stages.{stage}.blocks.0.branches.0.mixer.norm")] if first_block else []),
         Rename("blocks.{b}.norm1", f"{block}.branches.0.{norm}"),
         Rename("blocks.{b}.attn", f"{block}.branches.0.mixer"),
         Rename("blocks.{b}.ls1.gamma", f"{block}.branches.0.layer_scale"),

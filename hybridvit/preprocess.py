@@ -38,6 +38,9 @@ class Preprocess:
     def __post_init__(self) -> None:
         for name in ("input_size", "mean", "std"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        numbers = (*self.input_size, self.crop_pct, *self.mean, *self.std)
+        if not all(isinstance(number, int | float) for number in numbers):
+            raise ValueError(f"input_size, crop_pct, mean and std must be numbers, got {self}")
         if len(self.input_size) != 2 or min(self.input_size) < 1:
             raise ValueError(f"input_size must be (height, width) in pixels, got {self.input_size}")
         if self.interpolation not in INTERPOLATIONS:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import itertools
 import math
 import types
@@ -60,6 +61,14 @@ class Spec:
         cls.kind = _kind_of(cls)
         Spec._kinds[cls.kind] = cls
 
+    def __post_init__(self) -> None:
+        hints = _hints(type(self))
+        for name in _fields(type(self)):
+            value = getattr(self, name)
+            checked = _from_data(value, hints[name], f"{self.kind}.{name}")
+            if checked is not value:  # a list that is to be a tuple, an int that is to be a float
+                object.__setattr__(self, name, checked)
+
     def replace(self, **changes: Any) -> Self:
         """A copy with the given fields changed: the way to write an ablation."""
         _check_fields(type(self), changes)
@@ -80,7 +89,7 @@ class Spec:
         cls = Spec._kinds[kind]
         values = {name: value for name, value in data.items() if name != "kind"}
         _check_fields(cls, values, where)
-        hints = typing.get_type_hints(cls)
+        hints = _hints(cls)
         missing = [
             field.name
             for field in dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
@@ -89,6 +98,11 @@ class Spec:
         if missing:
             raise SpecError(f"{where}: {kind} lacks {', '.join(missing)}")
         return cls(**{name: _from_data(value, hints[name], f"{where}.{name}") for name, value in values.items()})
+
+
+@functools.cache
+def _hints(cls: type[Spec]) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def _kind_of(cls: type) -> str:
@@ -131,6 +145,7 @@ def _to_data(value: Any) -> Any:
 
 
 def _from_data(value: Any, hint: Any, where: str) -> Any:
+    """A field's value from JSON data, or as it is in Python, checked against its annotation."""
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         return _from_union(value, typing.get_args(hint), where)
@@ -141,9 +156,9 @@ def _from_data(value: Any, hint: Any, where: str) -> Any:
     if origin is tuple:
         return _from_list(value, typing.get_args(hint), where)
     if isinstance(hint, type) and issubclass(hint, Spec):
-        if not isinstance(value, Mapping):
+        if not isinstance(value, Mapping | Spec):
             raise SpecError(f"{where}: expected a {hint.kind}, found {value!r}")
-        spec = Spec.from_dict(value, where)
+        spec = value if isinstance(value, Spec) else Spec.from_dict(value, where)
         if not isinstance(spec, hint):
             raise SpecError(f"{where}: expected a {hint.kind}, found a {spec.kind}")
         return spec

@@ -1,7 +1,7 @@
 """The models that stand for the others: the smallest of each distinct configuration, cut down to a few blocks.
 
-Two models have the same configuration if they differ in numbers only. Whatever holds for one of them, computed from
-the same components in the same order, holds for the other.
+Two models have the same configuration if they differ in numbers only: they are made of the same components in the same
+order.
 """
 
 from __future__ import annotations

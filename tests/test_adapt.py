@@ -9,6 +9,7 @@ import torch
 from timm.models import adapt_input_conv
 
 from hybridvit.adapt import GridDependent, repeat_channels, with_img_size, with_in_chans, with_num_classes
+from hybridvit.components.convs import StdConv2d
 from hybridvit.encoder import Encoder
 from hybridvit.preprocess import Preprocess
 from tests.parity import error, images, perturb
@@ -20,6 +21,7 @@ VARIED = [
     TINY,
     "coatnet_nano_rw_224",
     "coatnet_rmlp_nano_rw_224",
+    "cct_2_3x2_32_sine",
     "cvt_13",
     "deit_tiny_distilled_patch16_224",
     "efficientnet_lite0",
@@ -82,9 +84,22 @@ def test_channels_are_repeated_as_timm_does(old: int, in_chans: int) -> None:
     assert torch.allclose(repeat_channels(kernel, in_chans), expected, atol=1e-6)
 
 
-def test_one_channel_answers_grey_images_as_before() -> None:
-    model, grey = tiny(), images(64, 64, channels=1)
-    assert error(logits(with_in_chans(model, 1), grey), logits(model, grey.expand(-1, 3, -1, -1))) < 1e-5
+@pytest.mark.parametrize("name", VARIED)
+def test_one_channel_answers_grey_images_as_before(name: str) -> None:
+    model, grey = small_model(name).double(), images(64, 64, channels=1).double()
+    perturb(model)
+    found = error(logits(with_in_chans(model, 1), grey), logits(model, grey.expand(-1, 3, -1, -1)))
+    standardised = any(isinstance(module, StdConv2d) for module in model.modules())
+    assert found < 1e-10 or standardised, "a standardised kernel loses the scale of the sum"
+
+
+def test_frozen_layers_stay_frozen() -> None:
+    model = tiny()
+    model.freeze(2)
+    for adapted in (with_num_classes(model, 3), with_in_chans(model, 1), with_img_size(model, 48)):
+        assert adapted.frozen_layers == 2
+        frozen = {name for name, parameter in adapted.named_parameters() if not parameter.requires_grad}
+        assert frozen == {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
 
 
 @pytest.mark.parametrize("name", VARIED)

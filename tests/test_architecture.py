@@ -23,7 +23,7 @@ LAYERS = [
     {"families"},
     {"registry"},
     {"weights", "hub", "inspect", "adapt"},
-    {"transfer", "optimize"},
+    {"transfer"},
     {"benchmark", "demo"},
     {"cli"},
 ]

@@ -16,6 +16,7 @@ import hybridvit as hv
 from hybridvit.cli import app
 from hybridvit.hub import LoopbackHub
 from hybridvit.weights.entries import entries
+from hybridvit.weights.sources import WeightsNotFoundError
 from tests.hub.conftest import api, loopback_hub, run_client, run_python
 from tests.parity import images
 from tests.weights.examples import LABELS, logits, tiny
@@ -99,11 +100,18 @@ def test_info_shows_what_is_not_for_commercial_use() -> None:
         (("list", "--family", "vti"), "no family 'vti'. Did you mean 'vit'"),
         (("push", "nowhere_at_all", "me/model"), "no model 'nowhere_at_all'."),
         (("push", "cct_2_3x2_32", "a/b/c"), "'a/b/c' is no repository name: it looks like ORG/NAME"),
+        (("push", "cct_2_3x2_32", "model"), "'model' is no repository name: it looks like ORG/NAME"),
         (("push", "cct_2_3x2_32", "me/model"), "me/model on http://127.0.0.1:9: "),
         (("pull", "me/model", "{tmp}/pulled"), "me/model on http://127.0.0.1:9: "),
         (("pull", "me/model", "{tmp}/file.txt"), "file.txt is a file; name a directory"),
         (("predict", "{tmp}", "--model", "local-dir:{tmp}/none"), "no directory {tmp}/none"),
         (("hub", "serve", "--root", "{tmp}/file.txt"), "file.txt' is a file: name a directory"),
+        (("predict", "{tmp}", "--model", "./trained"), "no directory trained; local-dir:PATH names a directory"),
+        (
+            ("predict", "{tmp}/file.txt", "--model", "cct_2_3x2_32.fmnist", "--device", "foo"),
+            "no device 'foo': use cpu, cuda",
+        ),
+        (("predict", "{tmp}/file.txt", "--model", "cct_2_3x2_32.fmnist", "--device", "cuda:99"), "finds no device"),
     ],
 )
 def test_what_a_user_can_act_on_is_one_line(arguments: tuple[str, ...], expected: str, tmp_path: Path) -> None:
@@ -143,7 +151,12 @@ def test_a_warning_is_one_note(monkeypatch: pytest.MonkeyPatch) -> None:
     assert warnings.showwarning is before
 
 
-def test_push_and_pull(loopback_hub: LoopbackHub, run_client: Callable[..., str], tmp_path: Path) -> None:
+def test_push_and_pull(
+    loopback_hub: LoopbackHub, run_client: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Hub of this machine is reached directly, whatever the way to the world outside is."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     model, batch = tiny(), images(24, 32)
     source, target = tmp_path / "source", tmp_path / "target"
     hv.save_pretrained(model, source)
@@ -155,3 +168,29 @@ def test_push_and_pull(loopback_hub: LoopbackHub, run_client: Callable[..., str]
     assert pulled.labels == LABELS
     assert "license: cc-by-nc-4.0" in (target / "README.md").read_text()
     assert json.loads((target / "config.json").read_text())["labels"] == list(LABELS)
+
+
+def test_a_wrong_token_is_one_line(loopback_hub: LoopbackHub) -> None:
+    with pytest.raises(WeightsNotFoundError) as caught:
+        hv.push_to_hub(tiny(), "me/model", endpoint=loopback_hub.endpoint, token="hf_wrong")
+    assert str(caught.value) == (
+        f"{loopback_hub.endpoint} does not let you do that with me/model; log in with `hf auth login` or set HF_TOKEN "
+        "to a token that may"
+    )
+
+
+WITHOUT_EXTRAS = """
+import sys
+sys.modules.update(dict.fromkeys(["torchvision", "timm", "accelerate", "matplotlib"]))
+from hybridvit.cli import app
+app(sys.argv[1:])
+"""
+
+
+def test_sharing_needs_no_extra(run_client: Callable[..., str], tmp_path: Path) -> None:
+    hv.save_pretrained(tiny(), tmp_path / "source")
+    run_client("-c", WITHOUT_EXTRAS, "push", str(tmp_path / "source"), "me/model")
+    run_client("-c", WITHOUT_EXTRAS, "pull", "me/model", str(tmp_path / "target"))
+    assert (tmp_path / "target" / "config.json").is_file()
+    assert "cct_2_3x2_32" in run_client("-c", WITHOUT_EXTRAS, "info", "cct_2_3x2_32")
+    assert "cct_2_3x2_32" in run_client("-c", WITHOUT_EXTRAS, "list", "cct*")

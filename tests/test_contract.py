@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -9,10 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from hybridvit.components.attention import ScaledDotProduct
-from hybridvit.components.blocks import BranchModule
+from hybridvit.components.blocks import BlockModule, BranchModule, drop_path
 from hybridvit.components.norms import BatchNormModule
-from hybridvit.encoder import Encoder, StageModule
-from hybridvit.families import family_names, load_family
 from hybridvit.registry import build_index, index, model_spec, spec_from_dict
 from hybridvit.spec import Grid
 from tests.parity import images, perturb
@@ -28,12 +27,6 @@ def test_index_is_the_registry():
     assert list(stored) == list(built), "run `python -m hybridvit.registry` after adding models"
     for name, entry in built.items():
         assert stored[name] == entry, f"{name}: the pinned number of parameters changed"
-
-
-def test_every_family_has_models_and_key_rules():
-    for family in map(load_family, family_names()):
-        assert family.sizes
-        assert all(name in index() for name in family.sizes)
 
 
 @every_model
@@ -152,22 +145,27 @@ def test_attention_maps_give_the_output():
 
 @every_configuration
 def test_every_parameter_gets_a_gradient_and_checkpointing_gives_the_same(name: str):
-    def gradients(checkpointing: bool) -> dict[str, Tensor]:
+    def gradients(checkpointing: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         model = small_model(name)
         perturb(model)
         model.set_grad_checkpointing(checkpointing)
-        for module in model.modules():
-            if isinstance(module, BatchNormModule):
-                module.momentum = 0.0  # a second pass must not see statistics that the first one moved
+        passes: list[nn.Module] = []
+        blocks = [module for module in model.modules() if isinstance(module, BlockModule)]
+        for block in blocks:
+            block.register_forward_pre_hook(lambda block, inputs: passes.append(block))
         model.train()
         model(images(64, 64)).square().sum().backward()
-        return {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
+        assert len(passes) == (2 if checkpointing else 1) * len(blocks)
+        gradients = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
+        return gradients, dict(model.named_buffers())
 
-    plain, checkpointed = gradients(False), gradients(True)
+    (plain, buffers), (checkpointed, its_buffers) = gradients(False), gradients(True)
     assert plain.keys() == dict(small_model(name).named_parameters()).keys()
     for key, gradient in plain.items():
         assert torch.isfinite(gradient).all(), key
         torch.testing.assert_close(checkpointed[key], gradient, msg=key)
+    for key, buffer in buffers.items():
+        torch.testing.assert_close(its_buffers[key], buffer, msg=key)
 
 
 @every_configuration
@@ -208,6 +206,15 @@ def test_drop_path_acts_in_training_only(name: str):
     rates = [module.drop_path for module in model.modules() if isinstance(module, BranchModule)]
     blocks = sum(len(stage.blocks) for stage in model.spec.stages)
     assert max(rates, default=0.0) == (0.9 if blocks > 1 else 0.0)
+    model.train()
+    for module in model.modules():
+        if isinstance(module, BatchNormModule):
+            module.eval()
+    with torch.no_grad():
+        outputs = torch.stack([model(batch) for _ in range(8)])
+    branches = [module for module in model.modules() if isinstance(module, BranchModule)]
+    dropped = any(branch.residual and branch.drop_path for branch in branches)
+    assert (len(outputs.unique(dim=0)) > 1) == dropped
 
 
 @every_configuration
@@ -257,8 +264,59 @@ def test_state_dict_survives_safetensors(name: str, tmp_path):
         assert torch.equal(loaded(images(64, 64)), model(images(64, 64)))
 
 
-def test_encoder_parts_are_what_they_say():
+@every_configuration
+def test_attention_maps_leave_the_model_as_it_is(name: str):
+    model = small_model(name).train()
+    model.set_drop_path(0.5)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    first, second = model.attention_maps(images(64, 64)), model.attention_maps(images(64, 64))
+    assert model.training
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_attention_maps_of_a_compiled_model():
     model = small_model("vit_tiny_patch16_224")
-    assert isinstance(model, Encoder)
-    assert all(isinstance(stage, StageModule) for stage in model.stages)
-    assert isinstance(model.head, nn.Linear)
+    expected = model.attention_maps(images(64, 64))
+    model.compile(backend="eager")
+    model(images(64, 64))
+    assert model.attention_maps(images(64, 64)).keys() == expected.keys()
+
+
+@every_configuration
+def test_the_smallest_images(name: str):
+    """They run, or are refused with their size."""
+    model = small_model(name)
+    for size in ((1, 1), (2, 3), (33, 2), (5, 9)):
+        grids = itertools.accumulate(model.spec.stages, lambda grid, stage: stage.out_grid(grid), initial=Grid(*size))
+        if min(min(grid.size) for grid in grids) < 1:
+            assert min(size) < 3
+            with pytest.raises(ValueError, match=f"images of {size[0]} x {size[1]} pixels are too small"):
+                model(images(*size))
+        else:
+            with torch.no_grad():
+                assert torch.isfinite(model(images(*size))).all()
+
+
+def test_checkpointing_compiles():
+    model = small_model("coatnet_0_rw_224").train()
+    model.set_grad_checkpointing()
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager", dynamic=False)
+    compiled(images(64, 64)).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_drop_path_keeps_the_expectation_and_drops_whole_images():
+    torch.manual_seed(0)
+    update = torch.ones(10_000, 3, 2)
+    dropped = drop_path(update, 0.25)
+    assert set(dropped.unique().tolist()) == {0.0, torch.tensor(1 / 0.75).item()}
+    assert torch.equal(dropped, dropped[:, :1, :1].expand_as(dropped))
+    assert dropped.mean().item() == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5, float("nan")])
+def test_drop_path_has_a_rate_below_one(rate: float):
+    with pytest.raises(ValueError, match="rate of at least 0 and below 1"):
+        small_model("vit_tiny_patch16_224").set_drop_path(rate)

@@ -12,7 +12,7 @@ from hybridvit.components.convs import AvgPool, Conv, MaxPool
 from hybridvit.components.heads import LinearHead
 from hybridvit.components.mixers import Mlp
 from hybridvit.components.norms import GroupNorm, LayerNorm
-from hybridvit.components.pools import MeanPool
+from hybridvit.components.pools import MeanPool, TokenPool
 from hybridvit.components.positions import LearnedPosition
 from hybridvit.components.transitions import Add, Patchify, Steps
 from hybridvit.encoder import Model, Stage
@@ -137,3 +137,37 @@ def test_specs_are_immutable_values():
     assert hash(MODEL) == hash(MODEL.replace())
     with pytest.raises(AttributeError):
         MODEL.num_classes = 4  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_values_in_python_are_checked_like_those_in_json() -> None:
+    spec = model_spec("vit_tiny_patch16_224")
+    stage = spec.stages[0]
+    listed = spec.replace(stages=[stage.replace(blocks=list(stage.blocks))])
+    assert listed == spec
+    assert json.dumps(listed.to_dict()) == json.dumps(spec.to_dict())
+    with pytest.raises(SpecError, match=r"Model\.num_classes: expected int, found '7'"):
+        spec.replace(num_classes="7")
+    with pytest.raises(SpecError, match=r"Stage\.enter: expected a Transition, found a LayerNorm"):
+        stage.replace(enter=LayerNorm())
+    with pytest.raises(SpecError, match=r"Model\.img_size: expected 2 values, found 3"):
+        spec.replace(img_size=(1, 2, 3))
+
+
+@pytest.mark.parametrize("heads", [0, -3, 5])
+def test_heads_divide_the_width(heads: int) -> None:
+    stage = Stage(enter=Patchify(dim=12, patch=4), blocks=(Block(branches=(Branch(mixer=Attention(heads=heads)),)),))
+    with pytest.raises(SpecError, match=f"stage 0, block 0, branch 0: Attention: {heads} heads do not divide width 12"):
+        Model(stages=(stage,), pool=MeanPool(), head=LinearHead()).build()
+
+
+def test_a_strided_mixer_is_found_on_the_smallest_grid() -> None:
+    branch = Branch(mixer=AvgPool(stride=2), residual=False)
+    stage = Stage(enter=Patchify(dim=12, patch=32), blocks=(Block(branches=(branch,)),))
+    with pytest.raises(SpecError, match="AvgPool changes width and grid"):
+        Model(stages=(stage,), pool=MeanPool(), head=LinearHead(), img_size=(32, 32)).build()
+
+
+def test_a_pool_reads_no_more_prefix_tokens_than_there_are() -> None:
+    stage = Stage(enter=Patchify(dim=12, patch=4), prefix=1)
+    with pytest.raises(SpecError, match="TokenPool reads 2 prefix tokens, but the stages add 1"):
+        Model(stages=(stage,), pool=TokenPool(tokens=2), head=LinearHead()).build()

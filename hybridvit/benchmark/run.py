@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ import torch
 
 from ..inspect.costs import flops, params
 from ..registry import model_spec
+from ..transfer.device import torch_device
 from . import machine
 from .memory import peak_memory_mib
 from .records import BenchmarkError, Precision, Result, Settings, Side
@@ -103,17 +105,12 @@ def _check(batches: Sequence[int], settings: Settings) -> None:
             raise BenchmarkError(f"{name} must be at least 1, got {value}")
     if settings.precision not in get_args(Precision):
         raise BenchmarkError(f"precision must be one of {', '.join(get_args(Precision))}, got {settings.precision!r}")
+    if not (math.isfinite(settings.round_seconds) and settings.round_seconds > 0):
+        raise BenchmarkError(f"round_seconds must be above 0, got {settings.round_seconds}")
     try:
-        device = torch.device(settings.device)
-    except RuntimeError:
-        raise BenchmarkError(f"no device {settings.device!r}: use cpu, cuda, cuda:N or mps") from None
-    available = {
-        "cpu": 1,
-        "cuda": torch.cuda.device_count(),
-        "mps": int(torch.backends.mps.is_available()),
-    }.get(device.type, 0)
-    if (device.index or 0) >= available:
-        raise BenchmarkError(f"torch {torch.__version__} finds no device {settings.device!r} here: use --device cpu")
+        device = torch_device(settings.device)
+    except ValueError as error:
+        raise BenchmarkError(str(error)) from None
     if settings.precision == "tf32" and device.type != "cuda":
         raise BenchmarkError(f"tf32 is a precision of CUDA devices, not of {settings.device!r}: use fp32 or bf16")
 

@@ -50,7 +50,8 @@ def attention_weights(model: nn.Module, run: Callable[[], object]) -> dict[str, 
         if isinstance(module, ScaledDotProduct)
     ]
     try:
-        run()
+        with torch.compiler.set_stance("force_eager"):  # a compiled model would not call the hooks
+            run()
     finally:
         for handle in handles:
             handle.remove()
@@ -59,7 +60,7 @@ def attention_weights(model: nn.Module, run: Callable[[], object]) -> dict[str, 
 
 def head_width(part: str, dim: int, heads: int) -> int:
     """Channels of one head; raises SpecError if `heads` do not divide `dim`."""
-    if dim % heads:
+    if heads < 1 or dim % heads:
         raise SpecError(f"{part}: {heads} heads do not divide width {dim}")
     return dim // heads
 

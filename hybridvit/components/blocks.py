@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 from ..spec import Grid, Norm, Spec, SpecError, Transition
 
@@ -27,10 +30,10 @@ class Branch(Spec):
 
     def build(self, dim: int, grid: Grid) -> BranchModule:
         after = self.mixer.out_dim(dim), self.mixer.out_grid(grid)
-        if after != (dim, grid):
+        if after != (dim, grid) or self.mixer.out_stride(1) != 1:
             raise SpecError(
-                f"{self.mixer.kind} changes width and grid from {(dim, grid)} to {after}; a block keeps its shape, "
-                "so put it at the entrance of a stage"
+                f"{self.mixer.kind} changes width and grid from {(dim, grid)} to {after} at a stride of "
+                f"{self.mixer.out_stride(1)}; a block keeps its shape, so put it at the entrance of a stage"
             )
         return BranchModule(self, dim, grid)
 
@@ -91,6 +94,33 @@ class BlockModule(nn.Module):
         """Drops each residual branch of this block with probability `rate` while training."""
         for branch in cast("Iterable[BranchModule]", self.branches):
             branch.drop_path = rate
+
+
+def recomputed(block: nn.Module, tokens: Tensor, grid: Grid) -> Tensor:
+    """`block(tokens, grid)`, run again in the backward pass instead of keeping its activations (arXiv 1604.06174)."""
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _statistics_kept(block)
+
+    if torch.compiler.is_compiling():  # a compiled graph moves statistics in its forward pass alone, without contexts
+        return cast("Tensor", checkpoint(block, tokens, grid, use_reentrant=False))
+    return cast("Tensor", checkpoint(block, tokens, grid, use_reentrant=False, context_fn=contexts))
+
+
+@contextmanager
+def _statistics_kept(block: nn.Module) -> Iterator[None]:
+    """Batch norms normalise as in training, but the batch moves their statistics by nothing and is not counted."""
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
+    before = [(norm.momentum, None if (count := norm.num_batches_tracked) is None else count.clone()) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum = momentum
+            if norm.num_batches_tracked is not None and count is not None:
+                norm.num_batches_tracked.copy_(count)
 
 
 def transformer_block(attention: Transition, mlp: Transition, norm: Norm, layer_scale: float | None = None) -> Block:

@@ -114,7 +114,7 @@ class StdConv2d(nn.Conv2d):
 
 
 class MaxPool(Transition):
-    """Maximum over windows. `padding` as in Conv, with minus infinity (or, for "same", also) outside the map."""
+    """Maximum over windows. `padding` as in Conv, with minus infinity outside the map."""
 
     kernel: int = 3
     stride: int = 2

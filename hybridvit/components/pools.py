@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..spec import Grid, Mixer, Norm, Pool, Transition
+from ..spec import Grid, Mixer, Norm, Pool, SpecError, Transition
 from .activations import linear
 from .attention import ScaledDotProduct, head_width
 from .transitions import Identity
@@ -21,7 +21,8 @@ class TokenPool(Pool):
         return self.tokens * in_dim
 
     def build(self, dim: int, grid: Grid) -> nn.Module:
-        assert grid.prefix >= self.tokens, "the stages add fewer prefix tokens than the pool reads"
+        if grid.prefix < self.tokens:
+            raise SpecError(f"{self.kind} reads {self.tokens} prefix tokens, but the stages add {grid.prefix}")
         return TokenPoolModule(self, dim)
 
 

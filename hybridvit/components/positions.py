@@ -77,10 +77,15 @@ class PositionTable(nn.Module):
 
 
 class SinePosition(Position):
-    """Fixed sines and cosines of the index along the sequence (arXiv 1706.03762), resized like a learned table."""
+    """Fixed sines and cosines of the index along the sequence (arXiv 1706.03762) of a grid of (height, width) `size`.
+
+    At any other grid the table is resized like a learned one, so that a trained model keeps its sense of place.
+    """
+
+    size: tuple[int, int]
 
     def build(self, dim: int, grid: Grid) -> nn.Module:
-        return SinePositionModule(dim, grid)
+        return SinePositionModule(dim, Grid(*self.size, grid.prefix))
 
 
 class SinePositionModule(nn.Module):

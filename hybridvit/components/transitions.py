@@ -84,9 +84,11 @@ class Add(Transition):
         return self.body.out_stride(in_stride)
 
     def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        shapes = [(side.out_dim(in_dim), side.out_grid(grid)) for side in (self.shortcut, self.body)]
+        shapes = [
+            (side.out_dim(in_dim), side.out_grid(grid), side.out_stride(1)) for side in (self.shortcut, self.body)
+        ]
         if shapes[0] != shapes[1]:
-            raise SpecError(f"Add: the shortcut gives width and grid {shapes[0]}, the body {shapes[1]}")
+            raise SpecError(f"Add: the shortcut gives width, grid and stride {shapes[0]}, the body {shapes[1]}")
         return AddModule(self.shortcut.build(in_dim, grid), self.body.build(in_dim, grid))
 
 
@@ -200,7 +202,10 @@ class PatchifyModule(nn.Module):
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         patch = self.conv.stride[0]
-        map_ = F.pad(tokens_to_map(tokens, grid), (0, -grid.width % patch, 0, -grid.height % patch))
+        below, right = -grid.height % patch, -grid.width % patch
+        map_ = tokens_to_map(tokens, grid)
+        if below or right:
+            map_ = F.pad(map_, (0, right, 0, below))
         return self.norm(map_to_tokens(self.conv(map_)))
 
 

@@ -19,7 +19,7 @@ from ..components.positions import LearnedPosition, SinePosition
 from ..components.transitions import Normalize, Patchify, Steps
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename
-from ..spec import Transition
+from ..spec import Grid, Transition
 from . import Family
 
 NORM = LayerNorm(eps=1e-5)
@@ -63,13 +63,15 @@ def compact_transformer(
             Branch(mixer=Mlp(hidden=DEPTHS[depth]["mlp_ratio"] * dim)),
         )
     )
+    enter = tokenizer(dim, kernel, convs) if convs else Patchify(dim=dim, patch=kernel)
+    size = enter.out_grid(Grid(img_size, img_size)).size
     return Model(
         stages=(
             Stage(
-                enter=tokenizer(dim, kernel, convs) if convs else Patchify(dim=dim, patch=kernel),
+                enter=enter,
                 blocks=(block,) * depth,
                 prefix=0 if sequence_pool else 1,
-                position=SinePosition() if sine else LearnedPosition(),
+                position=SinePosition(size=size) if sine else LearnedPosition(),
             ),
         ),
         pool=SequencePool(norm=NORM) if sequence_pool else TokenPool(norm=NORM),

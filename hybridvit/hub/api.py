@@ -91,13 +91,19 @@ class HubHandler(Handler):
             raise bad_request(f"the body is not JSON: {error}") from error
 
     def _send_page(self, items: list[dict[str, Any]]) -> None:
-        start = int(self.query.get("cursor", ["0"])[0])
-        stop = start + min(int(self.query.get("limit", [PAGE_SIZE])[0]), PAGE_SIZE)
+        start = self._number("cursor", 0)
+        stop = start + min(self._number("limit", PAGE_SIZE), PAGE_SIZE)
         headers = {}
         if stop < len(items):
             query = urlencode({**self.query, "cursor": stop}, doseq=True)
             headers["Link"] = f'<{self._endpoint()}{urlsplit(self.path).path}?{query}>; rel="next"'
         self.send_json(items[start:stop], headers=headers)
+
+    def _number(self, name: str, default: int) -> int:
+        text = self.query.get(name, [str(default)])[0]
+        if not text.isdecimal():
+            raise bad_request(f"{name} must be a number, got {text!r}")
+        return int(text)
 
     def _endpoint(self) -> str:
         return f"http://{self.headers['Host']}"

@@ -5,7 +5,9 @@ import secrets
 import shlex
 import shutil
 import signal
+import tempfile
 import threading
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -49,9 +51,13 @@ class LoopbackHub:
 
     def environment(self) -> dict[str, str]:
         """What a process that uses the Hub needs in its environment before it imports huggingface_hub."""
-        return {
+        direct = {
+            name: ",".join(filter(None, (os.environ.get(name), "127.0.0.1"))) for name in ("NO_PROXY", "no_proxy")
+        }
+        return direct | {
             "HF_ENDPOINT": self.endpoint,
             "HF_TOKEN": self.token,
+            "HF_HUB_OFFLINE": "0",  # it is on this machine, whatever there is outside
             "HF_HUB_DISABLE_XET": "1",  # with Xet the client uploads to nothing but a Xet store
         }
 
@@ -83,12 +89,15 @@ def serve(root: Path, port: int = 0) -> None:
 
 
 def _token_of(root: Path) -> str:
+    """The token that is kept in `root`, made if there is none; of two Hubs that start at once one makes it."""
     path = root / "token"
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o600)
-    except FileExistsError:
-        return path.read_text().strip()
-    token = f"hf_{secrets.token_hex(16)}"
-    with open(handle, "w") as file:
-        file.write(token)
-    return token
+    if path.exists() and not path.read_text().strip():
+        path.unlink()
+    if not path.exists():
+        descriptor, temporary = tempfile.mkstemp(prefix=".token-", dir=root)
+        with open(descriptor, "w") as file:
+            file.write(f"hf_{secrets.token_hex(16)}")
+        with suppress(FileExistsError):
+            os.link(temporary, path)
+        os.unlink(temporary)
+    return path.read_text().strip()

@@ -99,7 +99,10 @@ class Handler(BaseHTTPRequestHandler):
             self.send_json({"error": f"{type(error).__name__}: {error}"}, HTTPStatus.INTERNAL_SERVER_ERROR, headers)
 
     def content_length(self) -> int:
-        return int(self.headers.get("Content-Length", 0))
+        text = self.headers.get("Content-Length", "0")
+        if not text.isdecimal():
+            raise bad_request(f"Content-Length must be a number, got {text!r}")
+        return int(text)
 
     def send_head(self, status: int, headers: dict[str, str], length: int = 0) -> None:
         self._answering = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from contextlib import suppress
@@ -27,7 +28,7 @@ class CheckpointError(TrainingError):
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` with a temporary path in the same directory, then put it in place; on an error nothing changes."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
@@ -36,10 +37,17 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         kept = "; what was written before is unharmed" if path.exists() else ""
-        raise CheckpointError(f"cannot write {path}: {error}{kept}. Free some space and resume.") from error
+        raise CheckpointError(f"cannot write {path}: {error}{kept}. {advice(error)}") from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def advice(error: Exception) -> str:
+    """What to do about a file that could not be written."""
+    # safetensors gives the system's error as text only.
+    full = any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+    return "Free some space and resume." if full else "Resume once that place can be written."
 
 
 def write_text(path: Path, text: str) -> None:

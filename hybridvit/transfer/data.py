@@ -22,7 +22,16 @@ import numpy as np
 from PIL import Image
 
 from .errors import DataError
-from .images import IMAGE_SUFFIXES, MAX_PIXELS, BadImage, decode_image, describe_bad_images, load_image, to_mode
+from .images import (
+    IMAGE_SUFFIXES,
+    MAX_PIXELS,
+    BadImage,
+    decode_image,
+    describe_bad_images,
+    load_image,
+    read_image,
+    to_mode,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -300,12 +309,10 @@ def _check_files(
 
     def check(path: Path) -> bytes | BadImage:
         try:
-            data = path.read_bytes()
+            data = read_image(path)
             decode_image(data, path, covers=1, max_pixels=max_pixels)
         except BadImage as error:
             return error
-        except OSError as error:
-            return BadImage(path, f"cannot be read: {error.strerror or error}")
         return hashlib.blake2b(data, digest_size=16).digest()
 
     digests: list[bytes | None] = []

@@ -34,6 +34,9 @@ class BadImage(DataError):
         self.path = Path(path)
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[BadImage], tuple[Path, str]]:
+        return BadImage, (self.path, self.reason)
+
 
 def load_image(path: Path | str, channels: int = 3, *, covers: int = 0, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode a file to mode "L" (channels=1) or "RGB" (channels=3).
@@ -42,12 +45,20 @@ def load_image(path: Path | str, channels: int = 3, *, covers: int = 0, max_pixe
     pixels of 16 bits or more keep their range (`to_mode`). covers: shorter side in pixels that the caller needs; a JPEG
     is then decoded at the smallest of its own scales that is at least twice that. Raises BadImage.
     """
-    path = Path(path)
+    return decode_image(read_image(path), path, channels, covers=covers, max_pixels=max_pixels)
+
+
+def read_image(path: Path | str) -> bytes:
+    """The content of a file. Raises BadImage, also for a name that could not be written into a report."""
     try:
-        data = path.read_bytes()
+        str(path).encode()
+    except UnicodeEncodeError:
+        readable = str(path).encode(errors="replace").decode()
+        raise BadImage(readable, "its name is not UTF-8; rename it") from None
+    try:
+        return Path(path).read_bytes()
     except OSError as error:
         raise BadImage(path, f"cannot be read: {error.strerror or error}") from None
-    return decode_image(data, path, channels, covers=covers, max_pixels=max_pixels)
 
 
 def decode_image(
@@ -61,10 +72,10 @@ def decode_image(
             warnings.simplefilter("ignore")  # Pillow warns of large images and odd metadata; the limit below decides
             image = Image.open(BytesIO(data))
             full_width, full_height = image.size
+            if full_width * full_height > max_pixels:
+                raise BadImage(name, _too_large(full_width, full_height, max_pixels))
             if covers and image.format == "JPEG":
                 image.draft("RGB" if channels == 3 else "L", (2 * covers, 2 * covers))
-            if image.width * image.height > max_pixels:
-                raise BadImage(name, _too_large(full_width, full_height, max_pixels))
             image.load()
             return to_mode(ImageOps.exif_transpose(image), channels)
     except BadImage:
@@ -115,7 +126,7 @@ def _to_bytes(pixels: np.ndarray, mode: str) -> np.ndarray:
 def _too_large(width: int, height: int, max_pixels: int) -> str:
     return (
         f"{width}x{height} is {width * height / 1e6:.0f} million pixels, above the limit of {max_pixels / 1e6:.0f} "
-        "million; shrink it, or raise max_pixels if you trust it"
+        "million; shrink it"
     )
 
 

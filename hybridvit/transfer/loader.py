@@ -189,5 +189,6 @@ class _FromFiles:
             try:
                 pixels = next(loaded)
             except (RuntimeError, OSError) as error:
-                raise TrainingError(f"reading the images failed: {error}") from error
+                # A worker's error comes with its traceback; what happened is in the last line.
+                raise TrainingError(f"reading the images failed: {str(error).strip().splitlines()[-1]}") from error
             yield pixels.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
+from ..weights.load import load_model
 from .data import image_files
+from .device import torch_device
 from .errors import DataError
 from .images import BadImage, load_image
 from .transforms import preprocess_of, transforms
@@ -57,7 +59,8 @@ def predict(
         DataError: for a model without a classifier.
     """
     loaded = load_model(model)
-    target = torch.device(device) if device else next(loaded.parameters()).device
+    parameter = next(loaded.parameters())
+    target = torch_device(device) if device else parameter.device
     listed = [images] if isinstance(images, (str, Path, Image.Image)) else list(images)
     if isinstance(images, Tensor):
         listed = list(images if images.ndim == 4 else images[None])
@@ -78,21 +81,10 @@ def predict(
     with torch.inference_mode():
         for start in range(0, len(listed), batch_size):
             batch = torch.stack([ready(image) for image in listed[start : start + batch_size]])
-            probabilities = loaded(batch.to(target)).float().softmax(dim=1).cpu()
+            probabilities = loaded(batch.to(target, parameter.dtype)).float().softmax(dim=1).cpu()
             results += [_best(row, loaded.labels, topk) for row in probabilities]
     loaded.train(was_training)
     return results
-
-
-def load_model(model: str | Path | Encoder) -> Encoder:
-    """A model itself, one from a saved directory, or a pretrained one by name."""
-    if isinstance(model, nn.Module):
-        return model
-    import hybridvit
-
-    if Path(model).is_dir():
-        return hybridvit.create_model(f"local-dir:{model}", pretrained=True)
-    return hybridvit.create_model(str(model), pretrained=True)
 
 
 def _best(probabilities: Tensor, labels: tuple[str, ...] | None, topk: int) -> list[Prediction]:

@@ -85,11 +85,10 @@ class Recipe:
             value = getattr(self, name)
             if not (math.isfinite(value) and low <= value <= high):
                 raise RecipeError(f"recipe field {name} must be between {low:g} and {high:g}, got {value:g}")
-        for name, choices in (("augment", AUGMENTATIONS), ("precision", PRECISIONS)):
+        for name, choices in (("augment", AUGMENTATIONS), ("precision", PRECISIONS), ("channels", (0, 1, 3))):
             if getattr(self, name) not in choices:
-                raise RecipeError(
-                    f"recipe field {name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}"
-                )
+                known = ", ".join(map(str, choices))
+                raise RecipeError(f"recipe field {name} must be one of {known}, got {getattr(self, name)!r}")
 
     def replace(self, **changes: Any) -> Recipe:
         _reject_unknown(changes)

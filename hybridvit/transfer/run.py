@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from .checkpoint import CheckpointError, write_text
-from .data import Data, ImageSet, OnBad, Split, load_data, load_split
+from ..weights.load import full_name, load_model
+from ..weights.sources import PENDING
+from ..weights.store import CARD, CONFIG, WEIGHTS
+from .checkpoint import CheckpointError, advice, write_text
+from .data import IDX_PREFIX, Data, ImageSet, OnBad, Split, load_data, load_split
+from .device import torch_device
 from .errors import DataError, RunDirectoryError
 from .loader import EvalBatches, seed_of
 from .metrics import Evaluation, score
@@ -36,7 +40,7 @@ CONFUSION_FILE = "confusion.png"
 PREDICTIONS_FILE = "predictions.png"
 _RUN_FILES = (
     *(RECIPE_FILE, METRICS_FILE, SPLIT_FILE, CONFUSION_FILE, PREDICTIONS_FILE),
-    *("log.csv", "log.jsonl", "checkpoints"),
+    *("log.csv", "log.jsonl", "checkpoints", CONFIG, WEIGHTS, CARD, PENDING),
 )
 
 
@@ -95,16 +99,21 @@ def finetune(
         TrainingInterrupted: after Ctrl-C; the checkpoint in `out` is good.
     """
     out = Path(out)
+    if isinstance(model, str):
+        model = full_name(model)
     accelerator = _accelerator(device)
-    with accelerator.main_process_first():
-        finished = _prepare_directory(out, resume, overwrite)
-    accelerator.wait_for_everyone()  # nothing is written before all processes have looked
-    if finished is not None:
-        return finished
+    _check_directory(out, data, resume, overwrite)
     chosen = _chosen_recipe(recipe, overrides or {}, out, resume)
     if isinstance(model, str):
         _require_known(model, pretrained)
+    if workers is not None and workers < 0:
+        raise ValueError(f"workers must be 0 or more, got {workers}")
+    accelerator.wait_for_everyone()  # nothing is written before all processes have looked
     shown = Progress(progress and accelerator.is_main_process)
+    if resume and (out / METRICS_FILE).is_file():
+        result = _read_result(out)
+        shown.note(f"the run in {out} is finished: {len(result.history)} epochs, accuracy {result.accuracy:.4f}")
+        return result
     with shown.checking() as checked:
         images = load_data(data, val_fraction=val_fraction, on_bad=on_bad, progress=checked)
     if num_classes is not None and num_classes != len(images.classes):
@@ -122,9 +131,6 @@ def finetune(
         preprocess = type(preprocess)(**{**asdict(preprocess), "input_size": (chosen.image_size,) * 2})
     built.preprocess = preprocess
 
-    if accelerator.is_main_process:
-        write_text(out / RECIPE_FILE, chosen.to_toml())
-        write_text(out / SPLIT_FILE, _split_table(images))
     origin = _origin(model, pretrained, built, chosen, images)
     trainer = Trainer(
         built,
@@ -139,6 +145,11 @@ def finetune(
         workers=workers,
         checkpoint_seconds=checkpoint_seconds,
     )
+    if accelerator.is_main_process:
+        if overwrite:
+            _remove_run(out)
+        write_text(out / RECIPE_FILE, chosen.to_toml())
+        write_text(out / SPLIT_FILE, _split_table(images))
     try:
         trainer.fit(resume=resume)
     finally:
@@ -146,14 +157,11 @@ def finetune(
     return _finish(trainer, images, out, shown)
 
 
-def _prepare_directory(out: Path, resume: bool, overwrite: bool) -> FinetuneResult | None:
-    """Refuse a directory in use; give the result if the run to resume is finished."""
+def _check_directory(out: Path, data: str | Path, resume: bool, overwrite: bool) -> None:
+    """Refuse a directory in use, and what cannot be one."""
     if resume and overwrite:
         raise RunDirectoryError("resume and overwrite exclude each other")
-    if out.exists() and not out.is_dir():
-        raise RunDirectoryError(f"{out} is a file; name a directory for the run")
-    if resume and (out / METRICS_FILE).is_file():
-        return _read_result(out)
+    _check_place(out, data)
     content = sorted(entry.name for entry in out.iterdir()) if out.is_dir() else []
     if content and not resume:
         if not overwrite:
@@ -163,10 +171,25 @@ def _prepare_directory(out: Path, resume: bool, overwrite: bool) -> FinetuneResu
             )
         if RECIPE_FILE not in content:
             raise RunDirectoryError(f"{out} holds no training run, so it is not overwritten; take another directory")
-        for name in _RUN_FILES:
-            path = out / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    return None
+
+
+def _check_place(out: Path, data: str | Path) -> None:
+    """Refuse a directory that cannot be made, or that would become a class of the data."""
+    there = next(place for place in (out, *out.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise RunDirectoryError(f"{there} is a file; name a directory")
+    if not os.access(there, os.W_OK):
+        raise RunDirectoryError(f"{there} cannot be written; name another directory")
+    root = Path(str(data).removeprefix(IDX_PREFIX)).resolve()
+    if out.resolve().is_relative_to(root):
+        raise RunDirectoryError(f"{out} is in the data folder {data}, of which it would be a part; name another place")
+
+
+def _remove_run(out: Path) -> None:
+    """Removes a training run and its model; other files stay."""
+    for name in _RUN_FILES:
+        path = out / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _chosen_recipe(
@@ -199,8 +222,7 @@ def _accelerator(device: str | None) -> Accelerator:
 
     if device not in (None, "cpu", "cuda"):
         raise ValueError(f"device must be cpu or cuda, got {device!r}; CUDA_VISIBLE_DEVICES selects a GPU")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device cuda was asked for, but torch finds no CUDA device")
+    torch_device(device)
     accelerator = Accelerator(cpu=device == "cpu")
     if device == "cuda" and accelerator.device.type != "cuda":
         raise ValueError("accelerate keeps the device that this process used first, a CPU; use a new process for cuda")
@@ -296,7 +318,7 @@ def _keep(model: Encoder, position: Position, out: Path, origin: dict[str, Any])
     try:
         hybridvit.save_pretrained(model, out)
     except OSError as error:
-        raise CheckpointError(f"{error}. Free some space and resume.") from error
+        raise CheckpointError(f"{error}. {advice(error)}") from error
 
 
 def _finish(trainer: Trainer, data: Data, out: Path, shown: Progress) -> FinetuneResult:
@@ -394,17 +416,20 @@ def evaluate(
     Raises:
         DataError: if the classes are not those of the model, or the data cannot be read.
     """
-    from .predict import load_model
-
+    target = torch_device(device)
+    if out is not None:
+        out = Path(out)
+        _check_place(out, data)
+        if (out / RECIPE_FILE).exists():
+            raise RunDirectoryError(f"{out} holds a training run, whose figures are its own; name another directory")
     loaded = load_model(model)
     classes, images, _ = load_split(data, split, on_bad=on_bad)
     labels, numbers = _matched_labels(loaded, classes, data)
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     batches = EvalBatches(images, preprocess_of(loaded), batch_size, target, workers=workers)
     logits = _logits(loaded, batches, target)
     evaluation = score(logits, numbers[torch.from_numpy(images.labels)], labels)
     if out is not None:
-        _write_evaluation(evaluation, images, preprocess_of(loaded).channels, Path(out))
+        _write_evaluation(evaluation, images, preprocess_of(loaded).channels, out)
     return evaluation
 
 
@@ -412,7 +437,8 @@ def evaluate(
 def _logits(model: Encoder, batches: EvalBatches, device: torch.device) -> torch.Tensor:
     was_training = model.training
     model.to(device).eval()
-    logits = torch.cat([model(pixels).float().cpu() for pixels in batches])
+    dtype = next(model.parameters()).dtype
+    logits = torch.cat([model(pixels.to(dtype)).float().cpu() for pixels in batches])
     model.train(was_training)
     return logits
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,8 @@ import torch
 
 from .. import adapt
 from ..keys import KeyMismatchError, KeyRules, StateDict, check_keys
-from ..registry import family_of, model_spec
+from ..registry import family_of, index, model_spec
+from ..spec import SpecError
 from .entries import WeightEntry, find_entry, is_non_commercial
 from .foreign import Foreign, from_timm
 from .sources import (
@@ -34,6 +36,20 @@ if TYPE_CHECKING:
     from ..encoder import Encoder, Model
 
 CLASSIFIER = ("head.",)
+
+
+def full_name(model: str | Path) -> str:
+    """`local-dir:PATH` for the path of a directory, any other name of a model as it is."""
+    if isinstance(model, Path):
+        return f"{DIRECTORY}{model}"
+    if model.startswith((HUB, DIRECTORY)) or model.partition(".")[0] in index():
+        return model
+    return f"{DIRECTORY}{model}" if os.sep in model or Path(model).is_dir() else model
+
+
+def load_model(model: str | Path | Encoder) -> Encoder:
+    """A model itself, one from a saved directory, or a pretrained one by name. Raises as `create_model` does."""
+    return create_model(full_name(model), pretrained=True) if isinstance(model, str | Path) else model
 
 
 def create_model(
@@ -262,19 +278,30 @@ def _from_files(files: Files, num_classes: int | None, allow_pickle: bool) -> En
     if path is None:
         raise WeightsNotFoundError(f"{files.where} has no {CONFIG}, so it holds no model")
     config = read_json(path)
+    try:
+        model = _from_config(config, files, num_classes, allow_pickle)
+    except SpecError as error:
+        raise SpecError(f"{files.where}: its {CONFIG} describes no model: {error}") from error
+    except (TypeError, AttributeError, KeyError, ArithmeticError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise WeightsError(f"{files.where}: its {CONFIG} describes no model ({reason}); get it again") from error
+    if model.spec.num_classes != len(model.labels or ()):
+        model.labels = None
+    _warn_of_licence(files.where, model.origin)
+    return model
+
+
+def _from_config(config: dict[str, Any], files: Files, num_classes: int | None, allow_pickle: bool) -> Encoder:
+    """The model that a config and the weights beside it describe, in our format or another's."""
     if "format_version" in config:
         spec = saved_spec(config, files.where)
         rules = saved_rules(config, spec, files.where)
         tensors = read_tensors(_weight_file(files), allow_pickle)
         ours, untaken = _converted(tensors, rules, files.where)
         model = fill(spec, ours, num_classes, files.where, untaken=untaken)
-        attach(model, config, files.where)
-    else:
-        model = _from_foreign(config, files, num_classes, allow_pickle)
-    if model.spec.num_classes != len(model.labels or ()):
-        model.labels = None
-    _warn_of_licence(files.where, model.origin)
-    return model
+        attach(model, config, spec.num_classes, files.where)
+        return model
+    return _from_foreign(config, files, num_classes, allow_pickle)
 
 
 def _from_foreign(config: dict[str, Any], files: Files, num_classes: int | None, allow_pickle: bool) -> Encoder:

@@ -46,6 +46,8 @@ def push_to_hub(
     """
     from huggingface_hub import HfApi
 
+    if [bool(part) for part in repo_id.split("/")] != [True, True]:  # the Hub would choose an owner
+        raise WeightsNotFoundError(f"{repo_id!r} is no repository name: it looks like ORG/NAME")
     api = HfApi(endpoint=endpoint, token=token)
     files = hub_files(repo_id, revision=revision, endpoint=endpoint, token=token)
     with tempfile.TemporaryDirectory(prefix="hybridvit-push-") as directory:

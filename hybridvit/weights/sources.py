@@ -144,6 +144,7 @@ def explained(files: HubFiles) -> Iterator[None]:
     from huggingface_hub import constants
     from huggingface_hub.errors import (
         GatedRepoError,
+        HfHubHTTPError,
         HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
@@ -175,6 +176,14 @@ def explained(files: HubFiles) -> Iterator[None]:
             f"{files.where} is not in the cache and {reason}; connect once to download it, or pass a directory as "
             f"{DIRECTORY}PATH"
         ) from error
+    except HfHubHTTPError as error:
+        if error.response.status_code in (401, 403):
+            raise WeightsNotFoundError(
+                f"{endpoint} does not let you do that with {files.repository}; log in with `hf auth login` or set "
+                "HF_TOKEN to a token that may"
+            ) from error
+        reason = error.server_message or str(error).partition("\n")[0]
+        raise WeightsNotFoundError(f"{files.where} on {endpoint}: {reason}") from error
     except Exception as error:  # its HTTP library, which is not the same in all versions, adds its own
         raise WeightsNotFoundError(f"{files.where} on {endpoint}: {error}") from error
 

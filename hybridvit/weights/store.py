@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from ..encoder import Encoder, Model
 
 CONFIG, WEIGHTS, CARD, PICKLE = "config.json", "model.safetensors", "README.md", "pytorch_model.bin"
+STAGING = ".saving"
 FORMAT_VERSION = 1
 OWN_LAYOUT = "hybridvit"
 
@@ -43,7 +43,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object. Raises WeightsError if the file holds something else."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path} is not JSON ({error}); save or download the model again") from error
     if not isinstance(data, dict):
         raise WeightsError(f"{path} holds {type(data).__name__}, expected an object; it is no model config")
@@ -102,8 +102,8 @@ def saved_rules(config: Mapping[str, Any], spec: Model, where: str) -> KeyRules 
     return family_of(architecture).layouts[layout](spec)
 
 
-def attach(model: Encoder, config: Mapping[str, Any], where: str) -> None:
-    """Gives a model the preprocessing, labels and origin that were saved with it."""
+def attach(model: Encoder, config: Mapping[str, Any], num_classes: int, where: str) -> None:
+    """Gives a model the preprocessing, origin and labels of its `num_classes` that were saved with it."""
     preprocess, labels, origin = config.get("preprocess"), config.get("labels"), config.get("origin")
     try:
         model.preprocess = Preprocess.from_dict(preprocess) if preprocess else None
@@ -111,6 +111,8 @@ def attach(model: Encoder, config: Mapping[str, Any], where: str) -> None:
         raise WeightsError(f"{where}: the 'preprocess' in its {CONFIG} cannot be read: {error}") from error
     if labels is not None and not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
         raise WeightsError(f"{where}: the 'labels' in its {CONFIG} are no list of names")
+    if labels and len(labels) != num_classes:
+        raise WeightsError(f"{where}: its {CONFIG} has {len(labels)} labels for {num_classes} classes; correct it")
     if origin is not None and not isinstance(origin, dict):
         raise WeightsError(f"{where}: the 'origin' in its {CONFIG} is no table")
     model.labels, model.origin = tuple(labels) if labels else None, origin
@@ -136,7 +138,9 @@ def save_pretrained(model: Encoder, directory: str | Path, **facts: Any) -> Path
     tensors = {key: tensor.contiguous() for key, tensor in (rules.to_theirs(ours) if rules else ours).items()}
     card = model_card(model, config, facts)
     directory.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".saving-", dir=directory))
+    staging = directory / STAGING
+    shutil.rmtree(staging, ignore_errors=True)  # of a save that was killed
+    staging.mkdir()
     try:
         try:
             save_file(tensors, staging / WEIGHTS, metadata={"format": "pt"})

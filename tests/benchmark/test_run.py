@@ -123,6 +123,7 @@ def test_a_process_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch) -> No
         (Settings(), [4, 0], "batch must be at least 1"),
         (Settings(rounds=0), [1], "rounds must be at least 1"),
         (Settings(warmup=0), [1], "warmup must be at least 1"),
+        (Settings(round_seconds=float("nan")), [1], "round_seconds must be above 0"),
     ],
 )
 def test_settings_that_cannot_be_run(

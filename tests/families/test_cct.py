@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from vit_pytorch.cct import Tokenizer, TransformerClassifier
 
-from hybridvit.components.positions import sine_table
+from hybridvit.components.positions import SinePosition, sine_table
 from hybridvit.families.cct import DEPTHS, FAMILY
 from tests.parity import assert_parity, assert_power, load_from, perturb
 
@@ -64,6 +64,8 @@ def test_parity_with_sine_positions():
     perturb(reference)
     table.data.copy_(sines)
     model = FAMILY.model("cct_2_3x2_32_sine").replace(img_size=(32, 48))
+    (stage,) = model.stages
+    model = model.replace(stages=(stage.replace(position=SinePosition(size=(8, 12))),))
     rules = FAMILY.layouts["original"](model)
     theirs = reference.state_dict()
     ours = model.build().eval()

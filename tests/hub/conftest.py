@@ -37,7 +37,7 @@ def run_client(loopback_hub: LoopbackHub, tmp_path: Path) -> Callable[..., str]:
     """Runs `python ARGUMENTS...` with the Hub's environment and a cache of its own; returns what it prints."""
 
     def run(*arguments: str, **environment: str) -> str:
-        return run_python(*arguments, **loopback_hub.environment(), HF_HOME=str(tmp_path / "hf"), **environment)
+        return run_python(*arguments, **loopback_hub.environment() | {"HF_HOME": str(tmp_path / "hf")} | environment)
 
     return run
 

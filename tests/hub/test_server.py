@@ -5,6 +5,7 @@ import io
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -27,7 +28,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import get_session
 
-from hybridvit.hub import LoopbackHub
+from hybridvit.hub import LoopbackHub, cards
 from hybridvit.hub import api as hub_api
 from hybridvit.hub.repository import Repository
 from tests.hub.conftest import PROJECT, run_python
@@ -281,6 +282,33 @@ def test_a_broken_card_is_refused_by_the_client_and_survived_by_the_server(
     answer = commit_lines(loopback_hub, '{"key": "file", "value": {"path": "README.md", "content": "LS0tCngKLS0t"}}')
     assert answer.is_success
     assert api.model_info(repo).tags == []
+    assert [model.id for model in api.list_models()] == [repo]
+
+
+@pytest.mark.parametrize("card", ["tags: &a [*a]", "a: &a [1]\nb: [*a, *a]", "2020-01-01: x", "a: " + "[" * 5000])
+def test_metadata_that_is_no_json_is_refused(card: str) -> None:
+    with pytest.raises(ValueError, match=r"alias|keys must be|recursion|parsing|expected"):
+        cards.metadata(f"---\n{card}\n---\n")
+
+
+def test_metadata_is_json_data() -> None:
+    assert cards.metadata("---\nsince: 2020-01-01\n1: x\n---\n") == {"since": "2020-01-01", "1": "x"}
+
+
+@pytest.mark.parametrize("query", ["cursor=x", "cursor=-1", "limit=many"])
+def test_numbers_in_a_query_are_numbers(loopback_hub: LoopbackHub, query: str) -> None:
+    answer = get_session().get(f"{loopback_hub.endpoint}/api/models?{query}")
+    assert answer.status_code == 400
+    assert "must be a number" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("length", ["-1", "x"])
+def test_the_length_of_a_body_is_a_number(loopback_hub: LoopbackHub, length: str) -> None:
+    host, _, port = loopback_hub.endpoint.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        head = f"POST /api/validate-yaml HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n"
+        connection.sendall(head.encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 400")
 
 
 def test_the_tree_is_listed_by_folder_and_page(api: HfApi, repo: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -612,6 +640,16 @@ def test_what_the_hub_does_not_know_is_said(loopback_hub: LoopbackHub, repo: str
 
 
 # Starting and stopping
+
+
+@pytest.mark.parametrize("content", ["", " \n"])
+def test_an_empty_token_is_replaced(content: str, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(content)
+    with LoopbackHub(tmp_path) as hub:
+        assert hub.token.startswith("hf_")
+    assert (tmp_path / "token").read_text() == hub.token
+    assert (tmp_path / "token").stat().st_mode & 0o077 == 0
+    assert not list(tmp_path.glob(".token*"))
 
 
 def test_a_restart_keeps_repositories_and_token(tmp_path: Path) -> None:

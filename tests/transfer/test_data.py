@@ -1,5 +1,6 @@
 """Class folders and IDX files: what is read, how it is split, and what is refused with which words."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -91,10 +92,12 @@ def test_bad_files_are_all_listed_or_skipped(tmp_path: Path) -> None:
     whole = (tmp_path / "dog" / "1.png").read_bytes()
     (tmp_path / "dog" / "cut.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "dog" / "dangling.png").symlink_to(tmp_path / "nowhere.png")
+    shutil.copy(tmp_path / "dog" / "1.png", tmp_path / "dog" / os.fsdecode(b"caf\xe9.png"))
     with pytest.raises(
-        DataError, match=r"(?s)3 of 13 files.*report\.jpg: not an image.*cut\.png: damaged.*--on-bad skip"
-    ):
+        DataError, match=r"(?s)4 of 14 files.*report\.jpg: not an image.*caf\?\.png: its name is not.*--on-bad skip"
+    ) as caught:
         load_data(tmp_path)
+    assert "cut.png: damaged" in str(caught.value)
     data = load_data(tmp_path, on_bad="skip")
     assert len(data.train) + len(data.val) == 10
     assert "dangling.png: cannot be read" in data.notes[0]

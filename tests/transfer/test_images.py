@@ -1,5 +1,6 @@
 """Every kind of image file is decoded right, or refused with its reason."""
 
+import pickle
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -91,9 +92,22 @@ def test_large_jpeg_is_decoded_at_a_smaller_scale(tmp_path: Path) -> None:
     assert load_image(path, covers=56).size == (160, 120)
 
 
+def test_the_limit_does_not_depend_on_the_scale_of_decoding(tmp_path: Path) -> None:
+    """The check of a folder must refuse what training would refuse."""
+    path = saved(tmp_path, Image.new("RGB", (640, 480), "green"), "photo.jpg")
+    for covers in (0, 1, 200):
+        with pytest.raises(BadImage, match="640x480 is 0 million pixels, above the limit"):
+            load_image(path, covers=covers, max_pixels=300_000)
+
+
+def test_a_bad_image_travels_between_processes() -> None:
+    error = pickle.loads(pickle.dumps(BadImage("a/b.png", "the file is empty")))
+    assert (error.path, error.reason) == (Path("a/b.png"), "the file is empty")
+
+
 def test_enormous_image_is_refused_and_the_limit_can_be_raised(tmp_path: Path) -> None:
     path = saved(tmp_path, Image.new("L", (400, 300)), "poster.png")
-    with pytest.raises(BadImage, match=r"400x300 is 0 million pixels, above the limit .* raise max_pixels"):
+    with pytest.raises(BadImage, match=r"400x300 is 0 million pixels, above the limit of 0 million; shrink it"):
         load_image(path, max_pixels=100_000)
     assert load_image(path, max_pixels=120_000).size == (400, 300)
 

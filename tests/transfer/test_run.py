@@ -21,9 +21,11 @@ from typer.testing import CliRunner
 
 from hybridvit.cli import app
 from hybridvit.transfer.errors import DataError, RecipeError, RunDirectoryError
-from hybridvit.transfer.predict import Prediction, load_model, predict
+from hybridvit.transfer.predict import Prediction, predict
 from hybridvit.transfer.recipe import Recipe, load_recipe
 from hybridvit.transfer.run import FinetuneResult, evaluate, finetune
+from hybridvit.weights.load import load_model
+from hybridvit.weights.store import save_pretrained
 from tests.transfer.samples import draw, folder_of, write_idx
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -148,6 +150,24 @@ def test_predict_takes_files_images_and_tensors(finished: Path, tmp_path: Path) 
     assert isinstance(expected[0][0], Prediction)
 
 
+def test_a_saved_directory_is_named_by_its_path(finished: Path, idx: str, tmp_path: Path) -> None:
+    """For training as for everything else."""
+    result = finetune(str(finished), idx, tmp_path / "again", overrides={"epochs": 1}, progress=False)
+    assert load_model(result.directory).origin["finetuned_from"] == finished.name  # pyright: ignore[reportOptionalSubscript]
+    with pytest.raises(FileNotFoundError, match=r"no directory .*typo"):
+        finetune(f"{finished}/typo", idx, tmp_path / "other", progress=False)
+
+
+def test_half_precision_answers(finished: Path, idx: str, tmp_path: Path) -> None:
+    model = load_model(finished)
+    save_pretrained(model.to(torch.bfloat16), tmp_path / "half")
+    picture = draw(tmp_path / "noise.png", seed=1, side=28)
+    (found,), (expected,) = (predict(which, picture, topk=1) for which in (tmp_path / "half", finished))
+    assert found[0].label == expected[0].label
+    assert found[0].probability == pytest.approx(expected[0].probability, abs=0.05)
+    assert evaluate(tmp_path / "half", idx).top1 == pytest.approx(evaluate(finished, idx).top1, abs=0.1)
+
+
 def test_the_output_directory_is_protected(finished: Path, idx: str, tmp_path: Path) -> None:
     with pytest.raises(RunDirectoryError, match=r"not empty .*--resume.*--overwrite"):
         run(idx, finished)
@@ -174,9 +194,13 @@ def test_overwrite_replaces_a_run(finished: Path, idx: str, tmp_path: Path) -> N
 
 def test_resuming_a_finished_run_gives_its_result_at_once(finished: Path, idx: str) -> None:
     before = (finished / "checkpoints" / "last.safetensors").stat().st_mtime_ns
-    result = run(idx, finished, resume=True)
+    result = run(idx, finished, resume=True, recipe=None)
     assert len(result.history) == 6
     assert (finished / "checkpoints" / "last.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(RunDirectoryError, match=r"another recipe \(epochs 6 -> 50\)"):
+        run(idx, finished, resume=True, recipe=None, overrides={"epochs": 50})
+    shown = command("finetune", "--model", MODEL, "--no-pretrained", "--data", idx, "--out", finished, "--resume")
+    assert "is finished: 6 epochs, accuracy" in shown.output
 
 
 def test_resume_keeps_the_recipe_and_refuses_another(finished: Path, idx: str, tmp_path: Path) -> None:
@@ -203,7 +227,37 @@ def test_mistakes_are_found_before_anything_is_written(idx: str, tmp_path: Path)
         run(idx, out, num_classes=10)
     with pytest.raises(ValueError, match="device must be cpu or cuda"):
         run(idx, out, device="tpu")
+    with pytest.raises(RecipeError, match="channels must be one of 0, 1, 3, got 2"):
+        run(idx, out, overrides={"channels": 2})
+    with pytest.raises(ValueError, match="cannot freeze 1000 layers"):
+        run(idx, out, overrides={"freeze": 1000})
+    with pytest.raises(ValueError, match="workers must be 0 or more, got -1"):
+        run(idx, out, workers=-1)
     assert not out.exists()
+
+
+def test_mistakes_leave_an_earlier_run_as_it_is(finished: Path, idx: str, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(finished, copy)
+    for mistake in ({"recipe": FAST.replace(freeze=1000)}, {"num_classes": 10}, {"recipe": "nope"}):
+        with pytest.raises(ValueError):  # noqa: PT011  (which one is tested above)
+            run(idx, copy, overwrite=True, **mistake)
+    before, after = ({path.name for path in each.rglob("*")} for each in (finished, copy))
+    assert after == before
+
+
+def test_a_run_is_not_put_into_its_data(colour_folder: Path, finished: Path) -> None:
+    for out in (colour_folder, colour_folder / "run"):
+        with pytest.raises(RunDirectoryError, match=r"is in the data folder .* of which it would be a part"):
+            run(colour_folder, out)
+        with pytest.raises(RunDirectoryError, match="is in the data folder"):
+            evaluate(finished, colour_folder, out)
+    assert sorted(path.name for path in colour_folder.iterdir()) == ["blue", "red"]
+
+
+def test_figures_of_a_run_are_not_replaced_by_others(finished: Path, idx: str) -> None:
+    with pytest.raises(RunDirectoryError, match="holds a training run, whose figures are its own"):
+        evaluate(finished, idx, finished)
 
 
 def test_a_folder_with_other_classes_cannot_be_evaluated(finished: Path, colour_folder: Path) -> None:

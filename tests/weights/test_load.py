@@ -148,6 +148,18 @@ def test_training_a_loaded_model_leaves_its_file(saved: str) -> None:
     assert torch.equal(logits(hv.create_model(saved), images(24, 32)), logits(tiny(), images(24, 32)))
 
 
+def test_a_path_is_a_directory_and_a_known_name_is_not(
+    saved: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / TINY).mkdir()
+    names = {"saved": "local-dir:saved", "./typo": "local-dir:./typo", TINY: TINY, SHIPPED: SHIPPED, saved: saved}
+    assert {name: loading.full_name(name) for name in names} == names
+    assert loading.full_name(Path(TINY)) == f"local-dir:{TINY}"
+    assert loading.full_name("typo") == "typo"
+    assert loading.load_model("saved").labels == loading.load_model(tmp_path / "saved").labels == LABELS
+
+
 # Keys that do not fit
 
 

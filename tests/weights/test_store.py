@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ import hybridvit as hv
 from hybridvit.registry import family_of, model_spec
 from hybridvit.spec import SpecError
 from hybridvit.weights import store
-from hybridvit.weights.sources import PENDING
 from hybridvit.weights.store import WeightsError, model_config, timm_fields
 from tests.hub.conftest import run_python
 from tests.parity import images
@@ -163,7 +163,7 @@ def test_a_save_that_is_killed_leaves_the_old_model_or_the_new(
     last = tiny(seed=3)
     hv.save_pretrained(last, tmp_path)
     assert torch.equal(logits(load(tmp_path), batch), logits(last, batch))
-    assert not (tmp_path / PENDING).exists()
+    assert names(tmp_path) == NAMES, "nothing of the save that was killed is left"
 
 
 def test_the_whole_save_renames_four_times(killed_at: Any, tmp_path: Path) -> None:
@@ -239,6 +239,7 @@ def saved(tmp_path: Path) -> Path:
         ("", r"config\.json is not JSON .*save or download the model again"),
         ('{"format_version": 1, "spec"', r"config\.json is not JSON"),
         ("[1, 2]", r"config\.json holds list, expected an object"),
+        ("[" * 100_000, r"config\.json is not JSON"),
         ("{}", "is neither hybridvit's"),
         ('{"format_version": 1}', "its config.json has no 'spec'; save the model again"),
         ('{"format_version": 1, "spec": 3}', "its config.json has no 'spec'"),
@@ -268,6 +269,8 @@ def test_another_format_version(version: Any, saved: Path) -> None:
     [
         ({"preprocess": {"input_size": [28, 28], "gamma": 2}}, "the 'preprocess' in its config.json cannot be read"),
         ({"preprocess": "imagenet"}, "the 'preprocess' in its config.json cannot be read"),
+        ({"preprocess": {"mean": ["a"], "std": [1]}}, "mean and std must be numbers"),
+        ({"layout": "timm", "architecture": ["x"]}, "its config.json describes no model"),
         ({"labels": "abcde"}, "the 'labels' in its config.json are no list of names"),
         ({"labels": [1, 2, 3, 4, 5]}, "the 'labels' in its config.json are no list of names"),
         ({"origin": "the net"}, "the 'origin' in its config.json is no table"),
@@ -314,9 +317,28 @@ def test_a_missing_weight_file(saved: Path) -> None:
         load(saved)
 
 
-def test_labels_of_other_classes_do_not_survive(saved: Path) -> None:
+def test_labels_are_counted(saved: Path) -> None:
     rewrite(saved, labels=["a", "b"])
-    assert load(saved).labels is None
+    with pytest.raises(WeightsError, match=r"its config\.json has 2 labels for 5 classes; correct it"):
+        load(saved)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"architecture": 5},
+        {"architecture": "resnet18", "pretrained_cfg": None},
+        {"architecture": "resnet18", "model_args": [1]},
+        {"architecture": "resnet18", "num_classes": "ten"},
+        {"model_type": ["vit"]},
+        {"model_type": "vit", "image_size": "x", "hidden_size": 8, "num_attention_heads": 2},
+        {"model_type": "vit", "hidden_size": 0, "intermediate_size": 0, "num_attention_heads": 0},
+    ],
+)
+def test_a_config_of_nonsense_is_named(config: dict[str, Any], saved: Path) -> None:
+    (saved / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=re.escape(str(saved))):
+        load(saved)
 
 
 def test_a_copy_of_a_directory_loads(saved: Path, tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""AIMv2 (arXiv 2411.14402): ViTs without a class token, with root-mean-square norms, gated MLPs and few biases.
+
+The patches are normalised before their positions are added.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..components.attention import Attention
+from ..components.blocks import transformer_block
+from ..components.mixers import GatedMlp
+from ..components.norms import RmsNorm
+from ..components.pools import MeanPool
+from ..components.transitions import Patchify
+from ..encoder import Model
+from ..keys import KeyRules, Rename
+from ..layouts import timm_vit_rules
+from ..trunks import Width, named_sizes, vit_model, vit_stage
+from . import Family
+
+WIDTHS = {
+    "large": Width(1024, 24, 8, mlp_ratio=2816 / 1024),
+    "huge": Width(1536, 24, 12, mlp_ratio=4096 / 1536),
+    "1b": Width(2048, 24, 16, mlp_ratio=5632 / 2048),
+    "3b": Width(3072, 24, 24, mlp_ratio=8192 / 3072),
+}
+NORM = RmsNorm(eps=1e-5)
+
+
+def aimv2(*, width: str, patch: int, img_size: int, num_classes: int = 0) -> Model:
+    """An AIMv2 of a named width."""
+    of = WIDTHS[width]
+    attention = Attention(heads=of.heads, qkv_bias=False, proj_bias=False)
+    stage = vit_stage(
+        enter=Patchify(dim=of.dim, patch=patch, norm=NORM),
+        width=of,
+        prefix=0,
+        block=transformer_block(attention, GatedMlp(hidden=of.hidden, bias=False), NORM),
+    )
+    return vit_model(stage, MeanPool(norm=NORM), img_size, num_classes)
+
+
+SIZES: dict[str, dict[str, Any]] = named_sizes(
+    " ".join(f"aimv2_{width}_patch14_{size}" for width in WIDTHS for size in (224, 336, 448))
+)
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout."""
+    theirs, ours = "blocks.{b}.mlp", "stages.0.blocks.{b}.branches.1.mixer"
+    rules = [
+        Rename("patch_embed.norm", "stages.0.enter.norm"),
+        Rename(f"{theirs}.fc1_g", f"{ours}.gate"),
+        Rename(f"{theirs}.fc1_x", f"{ours}.value"),
+        Rename(f"{theirs}.fc2", f"{ours}.proj"),
+    ]
+    return timm_vit_rules(model, class_token=False, first=rules)
+
+
+FAMILY = Family(name="aimv2", paper="arXiv 2411.14402", build=aimv2, sizes=SIZES, layouts={"timm": timm_rules})

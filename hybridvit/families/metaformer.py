@@ -1,0 +1,149 @@
+"""ConvFormer and CAFormer: a pyramid of separable convolutions, and of attention at its end (arXiv 2210.13452)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..components.activations import linear
+from ..components.attention import Attention
+from ..components.blocks import Block, Branch
+from ..components.convs import Conv
+from ..components.norms import LayerNorm
+from ..components.pools import MeanPool
+from ..components.transitions import Activate, Identity, Normalize, Steps
+from ..encoder import Model, Stage
+from ..keys import KeyRules, Rename, Rule, linear_to_conv
+from ..spec import Grid, Head, Mixer, Norm, Transition
+from . import Family
+
+PerStage = tuple[int, ...]
+
+HEAD_WIDTH = 32
+UNBIASED = LayerNorm(bias=False)
+
+
+class StarRelu(Mixer):
+    """scale * relu(x)^2 + bias with a learned scale and bias, one number each (arXiv 2210.13452)."""
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        return StarReluModule()
+
+
+class StarReluModule(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        return self.scale * F.relu(tokens).square() + self.bias
+
+
+class MlpHead(Head):
+    """Two linear layers with a squared ReLU and a norm between them; without classes, none."""
+
+    def build(self, dim: int, num_classes: int) -> nn.Module:
+        return MlpHeadModule(dim, num_classes) if num_classes else nn.Identity()
+
+
+class MlpHeadModule(nn.Module):
+    def __init__(self, dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.fc1 = linear(dim, 4 * dim)
+        self.norm = nn.LayerNorm(4 * dim, eps=1e-6)
+        self.fc2 = linear(4 * dim, num_classes)
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        return self.fc2(self.norm(F.relu(self.fc1(embedding)).square()))
+
+
+def inverted(dim: int, hidden: int, act: Mixer, *middle: Transition, bias: bool = False) -> Steps:
+    """Expand, activate, what there is in the middle, project."""
+    return Steps(steps=(Conv(dim=hidden, bias=bias), act, *middle, Conv(dim=dim, bias=bias)))
+
+
+def pyramid(
+    dims: PerStage,
+    depths: PerStage,
+    mixers: Sequence[Transition],
+    norm: Norm = UNBIASED,
+    layer_scale: float | None = None,
+) -> tuple[Stage, ...]:
+    """The stages of a MetaFormer of given widths, depths and mixers. The last two learn a scale of their shortcuts.
+
+    With a `layer_scale`, the first version: GELU, biases everywhere, no norm at the entrances, no scale of shortcuts.
+    """
+    first = layer_scale is not None
+    act = Activate(act="gelu") if first else StarRelu()
+    normalize = Identity() if first else Normalize(norm=UNBIASED)
+    stages: list[Stage] = []
+    for dim, depth, mixer in zip(dims, depths, mixers, strict=True):
+        down = Steps(steps=(normalize, Conv(dim=dim, kernel=3, stride=2, bias=True)))
+        stem = Conv(dim=dim, kernel=7, stride=4, padding=2, bias=True, norm=None if first else UNBIASED)
+        scaled = len(stages) >= 2 and not first
+        branches = (
+            Branch(mixer=part, norm=norm, layer_scale=layer_scale, shortcut_scale=scaled)
+            for part in (mixer, inverted(dim, 4 * dim, act, bias=first))
+        )
+        stages.append(Stage(enter=down if stages else stem, blocks=(Block(branches=tuple(branches)),) * depth))
+    return tuple(stages)
+
+
+def metaformer(*, dims: PerStage, depths: PerStage, attending: int) -> Model:
+    """A ConvFormer of given widths and depths, or, with some last stages `attending`, a CAFormer."""
+    convs = [inverted(dim, 2 * dim, StarRelu(), Conv(dim=2 * dim, kernel=7, groups=2 * dim)) for dim in dims]
+    attentions = [Attention(heads=dim // HEAD_WIDTH, qkv_bias=False, proj_bias=False) for dim in dims]
+    first = len(dims) - attending
+    stages = pyramid(dims, depths, (*convs[:first], *attentions[first:]))
+    return Model(stages=stages, pool=MeanPool(post_norm=LayerNorm()), head=MlpHead())
+
+
+def _sizes() -> dict[str, dict[str, Any]]:
+    deep = (3, 12, 18, 3)
+    numbers: dict[str, dict[str, Any]] = {
+        "s18": {"dims": (64, 128, 320, 512), "depths": (3, 3, 9, 3)},
+        "s36": {"dims": (64, 128, 320, 512), "depths": deep},
+        "m36": {"dims": (96, 192, 384, 576), "depths": deep},
+        "b36": {"dims": (128, 256, 512, 768), "depths": deep},
+    }
+    kinds = {"convformer": {"attending": 0}, "caformer": {"attending": 2}}
+    return {f"{kind}_{name}": of | kinds[kind] for kind in kinds for name, of in numbers.items()}
+
+
+# The parts of the mixers and of the MLP by timm's names.
+MIXERS = {"pwconv1": "steps.0.conv", "act1": "steps.1", "dwconv": "steps.2.conv", "pwconv2": "steps.3.conv"}
+MIXERS |= {"qkv": "qkv", "proj": "proj"}
+MLP = {"fc1": "steps.0.conv", "act": "steps.1", "fc2": "steps.2.conv"}
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout. MLPs of stages that attend are linear layers there, all others convolutions."""
+    block, ours = "stages.{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches"
+    rules: list[Rule] = [
+        Rename("stem", "stages.0.enter"),
+        Rename("stages.{s}.downsample.norm", "stages.{s}.enter.steps.0.norm"),
+        Rename("stages.{s}.downsample.conv", "stages.{s}.enter.steps.1.conv"),
+        *(Rename(f"{block}.token_mixer.{theirs}", f"{ours}.0.mixer.{part}") for theirs, part in MIXERS.items()),
+        Rename("head.norm", "pool.post_norm"),
+        Rename("head.fc", "head"),
+    ]
+    for branch, number in ((0, 1), (1, 2)):
+        rules += [
+            Rename(f"{block}.norm{number}", f"{ours}.{branch}.norm"),
+            Rename(f"{block}.layer_scale{number}.scale", f"{ours}.{branch}.layer_scale"),
+            Rename(f"{block}.res_scale{number}.scale", f"{ours}.{branch}.shortcut_scale"),
+        ]
+    for s, stage in enumerate(model.stages):
+        rename = linear_to_conv if isinstance(stage.blocks[0].branches[0].mixer, Attention) else Rename
+        theirs, mlp = f"stages.{s}.blocks.{{b}}.mlp", f"stages.{s}.blocks.{{b}}.branches.1.mixer"
+        rules += [rename(f"{theirs}.{name}", f"{mlp}.{part}") for name, part in MLP.items()]
+    return KeyRules(rules)
+
+
+LAYOUTS = {"timm": timm_rules}
+FAMILY = Family(name="metaformer", paper="arXiv 2210.13452", build=metaformer, sizes=_sizes(), layouts=LAYOUTS)
