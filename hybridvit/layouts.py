@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from .components.attention import Attention
+from .components.mixers import GatedMlp
 from .components.transitions import Normalize
 from .encoder import Model
-from .keys import Concat, KeyRules, Rename, Rule
+from .keys import Concat, KeyRules, Rename, Rule, Split
 
 
 def trunk_rules(stage: int = 0, first_block: int = 0, norm: str = "norm") -> list[Rule]:
@@ -41,13 +43,16 @@ HEAD_RULES: list[Rule] = [
 ]
 
 
+def _first_block(model: Model) -> int:
+    """The first block that transforms: before it there may be one with a norm alone."""
+    return int(model.stages[0].blocks[0].branches[0].mixer.kind == Normalize.kind)
+
+
 def timm_vit_rules(
     model: Model, class_token: bool = True, first: Sequence[Rule] = (), dropped: Sequence[str] = ()
 ) -> KeyRules:
     """timm's layout of a model of one stage: class token and registers apart. `first` are rules that decide first."""
-    stage = model.stages[0]
-    # Before the blocks that transform there may be one with a norm alone.
-    first_block = int(stage.blocks[0].branches[0].mixer.kind == Normalize.kind)
+    stage, first_block = model.stages[0], _first_block(model)
     norm = "post_norm" if stage.blocks[-1].branches[0].post_norm else "norm"
     registers = stage.prefix - class_token
     tokens = ("cls_token",) * class_token + ("reg_token",) * (registers > 0)
@@ -129,3 +134,39 @@ def transformers_rules(
         ],
         dropped=[f"{prefix}pooler"],
     )
+
+
+def timm_eva_rules(model: Model, class_token: bool = True, first: Sequence[Rule] = ()) -> KeyRules:
+    """timm's layout of BEiT, EVA and those after them: a ViT with other names of layer scales and of biases.
+
+    Queries and values alone have a bias, unless the model says otherwise. EVA-02 has three layers where others have
+    `qkv`, and two layers of a gated MLP are one if the MLP has no norm.
+    """
+    attention, mlp = (branch.mixer for branch in model.stages[0].blocks[-1].branches)
+    theirs, block = "blocks.{b}", f"stages.0.blocks.{{b+{_first_block(model)}}}.branches"
+    rules: list[Rule] = [
+        Rename(f"{theirs}.gamma_1", f"{block}.0.layer_scale"),
+        Rename(f"{theirs}.gamma_2", f"{block}.1.layer_scale"),
+    ]
+    keyless = isinstance(attention, Attention) and attention.qkv_bias and not attention.key_bias
+    if isinstance(mlp, GatedMlp) and mlp.norm:
+        parts = [f"{theirs}.attn.{name}" for name in ("q_proj", "k_proj", "v_proj")]
+        rules.append(Concat([f"{part}.weight" for part in parts], f"{block}.0.mixer.qkv.weight"))
+        rules.append(Concat([f"{parts[0]}.bias", f"{parts[2]}.bias"], f"{block}.0.mixer.qkv.bias"))
+    elif keyless:
+        biases = [f"{theirs}.attn.{name}" for name in ("q_bias", "v_bias")]
+        rules.append(Concat(biases, f"{block}.0.mixer.qkv.bias"))
+    return timm_vit_rules(model, class_token, [*first, *rules])
+
+
+def gated_rules(model: Model, packed: bool) -> list[Rule]:
+    """timm's names of a gated MLP, whose first two layers may be one, `packed`."""
+    theirs, ours = "blocks.{b}.mlp", f"stages.0.blocks.{{b+{_first_block(model)}}}.branches.1.mixer"
+    gates = [f"{ours}.gate", f"{ours}.value"]
+    first: list[Rule] = [Split(f"{theirs}.fc1", gates)] if packed else []
+    return [
+        *first,
+        Rename(f"{theirs}.fc1_g", gates[0]),
+        Rename(f"{theirs}.fc1_x", gates[1]),
+        Rename(f"{theirs}.fc2", f"{ours}.proj"),
+    ]

@@ -15,7 +15,7 @@ from ..components.pools import MeanPool
 from ..components.transitions import Patchify
 from ..encoder import Model
 from ..keys import KeyRules, Rename
-from ..layouts import timm_vit_rules
+from ..layouts import gated_rules, timm_vit_rules
 from ..trunks import Width, named_sizes, vit_model, vit_stage
 from . import Family
 
@@ -48,14 +48,8 @@ SIZES: dict[str, dict[str, Any]] = named_sizes(
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
-    theirs, ours = "blocks.{b}.mlp", "stages.0.blocks.{b}.branches.1.mixer"
-    rules = [
-        Rename("patch_embed.norm", "stages.0.enter.norm"),
-        Rename(f"{theirs}.fc1_g", f"{ours}.gate"),
-        Rename(f"{theirs}.fc1_x", f"{ours}.value"),
-        Rename(f"{theirs}.fc2", f"{ours}.proj"),
-    ]
-    return timm_vit_rules(model, class_token=False, first=rules)
+    first = [Rename("patch_embed.norm", "stages.0.enter.norm"), *gated_rules(model, packed=False)]
+    return timm_vit_rules(model, class_token=False, first=first)
 
 
 FAMILY = Family(name="aimv2", paper="arXiv 2411.14402", build=aimv2, sizes=SIZES, layouts={"timm": timm_rules})

@@ -1,0 +1,80 @@
+"""EVA (arXiv 2211.07636), EVA-02 (2303.11331) and the image towers of EVA-CLIP (2303.15389).
+
+EVA-02 turns queries and keys by their position, and has gated MLPs; its larger models normalise inside the MLP too,
+the CLIP towers inside attention as well. The largest tower has norms behind attention and MLP instead of in front.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..components.attention import Attention, RotaryAttention
+from ..components.blocks import Block, Branch, transformer_block
+from ..components.mixers import GatedMlp, Mlp
+from ..components.pools import MeanPool, TokenPool
+from ..components.rotary import IndexRotary
+from ..components.transitions import Patchify
+from ..encoder import Model
+from ..keys import KeyRules
+from ..layouts import gated_rules, timm_eva_rules
+from ..spec import Mixer
+from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
+from . import Family
+
+WIDTHS = WIDTHS | {"enormous": Width(1792, 64, 16, 15360 / 1792)}
+# The grid of the pretraining, 224 / 14 positions a side.
+ROTARY = IndexRotary(reference=(16, 16))
+
+
+def eva(
+    *,
+    width: str,
+    patch: int,
+    img_size: int,
+    rotary: bool = False,
+    post_norm: bool = False,
+    clip: bool = False,
+    num_classes: int = 1000,
+) -> Model:
+    """An EVA of a named width, or `rotary`, an EVA-02. Its mean is classified, or, `clip`, its class token."""
+    of = WIDTHS[width]
+    attention: Attention = Attention(heads=of.heads, key_bias=False)
+    mlp: Mixer = Mlp(hidden=of.hidden)
+    if rotary:
+        inner = None if width in ("tiny", "small") else NORM
+        # Two thirds of four times the width, for the gate has weights too.
+        attention = RotaryAttention(heads=of.heads, key_bias=False, rotary=ROTARY, norm=inner if clip else None)
+        mlp = GatedMlp(hidden=of.dim * 8 // 3, norm=inner)
+    block = transformer_block(attention, mlp, NORM)
+    if post_norm:
+        block = Block(branches=tuple(Branch(mixer=mixer, post_norm=NORM) for mixer in (attention, mlp)))
+    stage = vit_stage(enter=Patchify(dim=of.dim, patch=patch), width=of, block=block)
+    return vit_model(stage, TokenPool(norm=NORM) if clip else MeanPool(post_norm=NORM), img_size, num_classes)
+
+
+PRETRAINED = {"rotary": True, "num_classes": 0}
+CLIP, CLIP2 = {"clip": True, "num_classes": 1024}, {"clip": True, "rotary": True}
+SIZES: dict[str, dict[str, Any]] = (
+    named_sizes("eva_giant_patch14_224 eva_giant_patch14_336 eva_giant_patch14_560")
+    | named_sizes(
+        "eva02_tiny_patch14_224 eva02_small_patch14_224 eva02_base_patch14_224 eva02_large_patch14_224", **PRETRAINED
+    )
+    | named_sizes(
+        "eva02_tiny_patch14_336 eva02_small_patch14_336 eva02_base_patch14_448 eva02_large_patch14_448", rotary=True
+    )
+    | named_sizes("eva_giant_patch14_clip_224", **CLIP)
+    | named_sizes("eva02_base_patch16_clip_224", **CLIP2, num_classes=512)
+    | named_sizes("eva02_large_patch14_clip_224 eva02_large_patch14_clip_336", **CLIP2, num_classes=768)
+    | named_sizes("eva02_enormous_patch14_clip_224", **CLIP, post_norm=True)
+)
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout. Without a norm in the gated MLP its first two layers are one."""
+    mlp = model.stages[0].blocks[0].branches[1].mixer
+    if not isinstance(mlp, GatedMlp):
+        return timm_eva_rules(model)
+    return timm_eva_rules(model, first=gated_rules(model, packed=mlp.norm is None))
+
+
+FAMILY = Family(name="eva", paper="arXiv 2211.07636", build=eva, sizes=SIZES, layouts={"timm": timm_rules})

@@ -1,0 +1,74 @@
+"""Perception Encoder (arXiv 2504.13181): ViTs with absolute positions, and queries and keys turned by position.
+
+`core` models are pooled by attention; `lang` and `spatial` ones end with a layer in their middle, without a norm.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..components.attention import RotaryAttention
+from ..components.blocks import transformer_block
+from ..components.mixers import Mlp
+from ..components.norms import LayerNorm
+from ..components.pools import AttentionPool, MeanPool
+from ..components.rotary import IndexRotary
+from ..components.transitions import Patchify
+from ..encoder import Model
+from ..keys import KeyRules
+from ..layouts import timm_eva_rules
+from ..trunks import WIDTHS, Width, named_sizes, vit_model, vit_stage
+from . import Family
+
+NORM = LayerNorm(eps=1e-5)
+WIDTHS = WIDTHS | {"gigantic": Width(1536, 50, 16, 8960 / 1536)}
+
+
+def vit_pe(
+    *,
+    width: str,
+    patch: int,
+    img_size: int,
+    reference: int = 32,
+    depth: int | None = None,
+    layer_scale: float | None = None,
+    num_classes: int = 0,
+) -> Model:
+    """A Perception Encoder of a named width, pretrained on a grid of `reference` positions a side.
+
+    With classes it is pooled by attention. The widest has no class token.
+    """
+    of, prefix = WIDTHS[width], int(width != "gigantic")
+    # Where there is a class token, positions count from it.
+    rotary = IndexRotary(reference=(reference, reference), first=prefix, columns_first=True)
+    attention, mlp = RotaryAttention(heads=of.heads, rotary=rotary), Mlp(hidden=of.hidden)
+    stage = vit_stage(
+        enter=Patchify(dim=of.dim, patch=patch, bias=False),
+        width=of._replace(depth=depth or of.depth),
+        prefix=prefix,
+        pre_norm=NORM,
+        block=transformer_block(attention, mlp, NORM, layer_scale),
+    )
+    pool = AttentionPool(heads=8, mlp=Mlp(hidden=4 * of.dim), norm=NORM, prefix=True) if num_classes else MeanPool()
+    return vit_model(stage, pool, img_size, num_classes)
+
+
+SIZES: dict[str, dict[str, Any]] = (
+    named_sizes("vit_pe_core_tiny_patch16_384 vit_pe_core_small_patch16_384", reference=24, num_classes=512)
+    | named_sizes("vit_pe_core_base_patch16_224", reference=14, num_classes=1024)
+    | named_sizes("vit_pe_core_large_patch14_336", reference=24, num_classes=1024)
+    | named_sizes("vit_pe_core_gigantic_patch14_448", num_classes=1280)
+    | named_sizes("vit_pe_lang_large_patch14_448", depth=23, layer_scale=0.1)
+    | named_sizes("vit_pe_lang_gigantic_patch14_448", depth=47, layer_scale=0.1)
+    | named_sizes("vit_pe_spatial_tiny_patch16_512 vit_pe_spatial_small_patch16_512 vit_pe_spatial_base_patch16_512")
+    | named_sizes("vit_pe_spatial_large_patch14_448")
+    | named_sizes("vit_pe_spatial_gigantic_patch14_448", layer_scale=0.1)
+)
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout."""
+    return timm_eva_rules(model, class_token=model.stages[0].prefix > 0)
+
+
+FAMILY = Family(name="vit_pe", paper="arXiv 2504.13181", build=vit_pe, sizes=SIZES, layouts={"timm": timm_rules})

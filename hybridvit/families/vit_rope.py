@@ -1,0 +1,83 @@
+"""RoPE-ViT (arXiv 2403.13298): ViTs whose queries and keys are turned by their position.
+
+`mixed` models learn the rates of turning, `ape` models add absolute positions as well. The models with registers and
+without a class token are timm's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..components.attention import RotaryAttention
+from ..components.blocks import transformer_block
+from ..components.mixers import Mlp
+from ..components.pools import MeanPool, TokenPool
+from ..components.positions import LearnedPosition, NoPosition
+from ..components.rotary import IndexRotary, LearnedRotary
+from ..components.transitions import Patchify
+from ..encoder import Model
+from ..keys import KeyRules, Rule, Split
+from ..layouts import timm_eva_rules
+from ..trunks import NORM, WIDTHS, named_sizes, vit_model, vit_stage
+from . import Family
+
+FIXED = IndexRotary(temperature=100.0, columns_first=True)
+# As EVA-02's: the grid of the pretraining is 256 / 16 positions a side.
+AS_EVA = IndexRotary(reference=(16, 16))
+
+
+def vit_rope(
+    *,
+    width: str,
+    patch: int,
+    img_size: int,
+    mixed: bool = False,
+    absolute: bool = False,
+    registers: int = 0,
+    qkv_bias: bool = True,
+) -> Model:
+    """A RoPE-ViT of a named width; with `registers`, they take the place of the class token and of biases of keys."""
+    of = WIDTHS[width]
+    attention = RotaryAttention(
+        heads=of.heads,
+        qkv_bias=qkv_bias,
+        key_bias=not registers or not qkv_bias,
+        rotary=LearnedRotary() if mixed else AS_EVA if registers else FIXED,
+    )
+    stage = vit_stage(
+        enter=Patchify(dim=of.dim, patch=patch),
+        width=of,
+        prefix=registers or 1,
+        position=LearnedPosition(on_prefix=False) if absolute else NoPosition(),
+        block=transformer_block(attention, Mlp(hidden=of.hidden), NORM, layer_scale=1e-5),
+    )
+    return vit_model(stage, MeanPool(post_norm=NORM) if registers else TokenPool(norm=NORM), img_size)
+
+
+def _sizes() -> dict[str, dict[str, Any]]:
+    def three(kind: str, **numbers: Any) -> dict[str, dict[str, Any]]:
+        return named_sizes(
+            " ".join(f"vit_{width}_patch16_{kind}_224" for width in ("small", "base", "large")), **numbers
+        )
+
+    return (
+        three("rope")
+        | three("rope_mixed", mixed=True)
+        | three("rope_ape", absolute=True)
+        | three("rope_mixed_ape", mixed=True, absolute=True)
+        | named_sizes("vit_medium_patch16_rope_reg1_gap_256 vit_base_patch16_rope_reg1_gap_256", registers=1)
+        | named_sizes("vit_mediumd_patch16_rope_reg1_gap_256", registers=1, qkv_bias=False)
+        | named_sizes("vit_betwixt_patch16_rope_reg4_gap_256", registers=4)
+    )
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout, in which the learned rates of all blocks are one tensor."""
+    stage, first = model.stages[0], list[Rule]()
+    if isinstance(stage.blocks[0].branches[0].mixer, RotaryAttention):
+        blocks = [f"stages.0.blocks.{b}.branches.0.mixer.rotary.rates" for b in range(len(stage.blocks))]
+        first.append(Split("rope.freqs", blocks, dim=1))
+    return timm_eva_rules(model, class_token=model.pool.kind == TokenPool.kind, first=first)
+
+
+FAMILY = Family(name="vit_rope", paper="arXiv 2403.13298", build=vit_rope, sizes=_sizes(), layouts={"timm": timm_rules})
