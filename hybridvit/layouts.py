@@ -170,3 +170,51 @@ def gated_rules(model: Model, packed: bool) -> list[Rule]:
         Rename(f"{theirs}.fc1_x", gates[1]),
         Rename(f"{theirs}.fc2", f"{ours}.proj"),
     ]
+
+
+def normed_head_rules(*heads: str, norm: str = "bn", layer: str = "linear") -> list[Rule]:
+    """The names of classifiers that are a norm and a linear layer each; without a `layer`, the linear layer alone."""
+    rules: list[Rule] = []
+    for index, head in enumerate(heads):
+        linear = f"{head}.{layer}" if layer else head
+        rules += [Rename(f"{head}.{norm}", f"head.norms.{index}"), Rename(linear, f"head.linears.{index}")]
+    return rules
+
+
+# Parts of a MobileViT of either version: our name, timm's and transformers'.
+Row = tuple[str, str, str]
+RESIDUAL = (("conv1_1x1", "expand_1x1"), ("conv2_kxk", "conv_3x3"), ("conv3_1x1", "reduce_1x1"))
+
+
+def residual_rows(ours: str, timm: str, transformers: str) -> list[Row]:
+    """The convolutions of an inverted residual."""
+    return [
+        (f"{ours}.steps.{step}", f"{timm}.{names[0]}", f"{transformers}.{names[1]}")
+        for step, names in enumerate(RESIDUAL)
+    ]
+
+
+def mobile_rows(model: Model) -> list[Row]:
+    """The convolutions at both ends."""
+    first = "stages.1.blocks.0.branches.0.mixer" if model.stages[1].blocks else "stages.1.enter"
+    block = "stages.2.blocks.{b}.branches.0.mixer"
+    return [
+        ("stages.0.enter", "stem", "conv_stem"),
+        *residual_rows(first, "stages.0.0", "encoder.layer.0.layer.0"),
+        *residual_rows("stages.2.enter", "stages.1.0", "encoder.layer.1.layer.0"),
+        *residual_rows(block, "stages.1.{b+1}", "encoder.layer.1.layer.{b+1}"),
+        ("pool.before", "final_conv", "conv_1x1_exp"),
+    ]
+
+
+def mobile_rules(convs: Sequence[Row], others: Sequence[Row], base: str | None) -> list[Rule]:
+    """timm's names, or transformers' below `base`, of convolutions, which have a norm each, and of other parts."""
+    column, conv, norm = (1, "conv", "bn") if base is None else (2, "convolution", "normalization")
+    rows = [
+        (f"{row[0]}.{part}", f"{row[column]}.{name}")
+        for row in convs
+        for name, part in ((conv, "conv"), (norm, "norm"))
+    ]
+    rows += [(row[0], row[column]) for row in others]
+    head = "head.fc" if base is None else "classifier"
+    return [*(Rename(f"{base or ''}{theirs}", ours) for ours, theirs in rows), Rename(head, "head")]

@@ -31,7 +31,7 @@ def perturb(module: nn.Module, seed: int = 0, batch_norm_gain: float = 1.0) -> N
 
     with torch.no_grad():
         for name, parameter in module.named_parameters():
-            if parameter.ndim >= 2 and "embed" not in name and "token" not in name and "table" not in name:
+            if parameter.ndim >= 2 and not any(part in name for part in ("embed", "token", "table", "biases")):
                 fan_in = parameter[0].numel()
                 gain = 2.0 if any(part in name for part in ("qkv", "query", "key")) else 1.0
                 parameter.copy_(normal(parameter) * gain * fan_in**-0.5)
@@ -101,21 +101,28 @@ def assert_parity(
 
 
 def assert_power(
-    encoder: Encoder, size: tuple[int, int], samples: int = 12, seed: int = 1, immaterial: tuple[str, ...] = ()
+    encoder: Encoder,
+    size: tuple[int, int],
+    samples: int = 12,
+    seed: int = 1,
+    immaterial: tuple[str, ...] = (),
+    tolerance: float = TOLERANCE,
 ) -> None:
     """A nudge of any sampled parameter moves the outputs by more than the tolerance, so parity is not blind.
 
-    `immaterial` are the endings of parameters that no output depends on, such as what a softmax cancels.
+    `immaterial` are the endings of parameters that no output depends on, such as what a softmax cancels. `tolerance` is the one
+    that parity was asserted to.
     """
     generator = torch.Generator().manual_seed(seed)
     parameters = [item for item in encoder.named_parameters() if not item[0].endswith(immaterial)]
-    batch = images(*size, encoder.spec.in_chans)
+    batch = images(*size, encoder.spec.in_chans).to(parameters[0][1].dtype)
     with torch.no_grad():
         before = encoder(batch)
         for index in torch.randperm(len(parameters), generator=generator)[:samples].tolist():
             name, parameter = parameters[index]
-            nudge = 0.1 * parameter.abs().mean().clamp(min=0.1) * torch.randn(parameter.shape, generator=generator)
+            noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+                nudge = 0.1 * parameter.abs().mean().clamp(min=0.1) * noise
             parameter.add_(nudge)
             moved = error(encoder(batch), before)
             parameter.sub_(nudge)
-            assert moved > 2 * TOLERANCE, f"nudging {name} moved the outputs by {moved:.2e} of the spread only"
+            assert moved > 2 * tolerance, f"nudging {name} moved the outputs by {moved:.2e} of the spread only"

@@ -6,6 +6,7 @@ order.
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 from typing import Any
@@ -54,7 +55,24 @@ def small_spec(name: str) -> Model:
     return shortened(model_spec(name))
 
 
+@functools.lru_cache(maxsize=1)
+def _built(name: str) -> Encoder:
+    torch.manual_seed(0)
+    return small_spec(name).build().eval()
+
+
 def small_model(name: str, **changes: Any) -> Encoder:
     """A representative, shortened, freshly initialised under a seed, in eval mode."""
+    if not changes:
+        return copy.deepcopy(_built(name))
     torch.manual_seed(0)
     return small_spec(name).replace(**changes).build().eval()
+
+
+@functools.cache
+def one_of_each_family() -> list[str]:
+    """The representative of each family that has the fewest parameters."""
+    smallest: dict[str, str] = {}
+    for name in sorted(representatives(), key=lambda name: index()[name].params):
+        smallest.setdefault(index()[name].family, name)
+    return sorted(smallest.values())

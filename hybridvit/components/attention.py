@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..spec import Bias, Grid, Mixer, Norm, SpecError, Transition
+from ..tokens import join_prefix
 from .activations import linear
 from .rotary import Rotary
 
@@ -141,6 +142,33 @@ def biases(bias: nn.Module | None, grid: Grid, mask: Tensor | None, batch: int) 
     if mask is None:
         return values
     return (mask if values is None else values + mask).repeat(batch // mask.shape[0], 1, 1, 1)
+
+
+class ClassAttention(Mixer):
+    """What the one prefix token gathers from all tokens (arXiv 2103.17239); the others pass by."""
+
+    heads: int
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        if grid.prefix != 1:
+            raise SpecError(f"{self.kind} is for one prefix token, not for {grid.prefix}")
+        return ClassAttentionModule(self, in_dim)
+
+
+class ClassAttentionModule(nn.Module):
+    def __init__(self, spec: ClassAttention, dim: int) -> None:
+        super().__init__()
+        self.heads = spec.heads
+        self.query, self.key, self.value = (linear(dim, dim) for _ in range(3))
+        self.attend = ScaledDotProduct(head_width(spec.kind, dim, spec.heads) ** -0.5)
+        self.proj = linear(dim, dim)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        query, key, value = (
+            layer(part).unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for layer, part in ((self.query, tokens[:, :1]), (self.key, tokens), (self.value, tokens))
+        )
+        return join_prefix(self.proj(self.attend(query, key, value).transpose(1, 2).flatten(2)), tokens[:, 1:])
 
 
 class CosineAttention(Mixer):

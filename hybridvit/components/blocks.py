@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import cast
 
@@ -91,9 +91,10 @@ class BlockModule(nn.Module):
         return tokens
 
     def set_drop_path(self, rate: float) -> None:
-        """Drops each residual branch of this block with probability `rate` while training."""
-        for branch in cast("Iterable[BranchModule]", self.branches):
-            branch.drop_path = rate
+        """Drops each residual branch of this block, and of blocks inside it, with probability `rate` in training."""
+        for part in self.modules():
+            if isinstance(part, BranchModule):
+                part.drop_path = rate
 
 
 def recomputed(block: nn.Module, tokens: Tensor, grid: Grid) -> Tensor:

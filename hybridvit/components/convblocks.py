@@ -34,6 +34,24 @@ def conv_stem(dims: tuple[int, int], norm: Norm, act: str, padding: Padding = No
     return Steps(steps=(first, Conv(dim=dims[1], kernel=3, padding=padding, bias=bias)))
 
 
+def doubling_stem(dim: int, stride: int, norm: Norm, act: str) -> Steps:
+    """Convolutions at stride 2 down to `stride`, each of twice the width before, with an activation between them."""
+    widths = [dim >> step for step in reversed(range(stride.bit_length() - 1))]
+    convs = [Conv(dim=width, kernel=3, stride=2, norm=norm, act=act) for width in widths]
+    return Steps(steps=(*convs[:-1], convs[-1].replace(act=None)))
+
+
+def inverted_residual(
+    dim: int, hidden: int, act: str, stride: int = 1, norm: Norm = BATCH_NORM, normed: bool = True
+) -> Steps:
+    """Expand, filter each channel, project, with a norm behind each step, and no activation behind the last.
+
+    As in MobileNetV2 (arXiv 1801.04381). Without `normed` the first two have biases instead of norms.
+    """
+    early = Conv(dim=hidden, bias=not normed, norm=norm if normed else None, act=act)
+    return Steps(steps=(early, early.replace(kernel=3, stride=stride, groups=hidden), Conv(dim=dim, norm=norm)))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Excite:
     """Squeeze-and-excitation (arXiv 1709.01507) inside an MBConv, through `ratio` times the block's narrow width."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..spec import Grid, Norm, SpecError, Transition
+from ..spec import Grid, Mixer, Norm, SpecError, Transition
 from ..tokens import map_to_tokens, tokens_to_map
 from .activations import activation
 
@@ -178,3 +178,17 @@ class AvgPoolModule(nn.Module):
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         return map_to_tokens(self.pool(tokens_to_map(tokens, grid)))
+
+
+class NeighbourMean(Mixer):
+    """The mean over the 3 x 3 positions around each, less the position itself."""
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        refuse_prefix(self.kind, grid)
+        return NeighbourMeanModule()
+
+
+class NeighbourMeanModule(nn.Module):
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        map_ = tokens_to_map(tokens, grid)
+        return map_to_tokens(F.avg_pool2d(map_, 3, stride=1, padding=1, count_include_pad=False)) - tokens

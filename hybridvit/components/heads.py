@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
-from ..spec import Head
+from ..spec import Head, Norm
 from .activations import linear
 
 
@@ -34,3 +35,25 @@ class DistilledHeadModule(nn.Module):
     def forward(self, embedding: Tensor) -> Tensor:
         from_class, from_distillation = embedding.chunk(2, dim=-1)
         return (self.class_token(from_class) + self.distillation_token(from_distillation)) / 2
+
+
+class NormedHead(Head):
+    """A norm and a linear layer; with a `count`, the mean of so many of these (arXiv 2104.01136)."""
+
+    norm: Norm | None = None
+    count: int = 1
+
+    def build(self, dim: int, num_classes: int) -> nn.Module:
+        return NormedHeadModule(self, dim, num_classes) if num_classes else nn.Identity()
+
+
+class NormedHeadModule(nn.Module):
+    def __init__(self, spec: NormedHead, dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(spec.norm.build(dim) if spec.norm else nn.Identity() for _ in range(spec.count))
+        self.linears = nn.ModuleList(linear(dim, num_classes) for _ in range(spec.count))
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        tokens = embedding.unsqueeze(1)
+        logits = [layer(norm(tokens)) for norm, layer in zip(self.norms, self.linears, strict=True)]
+        return torch.cat(logits, dim=1).mean(dim=1)

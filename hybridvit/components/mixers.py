@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..spec import Grid, Mixer, Norm
+from ..spec import Grid, Mixer, Norm, SpecError, Transition
+from ..tokens import join_prefix, split_prefix
 from .activations import activation, linear
 from .convs import refuse_prefix
 
@@ -34,6 +35,33 @@ class MlpModule(nn.Module):
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         return self.fc2(self.norm(self.act(self.fc1(tokens))))
+
+
+class Linear(Transition):
+    """One linear layer on each token by itself, then an optional norm and activation."""
+
+    dim: int
+    bias: bool = True
+    norm: Norm | None = None
+    act: str | None = None
+
+    def out_dim(self, in_dim: int) -> int:
+        return self.dim
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        return LinearModule(self, in_dim)
+
+
+class LinearModule(nn.Module):
+    def __init__(self, spec: Linear, in_dim: int) -> None:
+        super().__init__()
+        self.linear = linear(in_dim, spec.dim, spec.bias)
+        self.norm = spec.norm.build(spec.dim) if spec.norm else nn.Identity()
+        self.act = activation(spec.act) if spec.act else None
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        tokens = self.norm(self.linear(tokens))
+        return self.act(tokens) if self.act else tokens
 
 
 class GatedMlp(Mixer):
@@ -87,6 +115,27 @@ class SqueezeExciteModule(nn.Module):
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         squeezed = tokens.mean(dim=1, keepdim=True)
         return tokens * self.gate(self.expand(self.act(self.reduce(squeezed))))
+
+
+class OnPrefix(Mixer):
+    """A mixer of the prefix tokens alone; the others pass by."""
+
+    mixer: Transition
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        if not grid.prefix:
+            raise SpecError(f"{self.kind}: there are no prefix tokens; a stage adds them with prefix=")
+        return OnPrefixModule(self.mixer.build(in_dim, Grid(0, 0, grid.prefix)))
+
+
+class OnPrefixModule(nn.Module):
+    def __init__(self, mixer: nn.Module) -> None:
+        super().__init__()
+        self.mixer = mixer
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        prefix, others = split_prefix(tokens, grid)
+        return join_prefix(self.mixer(prefix, Grid(0, 0, grid.prefix)), others)
 
 
 class LayerScale(Mixer):

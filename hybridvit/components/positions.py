@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..spec import Grid, Position
 from ..tokens import join_prefix
+from .activations import linear
 
 
 class PrefixTokens(nn.Module):
@@ -105,5 +108,36 @@ def sine_table(count: int, dim: int, device: torch.device | None = None) -> Tens
     """Sine table (1, count, dim): channel 2i holds the sine and 2i + 1 the cosine of index / 10000^(2i / dim)."""
     index = torch.arange(count, device=device, dtype=torch.float32)[:, None]
     channel = torch.arange(dim, device=device)
-    angle = index * torch.pow(10000.0, -2 * (channel // 2) / dim)
-    return torch.where(channel % 2 == 0, angle.sin(), angle.cos())[None]
+    return _waves(index * torch.pow(10000.0, -2 * (channel // 2) / dim))[None]
+
+
+class FourierPosition(Position):
+    """A linear layer of sines and cosines of the place, as a fraction of the image, at `rates` rates (2106.09681)."""
+
+    rates: int = 32
+    temperature: float = 10000.0
+
+    def build(self, dim: int, grid: Grid) -> nn.Module:
+        return FourierPositionModule(self, dim)
+
+
+class FourierPositionModule(nn.Module):
+    def __init__(self, spec: FourierPosition, dim: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.proj = linear(2 * spec.rates, dim)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        channel = torch.arange(self.spec.rates, device=tokens.device)
+        rate = self.spec.temperature ** (-2 * (channel // 2) / self.spec.rates)
+        rows, columns = (
+            _waves(2 * math.pi / (size + 1e-6) * torch.arange(1, size + 1, device=tokens.device)[:, None] * rate)
+            for size in grid.size
+        )
+        waves = torch.cat([rows[:, None].expand(-1, grid.width, -1), columns[None].expand(grid.height, -1, -1)], dim=-1)
+        return tokens + self.proj(waves.flatten(0, 1).to(tokens.dtype))
+
+
+def _waves(angle: Tensor) -> Tensor:
+    """The sine in even channels, the cosine in odd ones."""
+    return torch.where(torch.arange(angle.shape[-1], device=angle.device) % 2 == 0, angle.sin(), angle.cos())

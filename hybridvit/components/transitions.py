@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -100,6 +101,36 @@ class AddModule(nn.Module):
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         return self.shortcut(tokens, grid) + self.body(tokens, grid)
+
+
+class Join(Transition):
+    """Transitions of the same input, their channels side by side."""
+
+    parts: tuple[Transition, ...]
+
+    def out_dim(self, in_dim: int) -> int:
+        return sum(part.out_dim(in_dim) for part in self.parts)
+
+    def out_grid(self, grid: Grid) -> Grid:
+        return self.parts[0].out_grid(grid)
+
+    def out_stride(self, in_stride: int) -> int:
+        return self.parts[0].out_stride(in_stride)
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        shapes = {(part.out_grid(grid), part.out_stride(1)) for part in self.parts}
+        if len(shapes) != 1:
+            raise SpecError(f"Join: its parts give the grids and strides {sorted(shapes)}")
+        return JoinModule([part.build(in_dim, grid) for part in self.parts])
+
+
+class JoinModule(nn.Module):
+    def __init__(self, parts: list[nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        return torch.cat([part(tokens, grid) for part in self.parts], dim=-1)
 
 
 class Normalize(Mixer):

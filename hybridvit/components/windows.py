@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..spec import Grid, Mixer, SpecError
+from ..spec import Grid, Mixer, SpecError, Transition
+from ..tokens import map_to_tokens, tokens_to_map
 from .convs import refuse_prefix
 
 Layout = Literal["block", "grid"]
@@ -30,6 +31,14 @@ def pad_map(tokens: Tensor, grid: Grid, larger: Grid) -> Tensor:
 def crop_map(tokens: Tensor, grid: Grid, smaller: Grid) -> Tensor:
     """The inverse of `pad_map`; contiguous."""
     return tokens.unflatten(1, grid.size)[:, : smaller.height, : smaller.width].flatten(1, 2).contiguous()
+
+
+def resize_map(tokens: Tensor, grid: Grid, new: Grid, align_corners: bool = False) -> Tensor:
+    """The map, bilinear, on another grid. `align_corners`: positions in corners keep their values."""
+    if new.size == grid.size:
+        return tokens
+    map_ = tokens_to_map(tokens, grid)
+    return map_to_tokens(F.interpolate(map_, size=new.size, mode="bilinear", align_corners=align_corners))
 
 
 def to_windows(tokens: Tensor, grid: Grid, window: Grid, layout: Layout = "block") -> Tensor:
@@ -79,12 +88,12 @@ def shift_mask(grid: Grid, window: Grid, shift: tuple[int, int], like: Tensor) -
 class WindowAttention(Mixer):
     """Attention (arXiv 2103.14030, 2204.01697) inside windows of (height, width) positions.
 
-    `attention` is a mixer whose module takes a mask, `layout` as in `to_windows`. `shift` moves the windows down and to
-    the right, but not along an axis that fits into one. A map that the window does not divide is padded with zeros,
-    which take part as keys, as in the references.
+    `attention` keeps its shape and, if windows move, takes a mask; `layout` is as in `to_windows`. `shift` moves the
+    windows down and to the right, but not along an axis that fits into one. A map that the window does not divide is
+    padded with zeros, which take part as keys, as in the references.
     """
 
-    attention: Mixer
+    attention: Transition
     window: tuple[int, int]
     layout: Layout = "block"
     shift: tuple[int, int] = (0, 0)

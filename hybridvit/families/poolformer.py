@@ -8,38 +8,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from ..components.convs import refuse_prefix
+from ..components.convs import NeighbourMean
 from ..components.heads import LinearHead
 from ..components.norms import GroupNorm, LayerNorm
 from ..components.pools import MeanPool
 from ..encoder import Model
 from ..keys import KeyRules, Rename
 from ..layouts import transformers_prefix
-from ..spec import Grid, Mixer
-from ..tokens import map_to_tokens, tokens_to_map
 from . import Family
 from .metaformer import pyramid, timm_rules
 
 PerStage = tuple[int, ...]
 
 NORM, UNBIASED = GroupNorm(groups=1), GroupNorm(groups=1, eps=1e-6, bias=False)
-
-
-class NeighbourMean(Mixer):
-    """The mean over the 3 x 3 positions around each, less the position itself."""
-
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        refuse_prefix(self.kind, grid)
-        return NeighbourMeanModule()
-
-
-class NeighbourMeanModule(nn.Module):
-    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        map_ = tokens_to_map(tokens, grid)
-        return map_to_tokens(F.avg_pool2d(map_, 3, stride=1, padding=1, count_include_pad=False)) - tokens
 
 
 def poolformer(

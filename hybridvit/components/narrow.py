@@ -1,0 +1,95 @@
+"""Attention with narrow queries and keys and wide values, as in LeViT (arXiv 2104.01136)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ..spec import Bias, Grid, Mixer, Norm, Transition
+from .activations import activation
+from .attention import ScaledDotProduct, biases
+from .biases import DistanceBias
+from .convs import refuse_prefix
+from .mixers import Linear
+
+
+class NarrowAttention(Mixer):
+    """Self-attention with narrow queries and keys, of `key_dim` channels a head, and values of `value_dim`.
+
+    `norm` is behind both linear layers, and then they have no bias; `act` is in front of
+    the second.
+    """
+
+    heads: int
+    key_dim: int
+    value_dim: int
+    bias: Bias | None = None
+    norm: Norm | None = None
+    act: str | None = None
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        return NarrowAttentionModule(self, in_dim, grid)
+
+
+class NarrowAttentionModule(nn.Module):
+    def __init__(self, spec: NarrowAttention, dim: int, grid: Grid) -> None:
+        super().__init__()
+        self.widths = [spec.key_dim, spec.key_dim, spec.value_dim]
+        first = Linear(dim=spec.heads * sum(self.widths), bias=spec.norm is None, norm=spec.norm)
+        self.qkv = first.build(dim, grid)
+        self.bias = spec.bias.build(spec.heads, grid) if spec.bias else None
+        self.attend = ScaledDotProduct(spec.key_dim**-0.5)
+        self.act = activation(spec.act) if spec.act else None
+        self.proj = first.replace(dim=dim).build(spec.heads * spec.value_dim, grid)
+
+    def forward(self, tokens: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
+        """`mask` as in AttentionModule."""
+        heads = self.qkv(tokens, grid).unflatten(2, (-1, sum(self.widths))).transpose(1, 2)
+        mixed = self.attend(*heads.split(self.widths, dim=3), biases(self.bias, grid, mask, tokens.shape[0]))
+        mixed = mixed.transpose(1, 2).flatten(2)
+        return self.proj(self.act(mixed) if self.act else mixed, grid)
+
+
+class ShrinkingAttention(Transition):
+    """Every second position along both axes asks all positions, which gives a map of half the height and width."""
+
+    dim: int
+    heads: int
+    key_dim: int
+    value_dim: int
+    act: str
+    norm: Norm
+
+    def out_dim(self, in_dim: int) -> int:
+        return self.dim
+
+    def out_grid(self, grid: Grid) -> Grid:
+        return Grid(-(-grid.height // 2), -(-grid.width // 2))
+
+    def out_stride(self, in_stride: int) -> int:
+        return 2 * in_stride
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        refuse_prefix(self.kind, grid)
+        return ShrinkingAttentionModule(self, in_dim, grid)
+
+
+class ShrinkingAttentionModule(nn.Module):
+    def __init__(self, spec: ShrinkingAttention, dim: int, grid: Grid) -> None:
+        super().__init__()
+        self.spec = spec
+        layer = Linear(dim=spec.heads * spec.key_dim, bias=False, norm=spec.norm)
+        self.query = layer.build(dim, grid)
+        self.key_value = layer.replace(dim=spec.heads * (spec.key_dim + spec.value_dim)).build(dim, grid)
+        self.bias = DistanceBias().build(spec.heads, grid)
+        self.attend = ScaledDotProduct(spec.key_dim**-0.5)
+        self.act = activation(spec.act)
+        self.proj = layer.replace(dim=spec.dim).build(spec.heads * spec.value_dim, grid)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        spec = self.spec
+        asking = tokens.unflatten(1, grid.size)[:, ::2, ::2].flatten(1, 2)
+        query = self.query(asking, grid).unflatten(2, (spec.heads, -1)).transpose(1, 2)
+        key_value = self.key_value(tokens, grid).unflatten(2, (spec.heads, -1)).transpose(1, 2)
+        bias = self.bias(grid).unflatten(1, grid.size)[:, ::2, ::2].flatten(1, 2).unsqueeze(0)
+        mixed = self.attend(query, *key_value.split([spec.key_dim, spec.value_dim], dim=3), bias)
+        return self.proj(self.act(mixed.transpose(1, 2).flatten(2)), grid)

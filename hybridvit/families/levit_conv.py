@@ -1,0 +1,19 @@
+"""LeViT with 1x1 convolutions in its checkpoints instead of linear layers: the same models in another layout."""
+
+from __future__ import annotations
+
+from ..encoder import Model
+from ..keys import KeyRules, conv_to_linear
+from . import Family
+from .levit import levit, model_sizes, timm_rules
+
+
+def timm_conv_rules(model: Model) -> KeyRules:
+    """timm's layout of its `levit_conv` models."""
+    return timm_rules(model, conv_to_linear)
+
+
+SIZES = model_sizes("levit_conv")
+FAMILY = Family(
+    name="levit_conv", paper="arXiv 2104.01136", build=levit, sizes=SIZES, layouts={"timm": timm_conv_rules}
+)
