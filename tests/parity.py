@@ -121,7 +121,7 @@ def assert_power(
         for index in torch.randperm(len(parameters), generator=generator)[:samples].tolist():
             name, parameter = parameters[index]
             noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
-                nudge = 0.1 * parameter.abs().mean().clamp(min=0.1) * noise
+            nudge = 0.1 * parameter.abs().mean().clamp(min=0.1) * noise
             parameter.add_(nudge)
             moved = error(encoder(batch), before)
             parameter.sub_(nudge)
