@@ -110,8 +110,8 @@ def assert_power(
 ) -> None:
     """A nudge of any sampled parameter moves the outputs by more than the tolerance, so parity is not blind.
 
-    `immaterial` are the endings of parameters that no output depends on, such as what a softmax cancels. `tolerance` is the one
-    that parity was asserted to.
+    `immaterial` are the endings of parameters that no output depends on, such as what a softmax cancels.
+    `tolerance` is the one that parity was asserted to.
     """
     generator = torch.Generator().manual_seed(seed)
     parameters = [item for item in encoder.named_parameters() if not item[0].endswith(immaterial)]

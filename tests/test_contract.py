@@ -205,13 +205,14 @@ def test_frozen_layers_stay_frozen_through_train(name: str):
 def test_drop_path_acts_in_training_only(name: str):
     model = small_model(name)
     perturb(model)
-    model.set_drop_path(0.9)
+    torch.manual_seed(0)
+    model.set_drop_path(0.5)
     with torch.no_grad():
         batch = images(64, 64)
         assert torch.equal(model(batch), model(batch))
     rates = [module.drop_path for module in model.modules() if isinstance(module, BranchModule)]
     blocks = sum(len(stage.blocks) for stage in model.spec.stages)
-    assert max(rates, default=0.0) == (0.9 if blocks > 1 else 0.0)
+    assert max(rates, default=0.0) == (0.5 if blocks > 1 else 0.0)
     model.train()
     for module in model.modules():
         if isinstance(module, BatchNormModule):
@@ -261,9 +262,11 @@ def test_state_dict_survives_safetensors(name: str, tmp_path):
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     with torch.device("meta"):
         loaded = small_spec(name).build().eval()
-    loaded.load_state_dict(load_file(tmp_path / "model.safetensors"), assign=True)
-    with torch.no_grad():
-        assert torch.equal(loaded(images(64, 64)), model(images(64, 64)))
+    tensors = load_file(tmp_path / "model.safetensors")
+    loaded.load_state_dict(tensors, assign=True)
+    assert all(torch.equal(tensors[key], value) for key, value in model.state_dict().items())
+    with torch.no_grad():  # kernels round differently with where in memory a tensor starts
+        torch.testing.assert_close(loaded(images(64, 64)), model(images(64, 64)), atol=1e-6, rtol=1e-5)
 
 
 def test_attention_maps_leave_the_model_as_it_is(name: str):

@@ -37,7 +37,7 @@ def pair(
     return reference.double(), load_from(reference, model, family.layouts["timm"](model)).double()
 
 
-def assert_matches(ours: Encoder, reference: Any, sizes: list[tuple[int, int]]) -> None:
+def assert_matches(ours: Encoder, reference: Any, sizes: list[tuple[int, int]], tolerance: float = TOLERANCE) -> None:
     """Logits, embedding and the feature map of every stride are timm's at every (height, width)."""
     strides = [info["reduction"] for info in reference.feature_info]
     last = {stride: index for index, stride in enumerate(strides)}
@@ -48,12 +48,14 @@ def assert_matches(ours: Encoder, reference: Any, sizes: list[tuple[int, int]]) 
             embedding = ours.embed(batch)
             for info, found in zip(ours.feature_info, ours.features(batch), strict=True):
                 if info.stride in last:
-                    assert error(found, maps[last[info.stride]]) <= TOLERANCE, (size, info)
-            assert error(embedding, reference.forward_head(final, pre_logits=True)) <= TOLERANCE, size
-            assert error(ours.forward_head(embedding), reference.forward_head(final)) <= TOLERANCE, size
-        assert error(ours(batch), reference(batch)) <= TOLERANCE
+                    assert (off := error(found, maps[last[info.stride]])) <= tolerance, (size, info, off)
+            assert error(embedding, reference.forward_head(final, pre_logits=True)) <= tolerance, size
+            assert error(ours.forward_head(embedding), reference.forward_head(final)) <= tolerance, size
+        assert error(ours(batch), reference(batch)) <= tolerance
 
 
-def assert_every_parameter_matters(ours: Encoder, size: tuple[int, int], samples: int = 24) -> None:
+def assert_every_parameter_matters(
+    ours: Encoder, size: tuple[int, int], samples: int = 24, tolerance: float = TOLERANCE
+) -> None:
     """A nudge of any sampled parameter would have been seen by `assert_matches`."""
-    assert_power(ours, size, samples=samples, tolerance=TOLERANCE)
+    assert_power(ours, size, samples=samples, tolerance=tolerance)
