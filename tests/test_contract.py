@@ -68,8 +68,9 @@ def test_shapes_are_computed_on_meta(name: str):
     strides = [info.stride for info in model.feature_info]
     assert strides == sorted(set(strides))
     for map_, stride in zip(maps, strides, strict=True):
-        assert abs(map_.shape[2] - 193 / stride) <= 1
-        assert abs(map_.shape[3] - 226 / stride) <= 1
+        # Strides round up, and MobileViTv2 stretches an odd map by one besides.
+        assert abs(map_.shape[2] - 193 / stride) <= 2
+        assert abs(map_.shape[3] - 226 / stride) <= 2
 
 
 def test_stream_is_contiguous(name: str):

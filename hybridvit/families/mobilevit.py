@@ -1,0 +1,142 @@
+"""MobileViT: inverted residuals, and from stride 8 on a transformer between convolutions (arXiv 2110.02178).
+
+The transformer attends between patches: each position of a patch to those at the same place of all patches.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..components.attention import Attention
+from ..components.blocks import Block, Branch, transformer_block
+from ..components.convblocks import inverted_residual
+from ..components.convs import Conv, refuse_prefix
+from ..components.heads import LinearHead
+from ..components.mixers import Mlp
+from ..components.norms import BatchNorm, LayerNorm
+from ..components.pools import MeanPool
+from ..components.transitions import Identity, Join, Steps
+from ..components.windows import from_windows, resize_map, to_windows, whole_windows
+from ..encoder import Model, Stage
+from ..keys import Concat, KeyRules
+from ..layouts import TRANSFORMERS_FILES, mobile_rows, mobile_rules, residual_rows, transformers_prefix
+from ..spec import Grid, Mixer, Norm
+from . import Family
+
+HEADS, STEM, DEPTHS = 4, 16, (2, 4, 3)
+CONV, NORM = Conv(dim=STEM, norm=BatchNorm(), act="silu"), LayerNorm(eps=1e-5)
+
+
+class BetweenPatches(Mixer):
+    """Blocks, then a norm, on the positions at the same place of every square patch, for each place by itself.
+
+    A map that the patch does not divide is stretched to the next size that it does, bilinearly, and shrunk again.
+    """
+
+    blocks: tuple[Block, ...]
+    norm: Norm
+    patch: int = 2
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        refuse_prefix(self.kind, grid)
+        return BetweenPatchesModule(self, in_dim, grid)
+
+
+class BetweenPatchesModule(nn.Module):
+    def __init__(self, spec: BetweenPatches, dim: int, grid: Grid) -> None:
+        super().__init__()
+        self.patch = Grid(spec.patch, spec.patch)
+        patches = self.patches(whole_windows(grid, self.patch))
+        self.blocks = nn.ModuleList(block.build(dim, patches) for block in spec.blocks)
+        self.norm = spec.norm.build(dim)
+
+    def patches(self, grid: Grid) -> Grid:
+        return Grid(grid.height // self.patch.height, grid.width // self.patch.width)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        whole = whole_windows(grid, self.patch)
+        patches = self.patches(whole)
+        places = to_windows(resize_map(tokens, grid, whole), whole, patches, "grid")
+        for block in self.blocks:
+            places = block(places, patches)
+        return resize_map(from_windows(self.norm(places), whole, patches, "grid"), whole, grid)
+
+
+def residual_stages(stem: int, dims: tuple[int, ...], depth: int, expand: int) -> list[Stage]:
+    """The stem, one inverted residual, and `depth` of them at stride 4; all hidden widths are `expand` fold."""
+    first, second = dims
+    body = inverted_residual(first, expand * stem, "silu")
+    keeping = Stage(enter=Identity(), blocks=(Block(branches=(Branch(mixer=body),)),))
+    block = Block(branches=(Branch(mixer=inverted_residual(second, expand * second, "silu")),))
+    down = inverted_residual(second, expand * first, "silu", stride=2)
+    return [
+        Stage(enter=CONV.replace(dim=stem, kernel=3, stride=2)),
+        keeping if first == stem else Stage(enter=body),
+        Stage(enter=down, blocks=(block,) * (depth - 1)),
+    ]
+
+
+def mobilevit(*, dims: tuple[int, ...], inner: tuple[int, ...], last: int, expand: int = 4) -> Model:
+    """A MobileViT of given widths of its five stages, of the transformers in three, and before the classifier."""
+    stages = residual_stages(STEM, dims[:2], 3, expand)
+    for in_dim, dim, width, depth in zip(dims[1:-1], dims[2:], inner, DEPTHS, strict=True):
+        block = transformer_block(Attention(heads=HEADS), Mlp(hidden=2 * width, act="silu"), NORM)
+        local = CONV.replace(dim=dim, kernel=3)
+        between = BetweenPatches(blocks=(block,) * depth, norm=NORM)
+        body = Steps(steps=(local, Conv(dim=width), between, CONV.replace(dim=dim)))
+        fused = Branch(mixer=Steps(steps=(Join(parts=(Identity(), body)), local)), residual=False)
+        down = inverted_residual(dim, expand * in_dim, "silu", stride=2)
+        stages.append(Stage(enter=down, blocks=(Block(branches=(fused,)),)))
+    pool = MeanPool(before=CONV.replace(dim=last))
+    return Model(stages=tuple(stages), pool=pool, head=LinearHead(), img_size=(256, 256))
+
+
+SIZES: dict[str, dict[str, Any]] = {
+    "mobilevit_xxs": {"dims": (16, 24, 48, 64, 80), "inner": (64, 80, 96), "last": 320, "expand": 2},
+    "mobilevit_xs": {"dims": (32, 48, 64, 80, 96), "inner": (96, 120, 144), "last": 384},
+    "mobilevit_s": {"dims": (32, 64, 96, 128, 160), "inner": (144, 192, 240), "last": 640},
+}
+
+
+FUSED = "stages.{s+1}.blocks.0.branches.0.mixer.steps"
+BODY = f"{FUSED}.0.parts.1.steps"
+LAYER = f"{BODY}.2.blocks.{{b}}.branches"
+
+
+def layout(model: Model, timm: bool) -> KeyRules:
+    """timm's layout or transformers'. Apple's weights in the latter see blue, green and red, in this order."""
+    base = None if timm else transformers_prefix(model, "mobilevit")
+    unit, transformers = "stages.{s}.1", "encoder.layer.{s}"
+    theirs = f"{unit}.transformer.{{b}}", f"{transformers}.transformer.layer.{{b}}"
+    convs = [
+        *mobile_rows(model),
+        *residual_rows("stages.{s+1}.enter", "stages.{s}.0", f"{transformers}.downsampling_layer"),
+        (f"{BODY}.0", f"{unit}.conv_kxk", f"{transformers}.conv_kxk"),
+        (f"{BODY}.3", f"{unit}.conv_proj", f"{transformers}.conv_projection"),
+        (f"{FUSED}.1", f"{unit}.conv_fusion", f"{transformers}.fusion"),
+    ]
+    others = [
+        (f"{BODY}.1.conv", f"{unit}.conv_1x1", f"{transformers}.conv_1x1.convolution"),
+        (f"{BODY}.2.norm", f"{unit}.norm", f"{transformers}.layernorm"),
+        *(
+            (f"{LAYER}.{ours}", f"{theirs[0]}.{names[0]}", f"{theirs[1]}.{names[1]}")
+            for ours, *names in (
+                ("0.norm", "norm1", "layernorm_before"),
+                ("0.mixer.proj", "attn.proj", TRANSFORMERS_FILES.proj),
+                ("1.norm", "norm2", "layernorm_after"),
+                ("1.mixer.fc1", "mlp.fc1", TRANSFORMERS_FILES.fc1),
+                ("1.mixer.fc2", "mlp.fc2", TRANSFORMERS_FILES.fc2),
+            )
+        ),
+    ]
+    qkv = ["attn.qkv"] if base is None else TRANSFORMERS_FILES.qkv
+    place = theirs[0] if base is None else f"{base}{theirs[1]}"
+    attention = Concat([f"{place}.{name}" for name in qkv], f"{LAYER}.0.mixer.qkv")
+    return KeyRules([*mobile_rules(convs, others, base), attention])
+
+
+LAYOUTS = {"timm": partial(layout, timm=True), "transformers": partial(layout, timm=False)}
+FAMILY = Family(name="mobilevit", paper="arXiv 2110.02178", build=mobilevit, sizes=SIZES, layouts=LAYOUTS)

@@ -1,0 +1,136 @@
+"""MobileViTv2: MobileViT with attention that is linear in the number of positions, and no fusion (arXiv 2206.02680)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..components.activations import linear
+from ..components.attention import ScaledDotProduct
+from ..components.blocks import transformer_block
+from ..components.convblocks import inverted_residual
+from ..components.convs import Conv, refuse_prefix
+from ..components.heads import LinearHead
+from ..components.mixers import Mlp
+from ..components.norms import BatchNorm, GroupNorm
+from ..components.pools import MeanPool
+from ..components.transitions import Normalize, Steps
+from ..components.windows import resize_map, to_windows, whole_windows
+from ..encoder import Model, Stage
+from ..keys import KeyRules, conv_to_linear
+from ..layouts import mobile_rows, mobile_rules, residual_rows, transformers_prefix
+from ..spec import Grid, Mixer, Transition
+from . import Family
+from .mobilevit import CONV, DEPTHS, residual_stages
+
+DIMS, STEM, PATCH = (64, 128, 256, 384, 512), 32, Grid(2, 2)
+NORM = GroupNorm(groups=1)
+
+
+class SeparableAttention(Mixer):
+    """What all positions at one place of their patches of 2 x 2 gather from each other is the same, but for a gate.
+
+    One score a position, softmaxed over those at its place, weighs their keys. Its map has a query for each place in
+    the patch, as a head, and shows where that comes from.
+    """
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        refuse_prefix(self.kind, grid)
+        return SeparableAttentionModule(in_dim)
+
+
+class SeparableAttentionModule(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.widths = [1, dim, dim]
+        self.qkv = linear(dim, sum(self.widths))
+        self.attend = ScaledDotProduct(1.0)
+        self.proj = linear(dim, dim)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        patches = Grid(grid.height // PATCH.height, grid.width // PATCH.width)
+        score, key, value = self.qkv(tokens).split(self.widths, dim=2)
+        score, key = (to_windows(part, grid, patches, "grid").unflatten(0, (-1, PATCH.tokens)) for part in (score, key))
+        context = self.attend(torch.ones_like(score[:, :, :1]), score, key)  # (B, places, 1, C)
+        context = context.squeeze(2).unflatten(1, PATCH.size)[:, None, :, None]
+        gate = F.relu(value).unflatten(1, (patches.height, PATCH.height, patches.width, PATCH.width))
+        return self.proj((gate * context).flatten(1, 4))
+
+
+class WholePatches(Transition):
+    """Stretches a map, bilinearly, to the next size that patches of 2 x 2 divide."""
+
+    def out_grid(self, grid: Grid) -> Grid:
+        return whole_windows(grid, PATCH)
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        refuse_prefix(self.kind, grid)
+        return WholePatchesModule()
+
+
+class WholePatchesModule(nn.Module):
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        return resize_map(tokens, grid, whole_windows(grid, PATCH), align_corners=True)
+
+
+def mobilevitv2(*, width: float) -> Model:
+    """A MobileViTv2 with widths scaled from those of `mobilevitv2_100`."""
+    dims = tuple(int(width * dim) for dim in DIMS)
+    stages = residual_stages(int(width * STEM), dims[:2], 2, expand=2)
+    for in_dim, dim, depth in zip(dims[1:-1], dims[2:], DEPTHS, strict=True):
+        down = inverted_residual(dim, 2 * in_dim, "silu", stride=2)
+        local = CONV.replace(dim=dim, kernel=3, groups=dim), Conv(dim=dim // 2)
+        block = transformer_block(SeparableAttention(), Mlp(hidden=dim, act="silu"), NORM)
+        stages.append(Stage(enter=Steps(steps=(*down.steps, WholePatches(), *local)), blocks=(block,) * depth))
+        stages.append(Stage(enter=Steps(steps=(Normalize(norm=NORM), Conv(dim=dim, norm=BatchNorm())))))
+    return Model(stages=tuple(stages), pool=MeanPool(), head=LinearHead(), img_size=(256, 256))
+
+
+SIZES: dict[str, dict[str, Any]] = {
+    f"mobilevitv2_{percent:03}": {"width": percent / 100} for percent in (50, 75, 100, 125, 150, 175, 200)
+}
+
+
+def layout(model: Model, timm: bool) -> KeyRules:
+    """timm's layout or transformers'. The latter drops what patches do not cover, and the models here do not."""
+    base = None if timm else transformers_prefix(model, "mobilevitv2")
+    convs, others, linears = mobile_rows(model), [], []
+    for s in range(2, 2 + len(DEPTHS)):
+        ours, end, unit, theirs = (
+            f"stages.{2 * s - 1}",
+            f"stages.{2 * s}.enter.steps",
+            f"stages.{s}",
+            f"encoder.layer.{s}",
+        )
+        layer = f"{ours}.blocks.{{b}}.branches", f"{unit}.1.transformer.{{b}}", f"{theirs}.transformer.layer.{{b}}"
+        convs += residual_rows(f"{ours}.enter", f"{unit}.0", f"{theirs}.downsampling_layer")
+        convs += [
+            (f"{ours}.enter.steps.4", f"{unit}.1.conv_kxk", f"{theirs}.conv_kxk"),
+            (f"{end}.1", f"{unit}.1.conv_proj", f"{theirs}.conv_projection"),
+        ]
+        others += [
+            (f"{ours}.enter.steps.5.conv", f"{unit}.1.conv_1x1", f"{theirs}.conv_1x1.convolution"),
+            (f"{layer[0]}.0.norm", f"{layer[1]}.norm1", f"{layer[2]}.layernorm_before"),
+            (f"{layer[0]}.1.norm", f"{layer[1]}.norm2", f"{layer[2]}.layernorm_after"),
+            (f"{end}.0.norm", f"{unit}.1.norm", f"{theirs}.layernorm"),
+        ]
+        linears += [
+            (f"{layer[0]}.0.mixer.qkv", f"{layer[1]}.attn.qkv_proj", f"{layer[2]}.attention.qkv_proj.convolution"),
+            (f"{layer[0]}.0.mixer.proj", f"{layer[1]}.attn.out_proj", f"{layer[2]}.attention.out_proj.convolution"),
+            (f"{layer[0]}.1.mixer.fc1", f"{layer[1]}.mlp.fc1", f"{layer[2]}.ffn.conv1.convolution"),
+            (f"{layer[0]}.1.mixer.fc2", f"{layer[1]}.mlp.fc2", f"{layer[2]}.ffn.conv2.convolution"),
+        ]
+    return KeyRules(
+        [
+            *mobile_rules(convs, others, base),
+            *(conv_to_linear(row[1] if base is None else f"{base}{row[2]}", row[0]) for row in linears),
+        ]
+    )
+
+
+LAYOUTS = {"timm": partial(layout, timm=True), "transformers": partial(layout, timm=False)}
+FAMILY = Family(name="mobilevitv2", paper="arXiv 2206.02680", build=mobilevitv2, sizes=SIZES, layouts=LAYOUTS)
