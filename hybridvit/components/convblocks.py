@@ -20,8 +20,8 @@ def pooled_shortcut(in_dim: int, dim: int, pool: Transition, bias: bool) -> Tran
     return Steps(steps=(pool, Identity() if in_dim == dim else Conv(dim=dim, bias=bias)))
 
 
-def summaries(dim: int, side: int, norm: Norm) -> Transition:
-    """One token for each whole square of `side` positions, normalised: what reduced attention attends to."""
+def summaries(dim: int, side: int, norm: Norm | None) -> Transition:
+    """One token for each whole square of `side` positions: what reduced attention attends to. A rest is dropped."""
     if side == 1:
         return Identity()
     conv = Conv(dim=dim, kernel=side, stride=side, padding=0, bias=True, norm=norm)

@@ -1,0 +1,134 @@
+"""EdgeNeXt: ConvNeXt's blocks, and one at the end of a stage that attends between channels (arXiv 2206.10589)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..components.blocks import Block, Branch
+from ..components.channels import CrossCovarianceAttention
+from ..components.convblocks import summaries
+from ..components.convs import Conv
+from ..components.heads import LinearHead
+from ..components.mixers import LayerScale, Mlp
+from ..components.norms import LayerNorm
+from ..components.pools import MeanPool
+from ..components.positions import FourierPosition
+from ..components.transitions import Add, Identity, Normalize, Steps
+from ..encoder import Model, Stage
+from ..keys import KeyRules, Rename, conv_to_linear
+from ..spec import Grid, Mixer, Position, Transition
+from . import Family
+
+KERNELS, SCALES, POSITION_STAGE = (3, 5, 7, 9), (2, 2, 3, 4), 1
+NORM, LAYER_SCALE = LayerNorm(), 1e-6
+
+
+class Cascade(Mixer):
+    """Filters `parts` of the channels one after another, each with what came out of the one before added to it.
+
+    The last part passes by. As in Res2Net (arXiv 1904.01169), positions so see each other over several distances.
+    """
+
+    parts: int
+    bias: bool = True
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        return CascadeModule(self, in_dim, grid)
+
+
+class CascadeModule(nn.Module):
+    def __init__(self, spec: Cascade, dim: int, grid: Grid) -> None:
+        super().__init__()
+        self.width = -(-dim // spec.parts)
+        filters = Conv(dim=self.width, kernel=3, groups=self.width, bias=spec.bias)
+        self.convs = nn.ModuleList(filters.build(self.width, grid) for _ in range(spec.parts - 1))
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        *parts, last = tokens.split(self.width, dim=2)
+        done: list[Tensor] = []
+        for conv, part in zip(self.convs, parts, strict=True):
+            done.append(conv(part + done[-1] if done else part, grid))
+        return torch.cat([*done, last], dim=2)
+
+
+class Placed(Mixer):
+    """Positions, where a mixer is expected."""
+
+    position: Position
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        return self.position.build(in_dim, grid)
+
+
+def edgenext(*, dims: tuple[int, ...], depths: tuple[int, ...], heads: int = 8, overlap: bool = False) -> Model:
+    """An EdgeNeXt of given widths and depths. `overlap`: strided filters, without biases, instead of patches."""
+
+    def block(local: Transition, dim: int) -> Block:
+        body = Steps(steps=(local, Normalize(norm=NORM), Mlp(hidden=4 * dim)))
+        return Block(branches=(Branch(mixer=body, layer_scale=LAYER_SCALE),))
+
+    stages: list[Stage] = []
+    for index, (dim, depth, kernel, scales) in enumerate(zip(dims, depths, KERNELS, SCALES, strict=True)):
+        filters = Conv(dim=dim, kernel=kernel, groups=dim, bias=not overlap)
+        attend = Steps(
+            steps=(Normalize(norm=NORM), CrossCovarianceAttention(heads=heads), LayerScale(initial=LAYER_SCALE))
+        )
+        position = Placed(position=FourierPosition()) if index == POSITION_STAGE else Identity()
+        cascade = Cascade(parts=scales, bias=not overlap)
+        transposed = Steps(steps=(cascade, position, Add(shortcut=Identity(), body=attend)))
+        locals_: list[Transition] = [filters] * depth
+        if index == 0:
+            enter = Conv(dim=dim, kernel=9, stride=4, norm=NORM) if overlap else summaries(dim, 4, NORM)
+        else:
+            locals_[-1] = transposed
+            patches = summaries(dim, 2, None)
+            enter = Steps(steps=(Normalize(norm=NORM), patches))
+            if overlap:
+                enter, locals_[0] = filters.replace(stride=2, groups=dims[index - 1]), Identity()
+        stages.append(Stage(enter=enter, blocks=tuple(block(local, dim) for local in locals_)))
+    return Model(stages=tuple(stages), pool=MeanPool(post_norm=NORM), head=LinearHead(), img_size=(256, 256))
+
+
+DEPTHS = (3, 3, 9, 3)
+SIZES: dict[str, dict[str, Any]] = {
+    "edgenext_xx_small": {"dims": (24, 48, 88, 168), "depths": (2, 2, 6, 2), "heads": 4},
+    "edgenext_x_small": {"dims": (32, 64, 100, 192), "depths": DEPTHS, "heads": 4},
+    "edgenext_small": {"dims": (48, 96, 160, 304), "depths": DEPTHS},
+    "edgenext_base": {"dims": (80, 160, 288, 584), "depths": DEPTHS},
+    "edgenext_small_rw": {"dims": (48, 96, 192, 384), "depths": DEPTHS, "overlap": True},
+}
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout."""
+    overlap = isinstance(model.stages[0].enter, Conv)
+    stem = "stages.0.enter" if overlap else "stages.0.enter.steps.1"
+    block, ours = "stages.{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches.0"
+    local = f"{ours}.mixer.steps.0"
+    return KeyRules(
+        [
+            Rename("stem.0", f"{stem}.conv"),
+            Rename("stem.1", f"{stem}.norm"),
+            Rename("stages.{s}.downsample.0", "stages.{s}.enter.steps.0.norm"),
+            Rename("stages.{s}.downsample.1", "stages.{s}.enter.steps.1.steps.1.conv"),
+            *([Rename("stages.{s+1}.blocks.0.conv_dw", "stages.{s+1}.enter.conv")] if overlap else []),
+            Rename(f"{block}.conv_dw", f"{local}.conv"),
+            Rename(f"{block}.convs.{{i}}", f"{local}.steps.0.convs.{{i}}.conv"),
+            conv_to_linear(f"{block}.pos_embd.token_projection", f"{local}.steps.1.proj"),
+            Rename(f"{block}.norm_xca", f"{local}.steps.2.body.steps.0.norm"),
+            Rename(f"{block}.xca.temperature", f"{local}.steps.2.body.steps.1.factor"),
+            Rename(f"{block}.xca", f"{local}.steps.2.body.steps.1"),
+            Rename(f"{block}.gamma_xca", f"{local}.steps.2.body.steps.2.gamma"),
+            Rename(f"{block}.norm", f"{ours}.mixer.steps.1.norm"),
+            Rename(f"{block}.mlp", f"{ours}.mixer.steps.2"),
+            Rename(f"{block}.gamma", f"{ours}.layer_scale"),
+            Rename("head.norm", "pool.post_norm"),
+            Rename("head.fc", "head"),
+        ]
+    )
+
+
+FAMILY = Family(name="edgenext", paper="arXiv 2206.10589", build=edgenext, sizes=SIZES, layouts={"timm": timm_rules})
