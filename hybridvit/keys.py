@@ -7,6 +7,7 @@ name below the other. `{b+1}` stands for the counter plus one. The first rule th
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
@@ -215,6 +216,17 @@ class KeyRules:
         if leftover:
             raise KeyMismatchError(f"{len(leftover)} keys that no rule takes: {', '.join(leftover)}", leftover)
         return result
+
+
+def respelled(rules: KeyRules, spell: Callable[[str], str]) -> KeyRules:
+    """The same table for a package that has other names for the same places: `spell` turns theirs into its own."""
+
+    def other(rule: Rule) -> Rule:
+        twin = copy.copy(rule)
+        twin.theirs = tuple(Place(spell(place.template)) for place in rule.theirs)
+        return twin
+
+    return KeyRules(map(other, rules.rules), [spell(place.template) for place in rules.dropped])
 
 
 def check_keys(

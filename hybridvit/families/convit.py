@@ -1,0 +1,144 @@
+"""ConViT: attention that starts out as a convolution and learns to let go (arXiv 2103.10697).
+
+In its first blocks every head has a gate between where it looks by content and where it looks by position.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..components.activations import linear
+from ..components.attention import Attention, ScaledDotProduct, head_width
+from ..components.biases import by_pair
+from ..components.blocks import transformer_block
+from ..components.convs import refuse_prefix
+from ..components.heads import LinearHead
+from ..components.mixers import Mlp
+from ..components.pools import TokenPool
+from ..components.positions import LearnedPosition
+from ..components.transitions import Identity, Patchify
+from ..encoder import Model, Stage
+from ..keys import KeyRules, Rename, Rule
+from ..layouts import HEAD_RULES
+from ..spec import Grid, Mixer
+from ..trunks import NORM
+from . import Family
+
+
+class GatedPositionalAttention(Mixer):
+    """A mean of two attentions, by content and by position, weighted by a learned gate a head."""
+
+    heads: int
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        refuse_prefix(self.kind, grid)
+        return GatedPositionalAttentionModule(self, in_dim)
+
+
+class GatedDotProduct(ScaledDotProduct):
+    """Weights by content, and weights by position, given in place of a bias, mixed by a gate a head."""
+
+    def __init__(self, scale: float, heads: int) -> None:
+        super().__init__(scale)
+        self.gate = nn.Parameter(torch.ones(heads))
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
+        assert bias is not None
+        gate = self.gate.sigmoid()[:, None, None]
+        return (1 - gate) * super().forward(query, key, value) + gate * (bias @ value)
+
+    def weights(self, query: Tensor, key: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The mean of both, (B, heads, N, N)."""
+        assert bias is not None
+        gate = self.gate.sigmoid()[:, None, None]
+        return (1 - gate) * super().weights(query, key) + gate * bias
+
+
+class GatedPositionalAttentionModule(nn.Module):
+    def __init__(self, spec: GatedPositionalAttention, dim: int) -> None:
+        super().__init__()
+        self.heads = spec.heads
+        self.query_key = linear(dim, 2 * dim, bias=False)
+        self.value = linear(dim, dim, bias=False)
+        self.position = linear(3, spec.heads)
+        self.attend = GatedDotProduct(head_width(spec.kind, dim, spec.heads) ** -0.5, spec.heads)
+        self.proj = linear(dim, dim)
+        self._start_as_convolution()
+
+    def _start_as_convolution(self) -> None:
+        """Every head looks at one of the positions of a square around its own, and hands its value on."""
+        side = int(self.heads**0.5)
+        places = torch.arange(side) - (side - 1) / 2 if side % 2 == 0 else torch.arange(side) - side // 2
+        with torch.no_grad():
+            nn.init.eye_(self.value.weight)
+            self.position.weight[: side**2, 0] = 2 * places.repeat_interleave(side)
+            self.position.weight[: side**2, 1] = 2 * places.repeat(side)
+            self.position.weight[: side**2, 2] = -1
+
+    def by_position(self, grid: Grid) -> Tensor:
+        """Weights (1, heads, N, N): the softmax of a linear layer of a key's offset right, down, and squared."""
+        like = self.position.weight
+        # Offsets are from the query to the key, and `by_pair` takes the value at that from the key to the query.
+        down, right = (torch.arange(size - 1, -size, -1.0, device=like.device)[:, None] for size in grid.size)
+        down, right = down.expand(-1, len(right)), right.T.expand(len(down), -1)
+        offsets = torch.stack([right, down, right**2 + down**2], dim=-1).to(like.dtype)
+        return by_pair(self.position(offsets), grid).softmax(dim=-1).unsqueeze(0)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        query, key = self.query_key(tokens).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        value = self.value(tokens).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        mixed = self.attend(query, key, value, self.by_position(grid))
+        return self.proj(mixed.transpose(1, 2).flatten(2))
+
+
+def convit(*, heads: int, depth: int = 12, gated: int = 10, head_dim: int = 48) -> Model:
+    """A ConViT whose first blocks, so many, are `gated`; the class token comes behind these."""
+    dim = heads * head_dim
+    mlp = Mlp(hidden=4 * dim)
+    local = transformer_block(GatedPositionalAttention(heads=heads), mlp, NORM)
+    last = transformer_block(Attention(heads=heads, qkv_bias=False), mlp, NORM)
+    return Model(
+        stages=(
+            Stage(enter=Patchify(dim=dim, patch=16), position=LearnedPosition(), blocks=(local,) * gated),
+            Stage(enter=Identity(), prefix=1, blocks=(last,) * (depth - gated)),
+        ),
+        pool=TokenPool(norm=NORM),
+        head=LinearHead(),
+    )
+
+
+SIZES: dict[str, dict[str, Any]] = {
+    "convit_tiny": {"heads": 4},
+    "convit_small": {"heads": 9},
+    "convit_base": {"heads": 16},
+}
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout, in which blocks are counted through."""
+    rules: list[Rule] = [
+        Rename("patch_embed.proj", "stages.0.enter.conv"),
+        Rename("pos_embed", "stages.0.position.table"),
+        Rename("cls_token", "stages.1.prefix.tokens"),
+    ]
+    count = 0
+    for s, stage in enumerate(model.stages):
+        for b in range(len(stage.blocks)):
+            theirs, ours = f"blocks.{count}", f"stages.{s}.blocks.{b}.branches"
+            rules += [
+                Rename(f"{theirs}.attn.gating_param", f"{ours}.0.mixer.attend.gate"),
+                Rename(f"{theirs}.attn.pos_proj", f"{ours}.0.mixer.position"),
+                Rename(f"{theirs}.attn.qk", f"{ours}.0.mixer.query_key"),
+                Rename(f"{theirs}.attn.v", f"{ours}.0.mixer.value"),
+                Rename(f"{theirs}.attn", f"{ours}.0.mixer"),
+                Rename(f"{theirs}.mlp", f"{ours}.1.mixer"),
+                *(Rename(f"{theirs}.norm{branch + 1}", f"{ours}.{branch}.norm") for branch in (0, 1)),
+            ]
+            count += 1
+    return KeyRules([*rules, *HEAD_RULES])
+
+
+FAMILY = Family(name="convit", paper="arXiv 2103.10697", build=convit, sizes=SIZES, layouts={"timm": timm_rules})

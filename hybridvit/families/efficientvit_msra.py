@@ -1,0 +1,148 @@
+"""EfficientViT of Microsoft: heads see different channels, each with what the last one found (arXiv 2305.07027)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..components.attention import ScaledDotProduct, head_width
+from ..components.biases import DistanceBias
+from ..components.blocks import Block, Branch
+from ..components.convblocks import doubling_stem
+from ..components.convs import Conv
+from ..components.heads import NormedHead
+from ..components.mixers import Linear, SqueezeExcite
+from ..components.norms import BatchNorm
+from ..components.pools import MeanPool
+from ..components.transitions import Add, Identity, Steps
+from ..components.windows import WindowAttention
+from ..encoder import Model, Stage
+from ..keys import KeyRules, Rename, Rule, conv_to_linear
+from ..layouts import normed_head_rules
+from ..spec import Grid, Mixer, Transition
+from . import Family
+
+PerStage = tuple[int, ...]
+
+NORM, AT_0 = BatchNorm(), BatchNorm(zero_init=True)
+
+
+class CascadedAttention(Mixer):
+    """Each head attends in its share of the channels, to which what the head before it found has been added.
+
+    Queries are filtered by a depthwise convolution, of one of the `kernels` for each head.
+    """
+
+    kernels: tuple[int, ...]
+    key_dim: int
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        return CascadedAttentionModule(self, in_dim, grid)
+
+
+class CascadedAttentionModule(nn.Module):
+    def __init__(self, spec: CascadedAttention, dim: int, grid: Grid) -> None:
+        super().__init__()
+        heads, key_dim = len(spec.kernels), spec.key_dim
+        width = head_width(spec.kind, dim, heads)
+        self.widths = [key_dim, key_dim, width]
+        first = Linear(dim=2 * key_dim + width, bias=False, norm=NORM)
+        filters = (Conv(dim=key_dim, kernel=kernel, groups=key_dim, norm=NORM) for kernel in spec.kernels)
+        self.qkv = nn.ModuleList(first.build(width, grid) for _ in spec.kernels)
+        self.filters = nn.ModuleList(conv.build(key_dim, grid) for conv in filters)
+        self.attends = nn.ModuleList(ScaledDotProduct(key_dim**-0.5) for _ in spec.kernels)
+        self.bias = DistanceBias().build(heads, grid)
+        self.proj = Linear(dim=dim, bias=False, norm=AT_0).build(dim, grid)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        biases = self.bias(grid)[:, None, None]
+        found: list[Tensor] = []
+        parts = zip(tokens.chunk(len(self.qkv), dim=2), biases, self.qkv, self.filters, self.attends, strict=True)
+        for share, bias, qkv, filters, attend in parts:
+            share = share + found[-1] if found else share
+            query, key, value = qkv(share, grid).split(self.widths, dim=2)
+            query = filters(query.contiguous(), grid)
+            found.append(attend(query[:, None], key[:, None], value[:, None], bias).squeeze(1))
+        return self.proj(F.relu(torch.cat(found, dim=2)), grid)
+
+
+def local_bodies(dim: int) -> tuple[Transition, Transition]:
+    """A depthwise convolution, and two layers on each position."""
+    mlp = Steps(steps=(Conv(dim=2 * dim, norm=NORM, act="relu"), Conv(dim=dim, norm=AT_0)))
+    return Conv(dim=dim, kernel=3, groups=dim, norm=AT_0), mlp
+
+
+def efficientvit(*, dims: PerStage, depths: PerStage, heads: PerStage, kernels: PerStage, img_size: int = 224) -> Model:
+    """An EfficientViT of given widths, depths and heads; a stage has the first `kernels`, as many as heads.
+
+    Windows have 7 positions a side, or as many as the smaller map of the last stage has.
+    """
+
+    def merge(in_dim: int, dim: int) -> Transition:
+        hidden = 4 * in_dim
+        wide = Conv(dim=hidden, norm=NORM, act="relu")
+        middle = (wide, wide.replace(kernel=3, stride=2, groups=hidden), SqueezeExcite(hidden=in_dim))
+        before, after = (
+            tuple(Add(shortcut=Identity(), body=body) for body in local_bodies(width)) for width in (in_dim, dim)
+        )
+        return Steps(steps=(*before, *middle, Conv(dim=dim, norm=NORM), *after))
+
+    stages: list[Stage] = []
+    for dim, depth, count in zip(dims, depths, heads, strict=True):
+        side = min(7, -(-img_size // (16 << len(stages))))
+        attention = CascadedAttention(kernels=kernels[:count], key_dim=16)
+        mixers = (*local_bodies(dim), WindowAttention(attention=attention, window=(side, side)), *local_bodies(dim))
+        block = Block(branches=tuple(Branch(mixer=mixer) for mixer in mixers))
+        enter = merge(dims[len(stages) - 1], dim) if stages else doubling_stem(dim, 16, NORM, "relu")
+        stages.append(Stage(enter=enter, blocks=(block,) * depth))
+    size = (img_size, img_size)
+    return Model(stages=tuple(stages), pool=MeanPool(), head=NormedHead(norm=NORM), img_size=size)
+
+
+def _sizes() -> dict[str, dict[str, Any]]:
+    falling = (7, 5, 3, 3)
+    numbers = [
+        ((64, 128, 192), (1, 2, 3), (4, 4, 4), (5, 5, 5, 5)),
+        ((128, 144, 192), (1, 2, 3), (2, 3, 3), falling),
+        ((128, 192, 224), (1, 2, 3), (4, 3, 2), falling),
+        ((128, 240, 320), (1, 2, 3), (4, 3, 4), (5, 5, 5, 5)),
+        ((128, 256, 384), (1, 2, 3), (4, 4, 4), falling),
+        ((192, 288, 384), (1, 3, 4), (3, 3, 4), falling),
+    ]
+    fields = ("dims", "depths", "heads", "kernels")
+    return {f"efficientvit_m{i}": dict(zip(fields, of, strict=True)) for i, of in enumerate(numbers)}
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout. Heads and their filters are in lists."""
+    block, ours, down = "stages.{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches", "stages.{s}.downsample"
+    enter, attention = "stages.{s}.enter.steps", f"{ours}.2.mixer.attention"
+    convs = {f"patch_embed.conv{step + 1}": f"stages.0.enter.steps.{step}" for step in range(4)}
+    for i, (first, second) in enumerate(((0, 1), (3, 4))):
+        convs |= {f"{block}.dw{i}.m": f"{ours}.{first}.mixer"}
+        convs |= {f"{block}.ffn{i}.m.pw{step + 1}": f"{ours}.{second}.mixer.steps.{step}" for step in (0, 1)}
+    for name, first in (("res1", 0), ("res2", 6)):
+        convs |= {f"{down}.{name}.0.m": f"{enter}.{first}.body"}
+        convs |= {f"{down}.{name}.1.m.pw{step + 1}": f"{enter}.{first + 1}.body.steps.{step}" for step in (0, 1)}
+    convs |= {f"{down}.patchmerge.conv{number}": f"{enter}.{step}" for number, step in ((1, 2), (2, 3), (3, 5))}
+    convs |= {f"{block}.mixer.m.attn.dws.{{h}}": f"{attention}.filters.{{h}}"}
+    rules: list[Rule] = []
+    for theirs, place in convs.items():
+        rules += [Rename(f"{theirs}.conv", f"{place}.conv"), Rename(f"{theirs}.bn", f"{place}.norm")]
+    for theirs, place in (("qkvs.{h}", "qkv.{h}"), ("proj.1", "proj")):
+        theirs, place = f"{block}.mixer.m.attn.{theirs}", f"{attention}.{place}"
+        rules += [conv_to_linear(f"{theirs}.conv", f"{place}.linear"), Rename(f"{theirs}.bn", f"{place}.norm")]
+    rules += [
+        Rename(f"{block}.mixer.m.attn.attention_biases", f"{attention}.bias.table"),
+        conv_to_linear(f"{down}.patchmerge.se.fc1", f"{enter}.4.reduce"),
+        conv_to_linear(f"{down}.patchmerge.se.fc2", f"{enter}.4.expand"),
+    ]
+    return KeyRules([*rules, *normed_head_rules("head")])
+
+
+FAMILY = Family(
+    name="efficientvit_msra", paper="arXiv 2305.07027", build=efficientvit, sizes=_sizes(), layouts={"timm": timm_rules}
+)

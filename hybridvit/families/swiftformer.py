@@ -1,0 +1,145 @@
+"""SwiftFormer: convolutions, and attention that adds up one query for the whole image (arXiv 2303.15446)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..components.activations import linear
+from ..components.blocks import Block, Branch
+from ..components.convs import Conv
+from ..components.heads import NormedHead
+from ..components.norms import BatchNorm
+from ..components.pools import MeanPool
+from ..components.transitions import Steps
+from ..encoder import Model, Stage
+from ..keys import KeyRules, Rename, Rule, respelled
+from ..layouts import normed_head_rules, transformers_prefix
+from ..spec import Grid, Mixer
+from . import Family
+
+PerStage = tuple[int, ...]
+
+NORM = BatchNorm()
+
+
+class AdditiveAttention(Mixer):
+    """Every key is multiplied with one query, the sum of all queries by a learned score.
+
+    The scores are of length 1 over the positions, not a softmax, and are no map of what a position takes from another.
+    """
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        return AdditiveAttentionModule(in_dim)
+
+
+class AdditiveAttentionModule(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.query, self.key, self.proj, self.last = (linear(dim, dim) for _ in range(4))
+        self.score = nn.Parameter(torch.randn(dim, 1))
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        query, key = (F.normalize(layer(tokens), dim=-1) for layer in (self.query, self.key))
+        scores = F.normalize(query @ self.score * tokens.shape[2] ** -0.5, dim=1)
+        whole = (scores * query).sum(dim=1, keepdim=True)
+        return self.last(self.proj(whole * key) + query)
+
+
+def conv_encoder(dim: int, hidden: int) -> Branch:
+    """Filter each channel, norm, then two layers on each position."""
+    filters = Conv(dim=dim, kernel=3, groups=dim, bias=True, norm=NORM)
+    layers = (Conv(dim=hidden, bias=True, act="gelu"), Conv(dim=dim, bias=True))
+    return Branch(mixer=Steps(steps=(filters, *layers)), layer_scale=1.0)
+
+
+def swiftformer(*, dims: PerStage, depths: PerStage) -> Model:
+    """A SwiftFormer of given widths and depths; the last block of each stage attends."""
+    stages: list[Stage] = []
+    for dim, depth in zip(dims, depths, strict=True):
+        down = Conv(dim=dim, kernel=3, stride=2, bias=True, norm=NORM)
+        relu = down.replace(act="relu")
+        mlp = Steps(steps=(Conv(dim=4 * dim, bias=True, act="gelu"), Conv(dim=dim, bias=True)))
+        last = Block(
+            branches=(
+                conv_encoder(dim, dim),
+                Branch(mixer=AdditiveAttention(), layer_scale=1e-5),
+                Branch(mixer=mlp, norm=NORM, layer_scale=1e-5),
+            )
+        )
+        enter = down if stages else Steps(steps=(relu.replace(dim=dim // 2), relu))
+        block = Block(branches=(conv_encoder(dim, 4 * dim),))
+        stages.append(Stage(enter=enter, blocks=(*(block,) * (depth - 1), last)))
+    return Model(stages=tuple(stages), pool=MeanPool(norm=NORM), head=NormedHead(count=2))
+
+
+SIZES: dict[str, dict[str, Any]] = {
+    "swiftformer_xs": {"dims": (48, 56, 112, 220), "depths": (3, 3, 6, 4)},
+    "swiftformer_s": {"dims": (48, 64, 168, 224), "depths": (3, 3, 9, 6)},
+    "swiftformer_l1": {"dims": (48, 96, 192, 384), "depths": (4, 3, 10, 5)},
+    "swiftformer_l3": {"dims": (64, 128, 320, 512), "depths": (4, 4, 12, 6)},
+}
+
+
+def _scale(theirs: str, ours: str) -> Rename:
+    """A factor a channel (C, 1, 1) of theirs is one (C) of ours."""
+    return Rename(theirs, ours, lambda factor: factor.flatten(), lambda factor: factor[:, None, None])
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout."""
+    rules: list[Rule] = []
+    for s, stage in enumerate(model.stages):
+        last, theirs, ours = len(stage.blocks) - 1, f"stages.{s}.blocks.{{b}}", f"stages.{s}.blocks.{{b}}.branches"
+        local = f"stages.{s}.blocks.{last}.local_representation", f"stages.{s}.blocks.{last}.branches"
+        for their, our in (local, (theirs, ours)):
+            rules += [
+                Rename(f"{their}.dwconv", f"{our}.0.mixer.steps.0.conv"),
+                Rename(f"{their}.norm", f"{our}.0.mixer.steps.0.norm"),
+                Rename(f"{their}.pwconv1", f"{our}.0.mixer.steps.1.conv"),
+                Rename(f"{their}.pwconv2", f"{our}.0.mixer.steps.2.conv"),
+                _scale(f"{their}.layer_scale.gamma", f"{our}.0.layer_scale"),
+            ]
+        parts = {"to_query": "query", "to_key": "key", "w_g": "score", "proj": "proj", "final": "last"}
+        rules += [Rename(f"{theirs}.attn.{name}", f"{ours}.1.mixer.{part}") for name, part in parts.items()]
+        rules += [
+            Rename(f"stages.{s}.downsample.proj", f"stages.{s}.enter.conv"),
+            Rename(f"stages.{s}.downsample.norm", f"stages.{s}.enter.norm"),
+            _scale(f"{theirs}.layer_scale_1.gamma", f"{ours}.1.layer_scale"),
+            _scale(f"{theirs}.layer_scale_2.gamma", f"{ours}.2.layer_scale"),
+            Rename(f"{theirs}.linear.norm1", f"{ours}.2.norm"),
+            Rename(f"{theirs}.linear.fc1", f"{ours}.2.mixer.steps.0.conv"),
+            Rename(f"{theirs}.linear.fc2", f"{ours}.2.mixer.steps.1.conv"),
+        ]
+    for step in (0, 1):
+        rules.append(Rename(f"stem.{3 * step}", f"stages.0.enter.steps.{step}.conv"))
+        rules.append(Rename(f"stem.{3 * step + 1}", f"stages.0.enter.steps.{step}.norm"))
+    heads = normed_head_rules("head", "head_dist", layer="")
+    return KeyRules([*rules, Rename("norm", "pool.norm"), *heads])
+
+
+def transformers_rules(model: Model) -> KeyRules:
+    """The layout of SwiftFormerForImageClassification, which counts what is between two stages as a stage.
+
+    Its attention takes the softmax of every score by itself, which is 1: from the same weights it computes something
+    else than timm's, and ours.
+    """
+    prefix = transformers_prefix(model, "swiftformer")
+
+    def spell(name: str) -> str:
+        name = re.sub(r"^stages\.(\d)\.blocks", lambda found: f"encoder.network.{2 * int(found[1])}.blocks", name)
+        name = re.sub(r"^stages\.(\d)\.downsample", lambda found: f"encoder.network.{2 * int(found[1]) - 1}", name)
+        for ours, theirs in (("dwconv", "depth_wise_conv"), ("pwconv", "point_wise_conv"), (".gamma", "")):
+            name = name.replace(ours, theirs)
+        name = name.replace("stem", "patch_embed.patch_embedding").replace("head_dist", "dist_head")
+        return prefix + name if "." in name else name
+
+    return respelled(timm_rules(model), spell)
+
+
+LAYOUTS = {"timm": timm_rules, "transformers": transformers_rules}
+FAMILY = Family(name="swiftformer", paper="arXiv 2303.15446", build=swiftformer, sizes=SIZES, layouts=LAYOUTS)
