@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from torch import Tensor
+
 from .components.attention import Attention
 from .components.mixers import GatedMlp
 from .components.transitions import Normalize
 from .encoder import Model
 from .keys import Concat, KeyRules, Rename, Rule, Split
+from .spec import Grid
 
 
 def trunk_rules(stage: int = 0, first_block: int = 0, norm: str = "norm") -> list[Rule]:
@@ -218,3 +221,12 @@ def mobile_rules(convs: Sequence[Row], others: Sequence[Row], base: str | None) 
     rows += [(row[0], row[column]) for row in others]
     head = "head.fc" if base is None else "classifier"
     return [*(Rename(f"{base or ''}{theirs}", ours) for ours, theirs in rows), Rename(head, "head")]
+
+
+def map_to_table(theirs: str, ours: str, grid: Grid) -> Rename:
+    """Positions of theirs are a map (1, C, H, W), of ours a table (1, H * W, C)."""
+
+    def to_theirs(table: Tensor) -> Tensor:
+        return table.unflatten(1, grid.size).permute(0, 3, 1, 2).contiguous()
+
+    return Rename(theirs, ours, lambda map_: map_.flatten(2).transpose(1, 2).contiguous(), to_theirs)

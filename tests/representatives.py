@@ -25,10 +25,22 @@ def configuration(data: Any) -> Any:
             return configuration(data["of"])
         return tuple((key, configuration(value)) for key, value in sorted(data.items()))
     if isinstance(data, list):
-        return tuple(item for item, _ in itertools.groupby(map(configuration, data)))
+        return tuple(without_repeats([configuration(item) for item in data]))
     if isinstance(data, int | float) and not isinstance(data, bool):
         return "number"
     return data
+
+
+def without_repeats(items: list[Any]) -> list[Any]:
+    """A, B, A, B, A, B -> A, B: of neighbouring runs that are equal, the first."""
+    for period in range(1, len(items) // 2 + 1):
+        start = 0
+        while start + 2 * period <= len(items):
+            if items[start : start + period] == items[start + period : start + 2 * period]:
+                del items[start + period : start + 2 * period]
+            else:
+                start += 1
+    return items
 
 
 @functools.cache

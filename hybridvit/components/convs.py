@@ -156,9 +156,11 @@ class AvgPool(Transition):
     """Mean over windows of `stride` x `stride` positions; windows that reach over the border average what is inside.
 
     The output has ceil(size / stride) positions, so a pooled shortcut meets a padded strided convolution at any size.
+    `overlap`: windows of one more position than the stride, an odd number, around every second one.
     """
 
     stride: int = 2
+    overlap: bool = False
 
     def out_grid(self, grid: Grid) -> Grid:
         return Grid(-(-grid.height // self.stride), -(-grid.width // self.stride), grid.prefix)
@@ -168,13 +170,15 @@ class AvgPool(Transition):
 
     def build(self, in_dim: int, grid: Grid) -> nn.Module:
         refuse_prefix(self.kind, grid)
-        return AvgPoolModule(self.stride)
+        return AvgPoolModule(self)
 
 
 class AvgPoolModule(nn.Module):
-    def __init__(self, stride: int) -> None:
+    def __init__(self, spec: AvgPool) -> None:
         super().__init__()
-        self.pool = nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
+        border = spec.stride // 2 if spec.overlap else 0
+        kernel = 2 * border + 1 if spec.overlap else spec.stride
+        self.pool = nn.AvgPool2d(kernel, spec.stride, border, ceil_mode=not spec.overlap, count_include_pad=False)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         return map_to_tokens(self.pool(tokens_to_map(tokens, grid)))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
-
 from ..components.attention import Attention
 from ..components.blocks import Block, Branch
 from ..components.convs import Conv
@@ -16,6 +14,7 @@ from ..components.positions import LearnedPosition
 from ..components.transitions import Patchify, Steps
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule, conv_to_linear
+from ..layouts import map_to_table
 from ..spec import Grid
 from . import Family
 
@@ -45,15 +44,6 @@ SIZES: dict[str, dict[str, Any]] = {
     "visformer_tiny": {"stem": 16, "dim": 192, "heads": 3},
     "visformer_small": {"stem": 32, "dim": 384, "heads": 6},
 }
-
-
-def map_to_table(theirs: str, ours: str, grid: Grid) -> Rename:
-    """Positions of theirs are a map (1, C, H, W), of ours a table (1, H * W, C)."""
-
-    def to_theirs(table: Tensor) -> Tensor:
-        return table.unflatten(1, grid.size).permute(0, 3, 1, 2).contiguous()
-
-    return Rename(theirs, ours, lambda map_: map_.flatten(2).transpose(1, 2).contiguous(), to_theirs)
 
 
 def timm_rules(model: Model) -> KeyRules:

@@ -1,0 +1,114 @@
+"""PiT: a ViT that halves its map twice, and carries its class token along (arXiv 2103.16302)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..components.attention import Attention
+from ..components.blocks import transformer_block
+from ..components.convs import Conv
+from ..components.heads import DistilledHead, LinearHead
+from ..components.mixers import Linear, Mlp
+from ..components.pools import TokenPool
+from ..components.positions import LearnedPosition
+from ..encoder import Model, Stage
+from ..keys import KeyRules, Rename, Rule
+from ..layouts import map_to_table
+from ..spec import Grid, Transition
+from ..tokens import join_prefix, split_prefix
+from ..trunks import NORM
+from . import Family
+
+
+class Apart(Transition):
+    """One transition for the map, and another for the prefix tokens."""
+
+    map: Transition
+    prefix: Transition
+
+    def out_dim(self, in_dim: int) -> int:
+        return self.map.out_dim(in_dim)
+
+    def out_grid(self, grid: Grid) -> Grid:
+        return self.map.out_grid(grid)
+
+    def out_stride(self, in_stride: int) -> int:
+        return self.map.out_stride(in_stride)
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        return ApartModule(self.map.build(in_dim, grid._replace(prefix=0)), self.prefix.build(in_dim, Grid(1, 1)))
+
+
+class ApartModule(nn.Module):
+    def __init__(self, map_: nn.Module, prefix: nn.Module) -> None:
+        super().__init__()
+        self.map = map_
+        self.prefix = prefix
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        prefix, positions = split_prefix(tokens, grid)
+        positions = self.map(positions.contiguous(), grid._replace(prefix=0))
+        return join_prefix(self.prefix(prefix, Grid(1, 1)), positions)
+
+
+def pit(
+    *,
+    head_dim: int,
+    heads: tuple[int, ...],
+    depths: tuple[int, ...] = (2, 6, 4),
+    patch: int = 16,
+    distilled: bool = False,
+) -> Model:
+    """A PiT of given heads and depths, whose patches overlap by half. `distilled` adds a second token."""
+    stages: list[Stage] = []
+    for count, depth in zip(heads, depths, strict=True):
+        dim = count * head_dim
+        block = transformer_block(Attention(heads=count), Mlp(hidden=4 * dim), NORM)
+        if not stages:
+            embed = Conv(dim=dim, kernel=patch, stride=patch // 2, padding=0, bias=True)
+            position, tokens = LearnedPosition(on_prefix=False), 1 + distilled
+            stages.append(Stage(enter=embed, prefix=tokens, position=position, blocks=(block,) * depth))
+        else:
+            half = Conv(dim=dim, kernel=3, stride=2, groups=dim // 2, bias=True)
+            stages.append(Stage(enter=Apart(map=half, prefix=Linear(dim=dim)), blocks=(block,) * depth))
+    return Model(
+        stages=tuple(stages),
+        pool=TokenPool(norm=NORM, tokens=1 + distilled),
+        head=DistilledHead() if distilled else LinearHead(),
+    )
+
+
+NUMBERS: dict[str, dict[str, Any]] = {
+    "ti": {"head_dim": 32, "heads": (2, 4, 8)},
+    "xs": {"head_dim": 48, "heads": (2, 4, 8)},
+    "s": {"head_dim": 48, "heads": (3, 6, 12)},
+    "b": {"head_dim": 64, "heads": (4, 8, 16), "depths": (3, 6, 4), "patch": 14},
+}
+SIZES = {f"pit_{name}_224": numbers for name, numbers in NUMBERS.items()}
+SIZES |= {f"pit_{name}_distilled_224": numbers | {"distilled": True} for name, numbers in NUMBERS.items()}
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout."""
+    block, ours = "transformers.{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches"
+    grid = model.stages[0].out_grid(Grid(*model.img_size))
+    rules: list[Rule] = [
+        Rename("patch_embed.conv", "stages.0.enter.conv"),
+        map_to_table("pos_embed", "stages.0.position.table", grid),
+        Rename("cls_token", "stages.0.prefix.tokens"),
+        Rename("transformers.{s}.pool.conv", "stages.{s}.enter.map.conv"),
+        Rename("transformers.{s}.pool.fc", "stages.{s}.enter.prefix.linear"),
+        Rename(f"{block}.norm1", f"{ours}.0.norm"),
+        Rename(f"{block}.attn", f"{ours}.0.mixer"),
+        Rename(f"{block}.norm2", f"{ours}.1.norm"),
+        Rename(f"{block}.mlp", f"{ours}.1.mixer"),
+        Rename("norm", "pool.norm"),
+        Rename("head_dist", "head.distillation_token"),
+        Rename("head", "head.class_token" if model.head == DistilledHead() else "head"),
+    ]
+    return KeyRules(rules)
+
+
+FAMILY = Family(name="pit", paper="arXiv 2103.16302", build=pit, sizes=SIZES, layouts={"timm": timm_rules})

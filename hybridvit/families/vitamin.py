@@ -1,0 +1,93 @@
+"""ViTamin: two stages of MBConv, then a ViT with gated MLPs (arXiv 2404.02132)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..components.attention import Attention
+from ..components.blocks import Block, Branch, transformer_block
+from ..components.convblocks import conv_stem, pooled_shortcut
+from ..components.convs import AvgPool, Conv
+from ..components.mixers import GatedMlp
+from ..components.pools import MeanPool
+from ..components.positions import LearnedPosition, NoPosition
+from ..components.transitions import Add, Normalize, Steps
+from ..encoder import Model, Stage
+from ..keys import KeyRules, Rename, Rule
+from ..layouts import HEAD_RULES, trunk_rules
+from ..spec import Transition
+from ..trunks import NORM, Width, vit_model, vit_stage
+from . import Family
+
+WIDTHS = {
+    "small": (64, 128, Width(384, 14, 6, 2)),
+    "base": (128, 256, Width(768, 14, 12, 2)),
+    "large": (160, 320, Width(1024, 31, 16, 2)),
+    "xlarge": (192, 384, Width(1152, 32, 16, 2)),
+}
+
+
+def vitamin(*, width: str, img_size: int, num_classes: int) -> Model:
+    """A ViTamin of a named width. The widest has no absolute positions."""
+    stem, second, of = WIDTHS[width]
+
+    def body(dim: int, stride: int = 1) -> Transition:
+        wide = Conv(dim=4 * dim, bias=True, act="gelu")
+        filters = wide.replace(kernel=3, stride=stride, groups=4 * dim)
+        return Steps(steps=(Normalize(norm=NORM), wide, filters, Conv(dim=dim, bias=True)))
+
+    def stage(in_dim: int, dim: int, depth: int) -> Stage:
+        shortcut = pooled_shortcut(in_dim, dim, AvgPool(overlap=True), bias=True)
+        block = Block(branches=(Branch(mixer=body(dim)),))
+        return Stage(enter=Add(shortcut=shortcut, body=body(dim, stride=2)), blocks=(block,) * (depth - 1))
+
+    down = Conv(dim=of.dim, kernel=3, stride=2, bias=True)
+    mlp = Steps(steps=(Normalize(norm=NORM), GatedMlp(hidden=of.hidden, act="gelu")))
+    trunk = vit_stage(
+        enter=Steps(steps=(Normalize(norm=NORM), down)),
+        width=of,
+        prefix=0,
+        position=NoPosition() if width == "xlarge" else LearnedPosition(),
+        block=transformer_block(Attention(heads=of.heads), mlp, NORM),
+    )
+    first = Stage(enter=conv_stem((stem, stem), NORM, "gelu", bias=True))
+    model = vit_model(trunk, MeanPool(post_norm=NORM), img_size, num_classes)
+    return model.replace(stages=(first, stage(stem, stem, 2), stage(stem, second, 4), trunk))
+
+
+def _sizes() -> dict[str, dict[str, Any]]:
+    classes = {"small": 768, "base": 768, "large": 768, "large2": 1024, "xlarge": 1152}
+    images = {"small": (224,), "base": (224,), "xlarge": (256, 336, 384)}
+    return {
+        f"vitamin_{name}_{size}": {"width": name.removesuffix("2"), "img_size": size, "num_classes": count}
+        for name, count in classes.items()
+        for size in images.get(name, (224, 256, 336, 384))
+    }
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout."""
+    base, steps = "patch_embed.backbone", {"pre_norm": "0.norm", "conv1_1x1": "1.conv", "conv2_kxk": "2.conv"}
+    steps |= {"conv3_1x1": "3.conv"}
+    rules: list[Rule] = [
+        Rename(f"{base}.stem.conv1", "stages.0.enter.steps.0.conv"),
+        Rename(f"{base}.stem.norm1", "stages.0.enter.steps.0.norm"),
+        Rename(f"{base}.stem.conv2", "stages.0.enter.steps.1.conv"),
+        Rename(f"{base}.stages.{{s}}.0.shortcut.expand", "stages.{s+1}.enter.shortcut.steps.1.conv"),
+        Rename(f"{base}.pool.norm", "stages.3.enter.steps.0.norm"),
+        Rename(f"{base}.pool.proj", "stages.3.enter.steps.1.conv"),
+    ]
+    for theirs, ours in steps.items():
+        rules += [
+            Rename(f"{base}.stages.{{s}}.0.{theirs}", f"stages.{{s+1}}.enter.body.steps.{ours}"),
+            Rename(
+                f"{base}.stages.{{s}}.{{b+1}}.{theirs}", f"stages.{{s+1}}.blocks.{{b}}.branches.0.mixer.steps.{ours}"
+            ),
+        ]
+    mlp = "stages.3.blocks.{b}.branches.1.mixer.steps"
+    for theirs, ours in (("norm", "0.norm"), ("w0", "1.gate"), ("w1", "1.value"), ("w2", "1.proj")):
+        rules.append(Rename(f"blocks.{{b}}.mlp.{theirs}", f"{mlp}.{ours}"))
+    return KeyRules([*rules, *trunk_rules(stage=3), *HEAD_RULES])
+
+
+FAMILY = Family(name="vitamin", paper="arXiv 2404.02132", build=vitamin, sizes=_sizes(), layouts={"timm": timm_rules})

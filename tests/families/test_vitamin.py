@@ -1,0 +1,34 @@
+"""ViTamin against timm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+
+from hybridvit.families.vitamin import FAMILY
+from tests.parity import TOLERANCE, assert_power, error, images, load_from, perturb
+
+
+@pytest.mark.parametrize("name", ["vitamin_small_224", "vitamin_xlarge_256"])
+def test_matches_timm(name: str) -> None:
+    """With two transformer blocks."""
+    for size in ((96, 96), (64, 160)):
+        reference: Any = timm.create_model(name, depth=2, num_classes=11, img_size=size)
+        perturb(reference.eval())
+        model = FAMILY.model(name).replace(img_size=size, num_classes=11)
+        trunk = model.stages[3].replace(blocks=model.stages[3].blocks[:2])
+        model = model.replace(stages=(*model.stages[:3], trunk))
+        ours = load_from(reference, model, FAMILY.layouts["timm"](model))
+        batch = images(*size)
+        with torch.no_grad():
+            last, maps = reference.forward_intermediates(batch, indices=1)
+            assert error(ours.features(batch)[-1], maps[0]) <= TOLERANCE
+            assert error(ours.embed(batch), reference.forward_head(last, pre_logits=True)) <= TOLERANCE
+            assert error(ours(batch), reference(batch)) <= TOLERANCE
+            first = ours.features(batch)[1]
+            backbone = reference.patch_embed.backbone
+            assert error(first, backbone.stages[0](backbone.stem(batch))) <= TOLERANCE
+    assert_power(ours, (64, 160), samples=16)
