@@ -230,3 +230,8 @@ def map_to_table(theirs: str, ours: str, grid: Grid) -> Rename:
         return table.unflatten(1, grid.size).permute(0, 3, 1, 2).contiguous()
 
     return Rename(theirs, ours, lambda map_: map_.flatten(2).transpose(1, 2).contiguous(), to_theirs)
+
+
+def map_to_vector(theirs: str, ours: str) -> Rename:
+    """A factor a channel of theirs is a map (C, 1, 1), of ours a vector (C)."""
+    return Rename(theirs, ours, lambda map_: map_.flatten(), lambda vector: vector[:, None, None])

@@ -28,7 +28,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
     import torch
 
-    torch.set_num_threads(2)
+    # pytest-xdist shares the cores out itself.
+    torch.set_num_threads(1 if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1 else 2)
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,6 @@ import torch
 from hybridvit.components.transitions import Normalize
 from hybridvit.encoder import Encoder
 from hybridvit.families import Family
-from hybridvit.keys import check_keys
 from tests.parity import TOLERANCE, assert_power, error, images, load_from, perturb
 
 # Any size in the forward pass; a border that fills no patch is padded.
@@ -73,18 +72,3 @@ def assert_parity_and_power(
     size = built_size(family, name)
     assert_matches(ours, reference, sizes(size, family.sizes[name].get("patch", 16)))
     assert_power(ours, (size, size))
-
-
-def assert_released_shapes(family: Family, name: str) -> None:
-    """At full depth and of the default size the model takes timm's keys and shapes, and gives them back."""
-    model = family.model(name)
-    with torch.device("meta"):
-        reference: Any = timm.create_model(name, num_classes=model.num_classes)
-        ours = model.build()
-    rules, theirs = family.layouts["timm"](model), reference.state_dict()
-    converted = rules.to_ours(theirs)
-    check_keys(converted, ours.state_dict())
-    back = rules.to_theirs(converted)
-    assert {key: tensor.shape for key, tensor in back.items()} == {key: tensor.shape for key, tensor in theirs.items()}
-    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in reference.parameters())
-    assert model.img_size == tuple(reference.default_cfg["input_size"][1:])

@@ -18,7 +18,7 @@ from ..components.pools import MeanPool
 from ..components.transitions import Steps
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule, respelled
-from ..layouts import normed_head_rules, transformers_prefix
+from ..layouts import map_to_vector, normed_head_rules, transformers_prefix
 from ..spec import Grid, Mixer
 from . import Family
 
@@ -85,11 +85,6 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-def _scale(theirs: str, ours: str) -> Rename:
-    """A factor a channel (C, 1, 1) of theirs is one (C) of ours."""
-    return Rename(theirs, ours, lambda factor: factor.flatten(), lambda factor: factor[:, None, None])
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     rules: list[Rule] = []
@@ -102,15 +97,15 @@ def timm_rules(model: Model) -> KeyRules:
                 Rename(f"{their}.norm", f"{our}.0.mixer.steps.0.norm"),
                 Rename(f"{their}.pwconv1", f"{our}.0.mixer.steps.1.conv"),
                 Rename(f"{their}.pwconv2", f"{our}.0.mixer.steps.2.conv"),
-                _scale(f"{their}.layer_scale.gamma", f"{our}.0.layer_scale"),
+                map_to_vector(f"{their}.layer_scale.gamma", f"{our}.0.layer_scale"),
             ]
         parts = {"to_query": "query", "to_key": "key", "w_g": "score", "proj": "proj", "final": "last"}
         rules += [Rename(f"{theirs}.attn.{name}", f"{ours}.1.mixer.{part}") for name, part in parts.items()]
         rules += [
             Rename(f"stages.{s}.downsample.proj", f"stages.{s}.enter.conv"),
             Rename(f"stages.{s}.downsample.norm", f"stages.{s}.enter.norm"),
-            _scale(f"{theirs}.layer_scale_1.gamma", f"{ours}.1.layer_scale"),
-            _scale(f"{theirs}.layer_scale_2.gamma", f"{ours}.2.layer_scale"),
+            map_to_vector(f"{theirs}.layer_scale_1.gamma", f"{ours}.1.layer_scale"),
+            map_to_vector(f"{theirs}.layer_scale_2.gamma", f"{ours}.2.layer_scale"),
             Rename(f"{theirs}.linear.norm1", f"{ours}.2.norm"),
             Rename(f"{theirs}.linear.fc1", f"{ours}.2.mixer.steps.0.conv"),
             Rename(f"{theirs}.linear.fc2", f"{ours}.2.mixer.steps.1.conv"),

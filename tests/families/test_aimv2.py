@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from hybridvit.families.aimv2 import FAMILY
-from tests.timm_vit import assert_parity_and_power, assert_released_shapes
+from tests.timm_vit import assert_parity_and_power
 
 
 def test_parity_with_timm() -> None:
     assert_parity_and_power(FAMILY, "aimv2_large_patch14_224")
-
-
-@pytest.mark.parametrize("name", FAMILY.sizes)
-def test_released_shapes(name: str) -> None:
-    assert_released_shapes(FAMILY, name)

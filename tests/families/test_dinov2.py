@@ -20,7 +20,7 @@ from hybridvit.encoder import Model
 from hybridvit.families.dinov2 import FAMILY
 from hybridvit.trunks import NORM
 from tests.parity import assert_parity, assert_power, perturb
-from tests.timm_vit import assert_parity_and_power, assert_released_shapes
+from tests.timm_vit import assert_parity_and_power
 
 # One of each combination of components.
 CONFIGURATIONS = [
@@ -32,11 +32,6 @@ CONFIGURATIONS = [
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_parity_with_timm(name: str) -> None:
     assert_parity_and_power(FAMILY, name)
-
-
-@pytest.mark.parametrize("name", FAMILY.sizes)
-def test_released_shapes(name: str) -> None:
-    assert_released_shapes(FAMILY, name)
 
 
 @pytest.mark.parametrize("name", ["vit_giant_patch14_dinov2", "vit_giant_patch14_reg1_tipsv2"])

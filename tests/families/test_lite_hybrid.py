@@ -16,6 +16,7 @@ from hybridvit.encoder import Encoder
 from hybridvit.families import efficientnet_lite, vit
 from hybridvit.families.lite_hybrid import FAMILY
 from hybridvit.keys import KeyRules, Rename
+from hybridvit.layouts import HEAD_RULES, trunk_rules
 from hybridvit.weights.sources import WeightsWarning
 from tests.parity import TOLERANCE, assert_parity, assert_power, error, images, perturb
 
@@ -50,9 +51,9 @@ def pair(name: str, depth: int = 2, size: int = 64, classes: int = 11) -> tuple[
     theirs = reference.state_dict()
     stem_rules = efficientnet_lite.timm_rules(efficientnet_lite.FAMILY.model("tf_efficientnet_lite0"))
     projection = Rename("patch_embed.proj", f"stages.{len(stem)}.enter.conv")
-    trunk_rules = KeyRules([projection, *vit.trunk_rules(stage=len(stem)), *vit.HEAD_RULES])
+    rules = KeyRules([projection, *trunk_rules(stage=len(stem)), *HEAD_RULES])
     ours = stem_rules.to_ours({key.removeprefix(BACKBONE): t for key, t in theirs.items() if key.startswith(BACKBONE)})
-    ours |= trunk_rules.to_ours({key: t for key, t in theirs.items() if not key.startswith(BACKBONE)})
+    ours |= rules.to_ours({key: t for key, t in theirs.items() if not key.startswith(BACKBONE)})
     with torch.device("meta"):
         encoder = model.build()
     encoder.load_state_dict(ours, assign=True)

@@ -12,7 +12,6 @@ from torch import nn
 from hybridvit.components.transitions import Add
 from hybridvit.encoder import Encoder
 from hybridvit.families import load_family
-from hybridvit.keys import check_keys
 from hybridvit.spec import Grid
 from tests.parity import TOLERANCE, assert_power, error, images, load_from, perturb
 
@@ -75,25 +74,6 @@ def test_every_parameter_matters(name: str) -> None:
     """But the last bias of an MLP of positions: the softmax cancels what is added to all scores of a head."""
     ours, _ = small_pair(name)
     assert_power(ours, SIZES[0], samples=24, immaterial=(".bias.fc2.bias",))
-
-
-@pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_keys_and_shapes_of_full_size(name: str) -> None:
-    model = FAMILY_OF[name].model(name)
-    with torch.device("meta"):
-        reference: Any = timm.create_model(name, num_classes=1000)
-        ours = model.build()
-    theirs = reference.state_dict()
-    rules = FAMILY_OF[name].layouts["timm"](model)
-    found = rules.to_ours(theirs)
-    check_keys(found, ours.state_dict())
-    assert {key: tensor.shape for key, tensor in rules.to_theirs(found).items()} == {
-        key: tensor.shape for key, tensor in theirs.items()
-    }
-    assert model.img_size == tuple(reference.default_cfg["input_size"][1:])
-    assert [(info.channels, info.stride) for info in ours.feature_info] == [
-        (info["num_chs"], info["reduction"]) for info in reference.feature_info
-    ]
 
 
 def test_every_name_of_timm_is_here() -> None:

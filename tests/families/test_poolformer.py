@@ -12,7 +12,6 @@ from transformers import PoolFormerConfig, PoolFormerForImageClassification
 
 from hybridvit.encoder import Encoder
 from hybridvit.families.poolformer import FAMILY, NeighbourMean, poolformer
-from hybridvit.keys import check_keys
 from hybridvit.spec import Grid
 from tests.parity import TOLERANCE, assert_power, error, images, load_from, perturb
 
@@ -84,21 +83,6 @@ def test_a_border_averages_what_is_inside() -> None:
     mixed = NeighbourMean().build(1, Grid(2, 3))(tokens, Grid(2, 3))
     means = [2.0, 2.5, 3.0] * 2
     assert mixed.flatten().tolist() == [mean - value for value, mean in enumerate(means)]
-
-
-@pytest.mark.parametrize("name", FAMILY.sizes)
-def test_keys_and_shapes_of_every_size(name: str) -> None:
-    model = FAMILY.model(name)
-    with torch.device("meta"):
-        reference: Any = timm.create_model(name)
-        ours = model.build()
-    layout = FAMILY.layouts["timm"](model)
-    check_keys(layout.to_ours(reference.state_dict()), ours.state_dict())
-    assert layout.to_theirs(ours.state_dict()).keys() == reference.state_dict().keys()
-    assert model.img_size == tuple(reference.default_cfg["input_size"][1:])
-    assert [(info.channels, info.stride) for info in ours.feature_info] == [
-        (info["num_chs"], info["reduction"]) for info in reference.feature_info
-    ]
 
 
 def test_every_name_of_timm_is_here() -> None:

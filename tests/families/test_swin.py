@@ -109,21 +109,15 @@ def test_every_parameter_matters() -> None:
     assert_power(ours, (128, 128), samples=24)
 
 
-@pytest.mark.parametrize("name", FAMILY.sizes)
-def test_keys_and_shapes_of_every_size(name: str) -> None:
-    model = FAMILY.model(name)
+def test_buffers_of_older_checkpoints_are_left_out() -> None:
+    model = FAMILY.model("swin_tiny_patch4_window7_224")
     with torch.device("meta"):
-        reference: Any = timm.create_model(name, num_classes=1000)
-        ours = model.build()
+        theirs, ours = timm.create_model("swin_tiny_patch4_window7_224").state_dict(), model.build().state_dict()
     old = {
         "layers.1.blocks.1.attn.relative_position_index": torch.zeros(1),
         "layers.1.blocks.1.attn_mask": torch.zeros(1),
     }
-    check_keys(FAMILY.layouts["timm"](model).to_ours(reference.state_dict() | old), ours.state_dict())
-    assert model.img_size == tuple(reference.default_cfg["input_size"][1:])
-    assert [(info.channels, info.stride) for info in ours.feature_info] == [
-        (info["num_chs"], info["reduction"]) for info in reference.feature_info
-    ]
+    check_keys(FAMILY.layouts["timm"](model).to_ours(theirs | old), ours)
 
 
 def test_every_name_of_timm_is_here() -> None:

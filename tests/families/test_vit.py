@@ -7,7 +7,7 @@ import timm
 
 from hybridvit.families.vit import FAMILY
 from tests.parity import assert_parity, load_from, perturb
-from tests.timm_vit import assert_parity_and_power, assert_released_shapes
+from tests.timm_vit import assert_parity_and_power
 
 # One of each combination of components.
 CONFIGURATIONS = [
@@ -26,11 +26,6 @@ CONFIGURATIONS = [
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_parity_with_timm(name: str) -> None:
     assert_parity_and_power(FAMILY, name, depth=1 if FAMILY.model(name).stages[0].enter.out_dim(3) > 1000 else 2)
-
-
-@pytest.mark.parametrize("name", FAMILY.sizes)
-def test_released_shapes(name: str) -> None:
-    assert_released_shapes(FAMILY, name)
 
 
 def test_a_released_size_is_timm_s_to_the_last_key() -> None:

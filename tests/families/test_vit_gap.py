@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hybridvit.families.vit_gap import FAMILY
-from tests.timm_vit import assert_parity_and_power, assert_released_shapes
+from tests.timm_vit import assert_parity_and_power
 
 # One of each combination of components.
 CONFIGURATIONS = [
@@ -25,8 +25,3 @@ CONFIGURATIONS = [
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_parity_with_timm(name: str) -> None:
     assert_parity_and_power(FAMILY, name)
-
-
-@pytest.mark.parametrize("name", FAMILY.sizes)
-def test_released_shapes(name: str) -> None:
-    assert_released_shapes(FAMILY, name)

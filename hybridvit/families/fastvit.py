@@ -1,0 +1,159 @@
+"""FastViT: filters that train as several convolutions and run as one (arXiv 2303.14189), and attention at the end.
+
+The `_mci` models are the image towers of MobileCLIP (2311.17049) and MobileCLIP 2 (2508.20691).
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..components.attention import Attention
+from ..components.blocks import Block, Branch
+from ..components.convs import Conv
+from ..components.heads import LinearHead
+from ..components.mixers import Mlp, SqueezeExcite
+from ..components.norms import BatchNorm, LayerNorm
+from ..components.pools import MeanPool
+from ..components.transitions import Activate, Add, Identity, Normalize, Steps
+from ..encoder import Model, Stage
+from ..keys import KeyRules, Rename, Rule, conv_to_linear
+from ..layouts import map_to_vector
+from ..spec import Grid, Mixer, Norm, Transition
+from . import Family
+
+NORM, HEAD_WIDTH, LAYER_SCALE = BatchNorm(), 32, 1e-5
+
+
+class RepMixer(Mixer):
+    """What filters of each channel give beyond a norm of the token itself."""
+
+    filters: Transition
+    norm: Norm = NORM
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        return RepMixerModule(self.filters.build(in_dim, grid), self.norm.build(in_dim))
+
+
+class RepMixerModule(nn.Module):
+    def __init__(self, filters: nn.Module, norm: nn.Module) -> None:
+        super().__init__()
+        self.filters, self.norm = filters, norm
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        return self.filters(tokens, grid) - self.norm(tokens)
+
+
+def parallel(conv: Conv, small: int = 0, skip: bool = False) -> Transition:
+    """The sum of a convolution, one with a smaller kernel and a norm: together linear, so one can do (2206.04040)."""
+    both = Add(shortcut=conv.replace(kernel=small), body=conv) if small else conv
+    return Add(shortcut=Normalize(norm=NORM), body=both) if skip else both
+
+
+def unit(conv: Conv, small: int = 0, skip: bool = False, act: str | None = "gelu", excite: float = 0) -> Steps:
+    """Parallel convolutions, squeeze-and-excitation through `excite` times the width, and an activation."""
+    gate = SqueezeExcite(hidden=int(excite * conv.dim)) if excite else Identity()
+    return Steps(steps=(parallel(conv, small, skip), gate, Activate(act=act) if act else Identity()))
+
+
+def fastvit(
+    *,
+    dims: tuple[int, ...],
+    depths: tuple[int, ...],
+    ratio: int = 4,
+    attending: int = 0,
+    excited: bool = False,
+    act: str | None = None,
+    stem_scale: bool = True,
+    norm: Norm = NORM,
+    num_classes: int = 1000,
+) -> Model:
+    """A FastViT of given widths and depths, the last `attending` stages of which attend.
+
+    `act` is behind the patches between stages; `excited` are those before the last two. Without `stem_scale` the stem
+    has no convolutions of 1 x 1 beside those of 3 x 3.
+    """
+    conv = Conv(dim=dims[0], kernel=3, stride=2, norm=NORM)
+    stages: list[Stage] = []
+    for index, (dim, depth) in enumerate(zip(dims, depths, strict=True)):
+        attends, layer = index >= len(dims) - attending, unit(Conv(dim=dim, norm=NORM), skip=True)
+        filters = Conv(dim=dim, kernel=7, groups=dim, norm=NORM)
+        enter = (*(unit(conv.replace(groups=groups), int(stem_scale)) for groups in (1, dim)), layer)
+        if index:
+            patches = filters.replace(stride=2, groups=dims[index - 1])
+            enter = (unit(patches, 3, act=act, excite=0.25 * (excited and index > 1)), layer)
+        if attends:
+            # What tells attention of places.
+            enter += (Add(shortcut=Identity(), body=filters.replace(bias=True, norm=None)),)
+            mixing = Branch(mixer=Attention(heads=dim // HEAD_WIDTH, qkv_bias=False), norm=norm)
+        else:
+            mixing = Branch(mixer=RepMixer(filters=parallel(filters.replace(kernel=3), 1, skip=True)))
+        mlp = Branch(mixer=Steps(steps=(filters, Mlp(hidden=ratio * dim))))
+        block = Block(branches=(mixing.replace(layer_scale=LAYER_SCALE), mlp.replace(layer_scale=LAYER_SCALE)))
+        stages.append(Stage(enter=Steps(steps=enter), blocks=(block,) * depth))
+    last = unit(conv.replace(dim=2 * dims[-1], stride=1, groups=dims[-1]), 1, excite=1 / 16)
+    pool, size = MeanPool(before=last), (256, 256)
+    return Model(stages=tuple(stages), pool=pool, head=LinearHead(), img_size=size, num_classes=num_classes)
+
+
+CLIP: dict[str, Any] = {"ratio": 3, "attending": 1, "excited": True, "act": "gelu", "num_classes": 512}
+CLIP2 = {"attending": 2, "act": "gelu", "stem_scale": False, "norm": LayerNorm(eps=1e-5), "num_classes": 768}
+SIZES = {
+    f"fastvit_{name}": {"dims": tuple(first << s for s in range(len(depths))), "depths": depths} | numbers
+    for name, first, depths, numbers in (
+        ("t8", 48, (2, 2, 4, 2), {"ratio": 3}),
+        ("t12", 64, (2, 2, 6, 2), {"ratio": 3}),
+        ("s12", 64, (2, 2, 6, 2), {}),
+        ("sa12", 64, (2, 2, 6, 2), {"attending": 1}),
+        ("sa24", 64, (4, 4, 12, 4), {"attending": 1}),
+        ("sa36", 64, (6, 6, 18, 6), {"attending": 1}),
+        ("ma36", 76, (6, 6, 18, 6), {"attending": 1}),
+        ("mci0", 64, (2, 6, 10, 2), CLIP),
+        ("mci1", 64, (4, 12, 20, 4), CLIP),
+        ("mci2", 80, (4, 12, 24, 4), CLIP),
+        ("mci3", 96, (2, 12, 24, 4, 2), CLIP2),
+        ("mci4", 128, (2, 12, 24, 4, 4), CLIP2),
+    )
+}
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout."""
+    rules: list[Rule] = [Rename("head.fc", "head")]
+
+    def add(theirs: str, ours: str, part: Transition, large: str = "conv_kxk.0", small: str = "conv_scale") -> None:
+        if isinstance(part, Steps):
+            for name, place in (("se.fc1", "reduce"), ("se.fc2", "expand")):
+                rules.append(conv_to_linear(f"{theirs}.{name}", f"{ours}.steps.1.{place}"))
+            part, ours = part.steps[0], f"{ours}.steps.0"
+        if isinstance(part, Add) and isinstance(part.shortcut, Normalize):
+            rules.append(Rename(f"{theirs}.identity", f"{ours}.shortcut.norm"))
+            part, ours = part.body, f"{ours}.body"
+        places = {small: f"{ours}.shortcut", large: f"{ours}.body"} if isinstance(part, Add) else {large: ours}
+        for name, place in places.items():
+            rules.append(Rename(f"{theirs}.{name}.conv", f"{place}.conv"))
+            rules.append(Rename(f"{theirs}.{name}.bn", f"{place}.norm"))
+
+    for s, stage in enumerate(model.stages):
+        enter, ours, theirs = stage.enter, f"stages.{s}.blocks.{{b}}.branches", f"stages.{s}.blocks.{{b}}"
+        assert isinstance(enter, Steps)
+        for step, part in enumerate(enter.steps[:2] if s else enter.steps):
+            names = ("large_conv", "small_conv") if s and not step else ()
+            place = f"stages.{s}.downsample.proj.{step}" if s else f"stem.{step}"
+            add(place, f"stages.{s}.enter.steps.{step}", part, *names)
+        rules.append(Rename(f"stages.{s}.pos_emb.pos_enc", f"stages.{s}.enter.steps.2.body.conv"))
+        scales = ("layer_scale_1", "layer_scale_2")
+        if isinstance(mixer := stage.blocks[0].branches[0].mixer, RepMixer):
+            scales = ("token_mixer.layer_scale", "layer_scale")
+            add(f"{theirs}.token_mixer.mixer", f"{ours}.0.mixer.filters", mixer.filters)
+            rules.append(Rename(f"{theirs}.token_mixer.norm.identity", f"{ours}.0.mixer.norm"))
+        for branch, name in enumerate(scales):
+            rules.append(map_to_vector(f"{theirs}.{name}.gamma", f"{ours}.{branch}.layer_scale"))
+        add(f"{theirs}.mlp", f"{ours}.1.mixer.steps.0", Identity(), "conv")
+        rules.append(conv_to_linear(f"{theirs}.mlp", f"{ours}.1.mixer.steps.1"))
+        rules += [Rename(f"{theirs}.norm", f"{ours}.0.norm"), Rename(f"{theirs}.token_mixer", f"{ours}.0.mixer")]
+    assert isinstance(model.pool, MeanPool)
+    add("final_conv", "pool.before", model.pool.before)
+    return KeyRules(rules)
+
+
+FAMILY = Family(name="fastvit", paper="arXiv 2303.14189", build=fastvit, sizes=SIZES, layouts={"timm": timm_rules})

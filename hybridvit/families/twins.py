@@ -1,0 +1,89 @@
+"""Twins (arXiv 2104.13840): attention to a summary of the map, in `svt` models in turns with attention in windows.
+
+A filter of each channel behind the first block of a stage tells tokens where they are (2102.10882).
+"""
+
+from typing import Any
+
+from ..components.attention import Attention, ReducedAttention
+from ..components.blocks import Block, Branch, transformer_block
+from ..components.convblocks import summaries
+from ..components.convs import Conv
+from ..components.heads import LinearHead
+from ..components.mixers import Mlp
+from ..components.norms import LayerNorm
+from ..components.pools import MeanPool
+from ..components.transitions import Patchify
+from ..components.windows import WindowAttention
+from ..encoder import Model, Stage
+from ..keys import KeyRules, Rename
+from . import Family
+
+NORM, SUMMARY_NORM = LayerNorm(eps=1e-6), LayerNorm(eps=1e-5)
+WINDOW, REDUCTIONS = (7, 7), (8, 4, 2, 1)
+
+
+def twins(
+    *,
+    dims: tuple[int, ...],
+    depths: tuple[int, ...],
+    heads: tuple[int, ...],
+    mlp_ratios: tuple[int, ...] = (4, 4, 4, 4),
+    windows: bool = False,
+) -> Model:
+    """A Twins of given widths, depths and heads. `windows`: every other block, from the first on, attends in them."""
+    stages: list[Stage] = []
+    for dim, depth, count, ratio, side in zip(dims, depths, heads, mlp_ratios, REDUCTIONS, strict=True):
+        mlp, reduce = Mlp(hidden=ratio * dim), summaries(dim, side, SUMMARY_NORM)
+        whole = transformer_block(ReducedAttention(heads=count, reduce=reduce), mlp, NORM)
+        local = transformer_block(WindowAttention(attention=Attention(heads=count), window=WINDOW), mlp, NORM)
+        first, *others = (local if windows and index % 2 == 0 else whole for index in range(depth))
+        position = Branch(mixer=Conv(dim=dim, kernel=3, groups=dim, bias=True))
+        enter = Patchify(dim=dim, patch=2 if stages else 4, norm=SUMMARY_NORM)
+        stages.append(Stage(enter=enter, blocks=(Block(branches=(*first.branches, position)), *others)))
+    return Model(stages=tuple(stages), pool=MeanPool(norm=NORM), head=LinearHead())
+
+
+PCPVT: dict[str, Any] = {"dims": (64, 128, 320, 512), "heads": (1, 2, 5, 8), "mlp_ratios": (8, 8, 4, 4)}
+SIZES: dict[str, dict[str, Any]] = {
+    "twins_pcpvt_small": PCPVT | {"depths": (3, 4, 6, 3)},
+    "twins_pcpvt_base": PCPVT | {"depths": (3, 4, 18, 3)},
+    "twins_pcpvt_large": PCPVT | {"depths": (3, 8, 27, 3)},
+} | {
+    f"twins_svt_{name}": {"dims": dims, "depths": depths, "heads": tuple(dim // 32 for dim in dims), "windows": True}
+    for name, dims, depths in (
+        ("small", (64, 128, 256, 512), (2, 2, 10, 4)),
+        ("base", (96, 192, 384, 768), (2, 2, 18, 2)),
+        ("large", (128, 256, 512, 1024), (2, 2, 18, 2)),
+    )
+}
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout."""
+    theirs, ours = "blocks.{s}.{b}", "stages.{s}.blocks.{b}.branches"
+    windowed = f"{ours}.0.mixer.attention"
+    names = {
+        "patch_embeds.{s}.proj": "stages.{s}.enter.conv",
+        "patch_embeds.{s}.norm": "stages.{s}.enter.norm",
+        "pos_block.{s}.proj.0": "stages.{s}.blocks.0.branches.2.mixer.conv",
+        f"{theirs}.norm1": f"{ours}.0.norm",
+        f"{theirs}.attn.qkv": f"{windowed}.qkv",
+        f"{theirs}.attn.q": f"{ours}.0.mixer.query",
+        f"{theirs}.attn.kv": f"{ours}.0.mixer.key_value",
+        f"{theirs}.attn.sr": f"{ours}.0.mixer.reduce.steps.1.conv",
+        f"{theirs}.attn.norm": f"{ours}.0.mixer.reduce.steps.1.norm",
+        f"{theirs}.norm2": f"{ours}.1.norm",
+        f"{theirs}.mlp": f"{ours}.1.mixer",
+        "norm": "pool.norm",
+        "head": "head",
+    }
+    for s, stage in enumerate(model.stages):
+        for b, block in enumerate(stage.blocks):
+            attention = windowed if isinstance(block.branches[0].mixer, WindowAttention) else f"{ours}.0.mixer"
+            place = attention.replace("{s}", str(s)).replace("{b}", str(b))
+            names[f"blocks.{s}.{b}.attn.proj"] = f"{place}.proj"
+    return KeyRules(Rename(*pair) for pair in names.items())
+
+
+FAMILY = Family(name="twins", paper="arXiv 2104.13840", build=twins, sizes=SIZES, layouts={"timm": timm_rules})
