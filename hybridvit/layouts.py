@@ -11,7 +11,7 @@ from .components.attention import Attention
 from .components.mixers import GatedMlp
 from .components.transitions import Normalize
 from .encoder import Model
-from .keys import Concat, KeyRules, Rename, Rule, Split
+from .keys import Concat, KeyRules, Rename, Rule, Split, conv_to_linear
 from .spec import Grid
 
 
@@ -235,3 +235,9 @@ def map_to_table(theirs: str, ours: str, grid: Grid) -> Rename:
 def map_to_vector(theirs: str, ours: str) -> Rename:
     """A factor a channel of theirs is a map (C, 1, 1), of ours a vector (C)."""
     return Rename(theirs, ours, lambda map_: map_.flatten(), lambda vector: vector[:, None, None])
+
+
+def excite_rules(theirs: str, ours: str, names: tuple[str, str] = ("fc1", "fc2")) -> list[Rule]:
+    """The layers of squeeze-and-excitation, of theirs convolutions, of ours linear."""
+    pairs = zip(names, ("reduce", "expand"), strict=True)
+    return [conv_to_linear(f"{theirs}.{name}", f"{ours}.{place}") for name, place in pairs]

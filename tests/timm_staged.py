@@ -51,6 +51,7 @@ def assert_matches(ours: Encoder, reference: Any, sizes: list[tuple[int, int]], 
                     assert (off := error(found, maps[last[info.stride]])) <= tolerance, (size, info, off)
             assert error(embedding, reference.forward_head(final, pre_logits=True)) <= tolerance, size
             assert error(ours.forward_head(embedding), reference.forward_head(final)) <= tolerance, size
+        batch = images(*sizes[-1]).double()
         assert error(ours(batch), reference(batch)) <= tolerance
 
 

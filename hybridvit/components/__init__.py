@@ -1,39 +1,45 @@
 """The parts that families share, one role a file. Importing this package makes every shared kind known."""
 
-from . import (
-    activations,
-    attention,
-    biases,
-    blocks,
-    channels,
-    convs,
-    heads,
-    linear_attention,
-    mixers,
-    narrow,
-    norms,
-    pools,
-    positions,
-    rotary,
-    transitions,
-    windows,
+from .activations import linear
+from .attention import (
+    Attention,
+    ClassAttention,
+    CosineAttention,
+    ReducedAttention,
+    RotaryAttention,
+    ScaledDotProduct,
+    WideningAttention,
+    head_width,
 )
-
-__all__ = [
-    "activations",
-    "attention",
-    "biases",
-    "blocks",
-    "channels",
-    "convs",
-    "heads",
-    "linear_attention",
-    "mixers",
-    "narrow",
-    "norms",
-    "pools",
-    "positions",
-    "rotary",
-    "transitions",
-    "windows",
-]
+from .biases import (
+    ContinuousPositionBias,
+    DistanceBias,
+    RelativePositionBias,
+    RelativePositionMlp,
+    by_pair,
+    resize_offset_table,
+)
+from .blocks import Block, Branch, transformer_block
+from .channels import CrossCovarianceAttention
+from .convblocks import (
+    ConvNeXt,
+    Excite,
+    MBConv,
+    conv_stem,
+    doubling_stem,
+    inverted_residual,
+    pooled_shortcut,
+    summaries,
+)
+from .convs import AvgPool, Conv, MaxPool, NeighbourMean, StdConv, refuse_prefix
+from .heads import DistilledHead, LinearHead, NormedHead
+from .linear_attention import ScaledLinearAttention
+from .mixers import GatedMlp, LayerScale, Linear, Mlp, OnPrefix, SqueezeExcite
+from .narrow import NarrowAttention, ShrinkingAttention
+from .norms import BatchNorm, GroupNorm, LayerNorm, RmsNorm
+from .pools import AttentionPool, MeanPool, SequencePool, TokenPool
+from .positions import FourierPosition, LearnedPosition, NoPosition, SinePosition
+from .residual import Residual
+from .rotary import CentredRotary, IndexRotary, LearnedRotary, Rotary
+from .transitions import Activate, Add, AtLeast, Identity, Join, Normalize, Patchify, PatchMerging, Steps
+from .windows import Layout, WindowAttention, crop_map, from_windows, pad_map, resize_map, to_windows, whole_windows

@@ -1,7 +1,5 @@
 """Activation functions by name, and the few layers whose initialisation every component shares."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

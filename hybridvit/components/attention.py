@@ -1,7 +1,5 @@
 """Softmax attention, and the one place that its weights can be read from."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Attention between channels instead of between positions."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

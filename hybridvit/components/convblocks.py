@@ -1,7 +1,5 @@
 """Recipes of convolutional blocks: from numbers to the steps of a block's body, strided or not."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

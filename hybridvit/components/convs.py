@@ -1,7 +1,5 @@
 """Convolutions and spatial pooling on the map that the tokens are a view of."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

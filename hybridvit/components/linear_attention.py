@@ -1,7 +1,5 @@
 """Attention without weights of pairs of positions: its cost grows with the number of positions, not its square."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 
 import torch

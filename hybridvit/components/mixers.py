@@ -1,7 +1,5 @@
 """Mixers that are neither attention nor convolution."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

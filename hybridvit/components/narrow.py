@@ -1,7 +1,5 @@
 """Attention with narrow queries and keys and wide values, as in LeViT (arXiv 2104.01136)."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from ..spec import Bias, Grid, Mixer, Norm, Transition

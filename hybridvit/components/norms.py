@@ -1,7 +1,5 @@
 """Norms over tokens (B, N, C)."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from ..spec import Norm, SpecError

@@ -1,7 +1,5 @@
 """Pools: from tokens to one vector an image."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..spec import Grid, Position
-from ..tokens import join_prefix
+from ..tokens import join_prefix, map_to_tokens
 from .activations import linear
 
 
@@ -77,6 +77,29 @@ class PositionTable(nn.Module):
         """Takes over a table that was built for another grid."""
         with torch.no_grad():
             self.table.copy_(resize_table(source.table, source.grid, self.grid))
+
+
+class WindowedPosition(Position):
+    """A learned table of `coarse` positions a side for the image, resized, and one for a window, repeated over it."""
+
+    coarse: int
+    window: int
+
+    def build(self, dim: int, grid: Grid) -> nn.Module:
+        return WindowedPositionModule(dim, self.coarse, self.window)
+
+
+class WindowedPositionModule(nn.Module):
+    def __init__(self, dim: int, coarse: int, window: int) -> None:
+        super().__init__()
+        sides = (coarse, window)
+        self.coarse, self.window = (nn.Parameter(0.02 * torch.randn(1, dim, side, side)) for side in sides)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        coarse = F.interpolate(self.coarse.float(), size=grid.size, mode="bicubic", antialias=True).to(tokens.dtype)
+        counts = [-(-size // self.window.shape[-1]) for size in grid.size]
+        window = self.window.tile(1, 1, *counts)[:, :, : grid.height, : grid.width]
+        return tokens + map_to_tokens(coarse + window)
 
 
 class SinePosition(Position):

@@ -1,7 +1,5 @@
 """Recipe of residual networks: from numbers to their stem, their strided first blocks and their other blocks."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Literal
 

@@ -4,8 +4,6 @@ The channels of a head are pairs; every pair is a point of a plane, turned by it
 offset of two positions. Prefix tokens have no position and are not turned.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Transitions that compose others, and those that make one token of several."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

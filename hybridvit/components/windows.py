@@ -1,7 +1,5 @@
 """Attention inside windows of the map."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -3,8 +3,6 @@
 A family file defines `FAMILY`. Files are found by listing this package, so adding one is adding a file.
 """
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
@@ -13,6 +11,9 @@ from typing import Any
 
 from ..encoder import Model
 from ..keys import KeyRules
+
+# The arguments of a family's builder for each model name.
+Sizes = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)

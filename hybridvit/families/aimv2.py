@@ -3,21 +3,12 @@
 The patches are normalised before their positions are added.
 """
 
-from __future__ import annotations
-
-from typing import Any
-
-from ..components.attention import Attention
-from ..components.blocks import transformer_block
-from ..components.mixers import GatedMlp
-from ..components.norms import RmsNorm
-from ..components.pools import MeanPool
-from ..components.transitions import Patchify
+from ..components import Attention, GatedMlp, MeanPool, Patchify, RmsNorm, transformer_block
 from ..encoder import Model
 from ..keys import KeyRules, Rename
 from ..layouts import gated_rules, timm_vit_rules
 from ..trunks import Width, named_sizes, vit_model, vit_stage
-from . import Family
+from . import Family, Sizes
 
 WIDTHS = {
     "large": Width(1024, 24, 8, mlp_ratio=2816 / 1024),
@@ -41,9 +32,7 @@ def aimv2(*, width: str, patch: int, img_size: int, num_classes: int = 0) -> Mod
     return vit_model(stage, MeanPool(norm=NORM), img_size, num_classes)
 
 
-SIZES: dict[str, dict[str, Any]] = named_sizes(
-    " ".join(f"aimv2_{width}_patch14_{size}" for width in WIDTHS for size in (224, 336, 448))
-)
+SIZES: Sizes = named_sizes(" ".join(f"aimv2_{width}_patch14_{size}" for width in WIDTHS for size in (224, 336, 448)))
 
 
 def timm_rules(model: Model) -> KeyRules:

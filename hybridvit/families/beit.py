@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..components.attention import Attention
-from ..components.biases import by_pair, resize_offset_table
-from ..components.blocks import transformer_block
-from ..components.mixers import Mlp
-from ..components.pools import MeanPool
-from ..components.positions import NoPosition
-from ..components.transitions import Patchify
+from ..components import Attention, MeanPool, Mlp, NoPosition, Patchify, by_pair, resize_offset_table, transformer_block
 from ..encoder import Model
 from ..keys import Concat, KeyRules, Rename
 from ..layouts import timm_eva_rules, transformers_prefix
 from ..spec import Bias, Grid, Norm, SpecError
 from ..trunks import NORM, WIDTHS, named_sizes, vit_model, vit_stage
-from . import Family
+from . import Family, Sizes
 
 
 class ClassTokenBias(Bias):
@@ -76,9 +68,7 @@ def beit(*, width: str, patch: int, img_size: int = 224, layer_scale: float = 1e
     return vit_model(stage, MeanPool(post_norm=norm), img_size)
 
 
-SIZES: dict[str, dict[str, Any]] = named_sizes(
-    "beit_base_patch16_224 beit_base_patch16_384", layer_scale=0.1
-) | named_sizes(
+SIZES: Sizes = named_sizes("beit_base_patch16_224 beit_base_patch16_384", layer_scale=0.1) | named_sizes(
     "beit_large_patch16_224 beit_large_patch16_384 beit_large_patch16_512 "
     "beitv2_base_patch16_224 beitv2_large_patch16_224"
 )

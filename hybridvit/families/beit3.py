@@ -1,19 +1,10 @@
 """BEiT-3's image towers (arXiv 2208.10442): ViTs with one more norm in attention and MLP (2210.06423), mean-pooled."""
 
-from __future__ import annotations
-
-from typing import Any
-
-from ..components.attention import Attention
-from ..components.blocks import transformer_block
-from ..components.mixers import Mlp
-from ..components.norms import LayerNorm
-from ..components.pools import MeanPool
-from ..components.transitions import Patchify
+from ..components import Attention, LayerNorm, MeanPool, Mlp, Patchify, transformer_block
 from ..encoder import Model
 from ..layouts import timm_vit_rules
 from ..trunks import WIDTHS, named_sizes, vit_model, vit_stage
-from . import Family
+from . import Family, Sizes
 
 NORM = LayerNorm(eps=1e-5)
 
@@ -26,7 +17,7 @@ def beit3(*, width: str, patch: int, img_size: int) -> Model:
     return vit_model(stage, MeanPool(post_norm=NORM), img_size)
 
 
-SIZES: dict[str, dict[str, Any]] = named_sizes(
+SIZES: Sizes = named_sizes(
     "beit3_base_patch16_224 beit3_large_patch16_224 beit3_giant_patch14_224 beit3_giant_patch14_336"
 )
 

@@ -4,23 +4,13 @@ The two steps on the way to it are ViT-Lite (`vit_*_4_32`: patches, class token)
 sequence pooling).
 """
 
-from __future__ import annotations
-
-from typing import Any
-
-from ..components.attention import Attention
-from ..components.blocks import Block, Branch
-from ..components.convs import Conv, MaxPool
-from ..components.heads import LinearHead
-from ..components.mixers import Mlp
-from ..components.norms import LayerNorm
-from ..components.pools import SequencePool, TokenPool
+from ..components import Attention, Block, Branch, Conv, LayerNorm, LinearHead, MaxPool, Mlp, SequencePool, TokenPool
 from ..components.positions import LearnedPosition, SinePosition
 from ..components.transitions import Normalize, Patchify, Steps
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename
 from ..spec import Grid, Transition
-from . import Family
+from . import Family, Sizes
 
 NORM = LayerNorm(eps=1e-5)
 
@@ -81,8 +71,8 @@ def compact_transformer(
     )
 
 
-def _sizes() -> dict[str, dict[str, Any]]:
-    sizes: dict[str, dict[str, Any]] = {}
+def _sizes() -> Sizes:
+    sizes: Sizes = {}
     for depth, convs in ((2, 2), (4, 2), (6, 1), (6, 2), (7, 1), (7, 2)):
         sizes[f"cct_{depth}_3x{convs}_32"] = {"depth": depth, "kernel": 3, "convs": convs}
     sizes["cct_7_7x2_224"] = {"depth": 7, "kernel": 7, "convs": 2, "img_size": 224, "num_classes": 102}
@@ -129,10 +119,5 @@ def original_rules(model: Model) -> KeyRules:
     )
 
 
-FAMILY = Family(
-    name="cct",
-    paper="arXiv 2104.05704",
-    build=compact_transformer,
-    sizes=_sizes(),
-    layouts={"original": original_rules},
-)
+LAYOUTS = {"original": original_rules}
+FAMILY = Family(name="cct", paper="arXiv 2104.05704", build=compact_transformer, sizes=_sizes(), layouts=LAYOUTS)

@@ -3,24 +3,17 @@
 Pooling keeps what an odd border leaves over, where timm drops it or fails.
 """
 
-from __future__ import annotations
+from typing import Literal
 
-from typing import Any, Literal
-
+from ..components import AvgPool, Conv, LayerNorm, LayerScale, LinearHead, MeanPool, Mlp, RelativePositionBias
 from ..components.attention import Attention, WideningAttention
-from ..components.biases import RelativePositionBias
 from ..components.blocks import Block, Branch, transformer_block
 from ..components.convblocks import ConvNeXt, MBConv, conv_stem, pooled_shortcut
-from ..components.convs import AvgPool, Conv
-from ..components.heads import LinearHead
-from ..components.mixers import LayerScale, Mlp
-from ..components.norms import LayerNorm
-from ..components.pools import MeanPool
 from ..components.transitions import Add, Identity, Normalize, Steps
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule, conv_to_linear, linear_to_conv, split_heads
 from ..spec import Bias, Norm, Transition
-from . import Family
+from . import Family, Sizes
 
 Kind = Literal["conv", "attention", "mixed"]
 
@@ -77,7 +70,7 @@ def coatnet(
     )
 
 
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: Sizes = {
     "coatnet_0_224": {"stem": (64, 64), "dims": (96, 192, 384, 768), "depths": (2, 3, 5, 2)},
     "coatnet_1_224": {"stem": (64, 64), "dims": (96, 192, 384, 768), "depths": (2, 6, 14, 2)},
     "coatnet_2_224": {"stem": (128, 128), "dims": (128, 256, 512, 1024), "depths": (2, 6, 14, 2)},

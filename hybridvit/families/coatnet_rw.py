@@ -4,15 +4,10 @@
 `coatnext_nano` has ConvNeXt blocks instead of MBConv.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
-from ..components.biases import RelativePositionMlp
-from ..components.convblocks import ConvNeXt, Excite, MBConv
-from ..components.convs import MaxPool
-from ..components.norms import BatchNorm
+from ..components import BatchNorm, ConvNeXt, Excite, MaxPool, MBConv, RelativePositionMlp
 from . import Family
 from .coatnet import coatnet, timm_rules
 
@@ -59,6 +54,5 @@ def _sizes() -> dict[str, Numbers]:
     }
 
 
-FAMILY = Family(
-    name="coatnet_rw", paper="arXiv 2106.04803", build=coatnet, sizes=_sizes(), layouts={"timm": timm_rules}
-)
+LAYOUTS = {"timm": timm_rules}
+FAMILY = Family(name="coatnet_rw", paper="arXiv 2106.04803", build=coatnet, sizes=_sizes(), layouts=LAYOUTS)

@@ -3,29 +3,18 @@
 In its first blocks every head has a gate between where it looks by content and where it looks by position.
 """
 
-from __future__ import annotations
-
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from ..components.activations import linear
+from ..components import LearnedPosition, LinearHead, Mlp, TokenPool, by_pair, linear, refuse_prefix, transformer_block
 from ..components.attention import Attention, ScaledDotProduct, head_width
-from ..components.biases import by_pair
-from ..components.blocks import transformer_block
-from ..components.convs import refuse_prefix
-from ..components.heads import LinearHead
-from ..components.mixers import Mlp
-from ..components.pools import TokenPool
-from ..components.positions import LearnedPosition
 from ..components.transitions import Identity, Patchify
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule
 from ..layouts import HEAD_RULES
 from ..spec import Grid, Mixer
 from ..trunks import NORM
-from . import Family
+from . import Family, Sizes
 
 
 class GatedPositionalAttention(Mixer):
@@ -110,7 +99,7 @@ def convit(*, heads: int, depth: int = 12, gated: int = 10, head_dim: int = 48) 
     )
 
 
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: Sizes = {
     "convit_tiny": {"heads": 4},
     "convit_small": {"heads": 9},
     "convit_base": {"heads": 16},

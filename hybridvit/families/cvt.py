@@ -4,25 +4,17 @@ Microsoft trained the released weights with QuickGELU; transformers runs them wi
 `cvt(..., act="quick_gelu")` is the network as it was trained.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor, nn
 
-from ..components.activations import linear
+from ..components import BatchNorm, Conv, LayerNorm, LinearHead, Mlp, TokenPool, linear, transformer_block
 from ..components.attention import ScaledDotProduct, head_width
-from ..components.blocks import transformer_block
-from ..components.convs import Conv
-from ..components.heads import LinearHead
-from ..components.mixers import Mlp
-from ..components.norms import BatchNorm, LayerNorm
-from ..components.pools import TokenPool
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename
 from ..spec import Grid, Mixer
 from ..tokens import join_prefix, split_prefix
-from . import Family
+from . import Family, Sizes
 
 PerStage = tuple[int, ...]
 
@@ -91,7 +83,7 @@ def cvt(*, dims: PerStage, depths: PerStage, heads: PerStage, img_size: int = 22
 
 
 NARROW: dict[str, Any] = {"dims": (64, 192, 384), "heads": (1, 3, 6)}
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: Sizes = {
     "cvt_13": NARROW | {"depths": (1, 2, 10)},
     "cvt_13_384": NARROW | {"depths": (1, 2, 10), "img_size": 384},
     "cvt_21": NARROW | {"depths": (1, 4, 16)},
@@ -140,10 +132,5 @@ def transformers_rules(model: Model) -> KeyRules:
     return KeyRules([Rename(theirs, ours) for ours, _, theirs in _keys()])
 
 
-FAMILY = Family(
-    name="cvt",
-    paper="arXiv 2103.15808",
-    build=cvt,
-    sizes=SIZES,
-    layouts={"transformers": transformers_rules, "original": original_rules},
-)
+LAYOUTS = {"transformers": transformers_rules, "original": original_rules}
+FAMILY = Family(name="cvt", paper="arXiv 2103.15808", build=cvt, sizes=SIZES, layouts=LAYOUTS)

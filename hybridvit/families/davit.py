@@ -3,26 +3,17 @@
 The `_fl` models are the image towers of Florence-2 (2311.06242).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor, nn
 
-from ..components.activations import linear
+from ..components import Block, Branch, Conv, LayerNorm, LinearHead, MeanPool, Mlp, WindowAttention, linear
 from ..components.attention import Attention, head_width
-from ..components.blocks import Block, Branch
-from ..components.convs import Conv
-from ..components.heads import LinearHead
-from ..components.mixers import Mlp
-from ..components.norms import LayerNorm
-from ..components.pools import MeanPool
 from ..components.transitions import Normalize, Patchify, Steps
-from ..components.windows import WindowAttention
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule
 from ..spec import Grid, Mixer
-from . import Family
+from . import Family, Sizes
 
 PerStage = tuple[int, ...]
 
@@ -101,7 +92,7 @@ BASE: dict[str, Any] = {"dims": (128, 256, 512, 1024), "heads": (4, 8, 16, 32)}
 HUGE: dict[str, Any] = {"dims": (256, 512, 1024, 2048), "heads": (8, 16, 32, 64)}
 DEEP: dict[str, Any] = {"depths": (1, 1, 9, 1)}
 FLORENCE: dict[str, Any] = DEEP | {"window": 12, "florence": True, "img_size": 768, "num_classes": 0}
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: Sizes = {
     "davit_tiny": TINY | {"depths": (1, 1, 3, 1)},
     "davit_small": TINY | DEEP,
     "davit_base": BASE | DEEP,

@@ -1,19 +1,13 @@
 """DeiT: ViT trained on ImageNet-1k alone, with a distillation token (arXiv 2012.12877); DeiT III (2204.07118)."""
 
-from __future__ import annotations
-
 from functools import partial
-from typing import Any
 
-from ..components.heads import DistilledHead, LinearHead
-from ..components.pools import TokenPool
-from ..components.positions import LearnedPosition
-from ..components.transitions import Patchify
+from ..components import DistilledHead, LearnedPosition, LinearHead, Patchify, TokenPool
 from ..encoder import Model
 from ..keys import Concat, KeyRules, Rename
 from ..layouts import HEAD_RULES, TRANSFORMERS_FILES, TRANSFORMERS_V5, BlockNames, transformers_rules, trunk_rules
 from ..trunks import NORM, WIDTHS, vit_stage
-from . import Family
+from . import Family, Sizes
 
 
 def deit(
@@ -42,8 +36,8 @@ def deit(
     )
 
 
-def _sizes() -> dict[str, dict[str, Any]]:
-    sizes: dict[str, dict[str, Any]] = {}
+def _sizes() -> Sizes:
+    sizes: Sizes = {}
     for name, distilled in (("deit", False), ("deit_distilled", True)):
         kind = name.removeprefix("deit")
         for width in ("tiny", "small", "base"):
@@ -87,14 +81,9 @@ def transformers_layout(model: Model, names: BlockNames = TRANSFORMERS_FILES) ->
     )
 
 
-FAMILY = Family(
-    name="deit",
-    paper="arXiv 2012.12877",
-    build=deit,
-    sizes=_sizes(),
-    layouts={
-        "timm": timm_rules,
-        "transformers": transformers_layout,
-        "transformers-v5": partial(transformers_layout, names=TRANSFORMERS_V5),
-    },
-)
+LAYOUTS = {
+    "timm": timm_rules,
+    "transformers": transformers_layout,
+    "transformers-v5": partial(transformers_layout, names=TRANSFORMERS_V5),
+}
+FAMILY = Family(name="deit", paper="arXiv 2012.12877", build=deit, sizes=_sizes(), layouts=LAYOUTS)

@@ -3,21 +3,12 @@
 The `giant` ones have gated MLPs. Where there are registers, no prefix token has a position.
 """
 
-from __future__ import annotations
-
-from typing import Any
-
-from ..components.attention import Attention
-from ..components.blocks import transformer_block
-from ..components.mixers import GatedMlp, Mlp
-from ..components.pools import TokenPool
-from ..components.positions import LearnedPosition
-from ..components.transitions import Patchify
+from ..components import Attention, GatedMlp, LearnedPosition, Mlp, Patchify, TokenPool, transformer_block
 from ..encoder import Model
 from ..keys import Concat, KeyRules, Rename, Rule, Split
 from ..layouts import timm_vit_rules, transformers_prefix
 from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family
+from . import Family, Sizes
 
 WIDTHS = WIDTHS | {"giant": Width(1536, 40, 24, mlp_ratio=4096 / 1536)}
 
@@ -38,7 +29,7 @@ def dinov2(
     return vit_model(stage, TokenPool(norm=NORM), img_size, num_classes)
 
 
-def _sizes() -> dict[str, dict[str, Any]]:
+def _sizes() -> Sizes:
     tips = {"img_size": 448, "registers": 1, "layer_scale": 1.0}
     return (
         named_sizes(
@@ -103,10 +94,5 @@ def transformers_layout(model: Model) -> KeyRules:
     )
 
 
-FAMILY = Family(
-    name="dinov2",
-    paper="arXiv 2304.07193",
-    build=dinov2,
-    sizes=_sizes(),
-    layouts={"timm": timm_rules, "transformers": transformers_layout},
-)
+LAYOUTS = {"timm": timm_rules, "transformers": transformers_layout}
+FAMILY = Family(name="dinov2", paper="arXiv 2304.07193", build=dinov2, sizes=_sizes(), layouts=LAYOUTS)

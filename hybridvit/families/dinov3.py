@@ -4,23 +4,14 @@
 (2607.05247) are of the same kind, with their class token classified.
 """
 
-from __future__ import annotations
-
-from typing import Any
-
-from ..components.attention import RotaryAttention
+from ..components import CentredRotary, GatedMlp, LayerNorm, Mlp, NoPosition, Patchify, RotaryAttention
 from ..components.blocks import transformer_block
-from ..components.mixers import GatedMlp, Mlp
-from ..components.norms import LayerNorm
 from ..components.pools import MeanPool, TokenPool
-from ..components.positions import NoPosition
-from ..components.rotary import CentredRotary
-from ..components.transitions import Patchify
 from ..encoder import Model
 from ..keys import KeyRules
 from ..layouts import gated_rules, timm_eva_rules
 from ..trunks import WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family
+from . import Family, Sizes
 
 NORM = LayerNorm(eps=1e-5)
 REGISTERS = 4
@@ -48,7 +39,7 @@ def dinov3(
     return vit_model(stage, TokenPool(norm=NORM) if token else MeanPool(norm=NORM), img_size, num_classes=0)
 
 
-def _sizes() -> dict[str, dict[str, Any]]:
+def _sizes() -> Sizes:
     plain, gated = ("small", "base", "large"), ("small", "huge")
     names = [f"vit_{width}_patch16_dinov3" for width in plain]
     lingbot = {"img_size": 512, "token": True}

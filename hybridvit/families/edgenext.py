@@ -1,26 +1,16 @@
 """EdgeNeXt: ConvNeXt's blocks, and one at the end of a stage that attends between channels (arXiv 2206.10589)."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from ..components.blocks import Block, Branch
+from ..components import Block, Branch, Conv, FourierPosition, LayerNorm, LinearHead, MeanPool, summaries
 from ..components.channels import CrossCovarianceAttention
-from ..components.convblocks import summaries
-from ..components.convs import Conv
-from ..components.heads import LinearHead
 from ..components.mixers import LayerScale, Mlp
-from ..components.norms import LayerNorm
-from ..components.pools import MeanPool
-from ..components.positions import FourierPosition
 from ..components.transitions import Add, Identity, Normalize, Steps
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, conv_to_linear
 from ..spec import Grid, Mixer, Position, Transition
-from . import Family
+from . import Family, Sizes
 
 KERNELS, SCALES, POSITION_STAGE = (3, 5, 7, 9), (2, 2, 3, 4), 1
 NORM, LAYER_SCALE = LayerNorm(), 1e-6
@@ -93,7 +83,7 @@ def edgenext(*, dims: tuple[int, ...], depths: tuple[int, ...], heads: int = 8, 
 
 
 DEPTHS = (3, 3, 9, 3)
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: Sizes = {
     "edgenext_xx_small": {"dims": (24, 48, 88, 168), "depths": (2, 2, 6, 2), "heads": 4},
     "edgenext_x_small": {"dims": (32, 64, 100, 192), "depths": DEPTHS, "heads": 4},
     "edgenext_small": {"dims": (48, 96, 160, 304), "depths": DEPTHS},

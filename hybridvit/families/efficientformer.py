@@ -1,26 +1,16 @@
 """EfficientFormer: a pyramid that mixes by pooling, and at its end by attention (arXiv 2206.01191)."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from ..components.biases import DistanceBias
+from ..components import Conv, DistanceBias, MeanPool, Mlp, NarrowAttention, NeighbourMean, NormedHead, Steps
 from ..components.blocks import Block, Branch, transformer_block
-from ..components.convs import Conv, NeighbourMean
-from ..components.heads import NormedHead
-from ..components.mixers import Mlp
-from ..components.narrow import NarrowAttention
 from ..components.norms import BatchNorm, LayerNorm
-from ..components.pools import MeanPool
-from ..components.transitions import Steps
 from ..encoder import Model, Stage
 from ..keys import Fixed, KeyRules, Rename, Rule
 from ..layouts import normed_head_rules, transformers_prefix
 from ..spec import Grid
-from . import Family
+from . import Family, Sizes
 
 PerStage = tuple[int, ...]
 
@@ -45,7 +35,7 @@ def efficientformer(*, dims: PerStage, depths: PerStage, attending: int) -> Mode
     return Model(stages=stages, pool=MeanPool(norm=NORM), head=NormedHead(count=2))
 
 
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: Sizes = {
     "efficientformer_l1": {"dims": (48, 96, 224, 448), "depths": (3, 2, 6, 4), "attending": 1},
     "efficientformer_l3": {"dims": (64, 128, 320, 512), "depths": (4, 4, 12, 6), "attending": 4},
     "efficientformer_l7": {"dims": (96, 192, 384, 768), "depths": (6, 6, 18, 8), "attending": 8},

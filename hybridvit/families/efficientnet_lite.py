@@ -4,21 +4,13 @@ The convolutional control of the hybrids, and the stem of `lite_hybrid`. `tf_` m
 its batch norm epsilon; the others pad symmetrically.
 """
 
-from __future__ import annotations
-
 import math
-from typing import Any
 
-from ..components.blocks import Block, Branch
-from ..components.convs import Conv
-from ..components.heads import LinearHead
-from ..components.norms import BatchNorm
-from ..components.pools import MeanPool
-from ..components.transitions import Steps
+from ..components import BatchNorm, Block, Branch, Conv, LinearHead, MeanPool, Steps
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename
 from ..spec import Transition
-from . import Family
+from . import Family, Sizes
 
 STEM_WIDTH, EXPANSION, LAST_WIDTH = 32, 6, 1280
 # Width, number of blocks, kernel, and stride of the first block, a stage, all at scale 1.
@@ -83,7 +75,7 @@ def efficientnet_lite(*, width: float, depth: float, img_size: int, tf: bool) ->
     )
 
 
-def _sizes() -> dict[str, dict[str, Any]]:
+def _sizes() -> Sizes:
     scales = ((1.0, 1.0, 224), (1.0, 1.1, 240), (1.1, 1.2, 260), (1.2, 1.4, 300), (1.4, 1.8, 380))
     return {
         f"{prefix}efficientnet_lite{index}": {"width": width, "depth": depth, "img_size": img_size, "tf": bool(prefix)}

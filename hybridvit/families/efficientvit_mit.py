@@ -1,20 +1,12 @@
 """EfficientViT of MIT: MBConv, and linear attention at two scales (arXiv 2205.14756)."""
 
-from __future__ import annotations
-
 from typing import Any
 
-from ..components.blocks import Block, Branch
-from ..components.convs import Conv
-from ..components.heads import LinearHead
+from ..components import BatchNorm, Block, Branch, Conv, LayerNorm, Linear, LinearHead, MeanPool, Steps
 from ..components.linear_attention import ScaledLinearAttention
-from ..components.mixers import Linear
-from ..components.norms import BatchNorm, LayerNorm
-from ..components.pools import MeanPool
-from ..components.transitions import Steps
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule
-from . import Family
+from . import Family, Sizes
 
 PerStage = tuple[int, ...]
 
@@ -69,7 +61,7 @@ def efficientvit(
 
 
 LARGE: dict[str, Any] = {"head_dim": 32, "large": True}
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: Sizes = {
     "efficientvit_b0": {
         "dims": (8, 16, 32, 64, 128),
         "depths": (1, 2, 2, 2, 2),
@@ -135,6 +127,5 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-FAMILY = Family(
-    name="efficientvit_mit", paper="arXiv 2205.14756", build=efficientvit, sizes=SIZES, layouts={"timm": timm_rules}
-)
+LAYOUTS = {"timm": timm_rules}
+FAMILY = Family(name="efficientvit_mit", paper="arXiv 2205.14756", build=efficientvit, sizes=SIZES, layouts=LAYOUTS)

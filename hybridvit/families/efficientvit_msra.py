@@ -1,29 +1,19 @@
 """EfficientViT of Microsoft: heads see different channels, each with what the last one found (arXiv 2305.07027)."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..components import BatchNorm, Block, Branch, Conv, DistanceBias, MeanPool, NormedHead, doubling_stem
 from ..components.attention import ScaledDotProduct, head_width
-from ..components.biases import DistanceBias
-from ..components.blocks import Block, Branch
-from ..components.convblocks import doubling_stem
-from ..components.convs import Conv
-from ..components.heads import NormedHead
 from ..components.mixers import Linear, SqueezeExcite
-from ..components.norms import BatchNorm
-from ..components.pools import MeanPool
 from ..components.transitions import Add, Identity, Steps
 from ..components.windows import WindowAttention
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule, conv_to_linear
 from ..layouts import normed_head_rules
 from ..spec import Grid, Mixer, Transition
-from . import Family
+from . import Family, Sizes
 
 PerStage = tuple[int, ...]
 
@@ -102,7 +92,7 @@ def efficientvit(*, dims: PerStage, depths: PerStage, heads: PerStage, kernels: 
     return Model(stages=tuple(stages), pool=MeanPool(), head=NormedHead(norm=NORM), img_size=size)
 
 
-def _sizes() -> dict[str, dict[str, Any]]:
+def _sizes() -> Sizes:
     falling = (7, 5, 3, 3)
     numbers = [
         ((64, 128, 192), (1, 2, 3), (4, 4, 4), (5, 5, 5, 5)),
@@ -143,6 +133,5 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules([*rules, *normed_head_rules("head")])
 
 
-FAMILY = Family(
-    name="efficientvit_msra", paper="arXiv 2305.07027", build=efficientvit, sizes=_sizes(), layouts={"timm": timm_rules}
-)
+LAYOUTS = {"timm": timm_rules}
+FAMILY = Family(name="efficientvit_msra", paper="arXiv 2305.07027", build=efficientvit, sizes=_sizes(), layouts=LAYOUTS)

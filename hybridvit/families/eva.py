@@ -4,22 +4,14 @@ EVA-02 turns queries and keys by their position, and has gated MLPs; its larger 
 the CLIP towers inside attention as well. The largest tower has norms behind attention and MLP instead of in front.
 """
 
-from __future__ import annotations
-
-from typing import Any
-
-from ..components.attention import Attention, RotaryAttention
+from ..components import Attention, GatedMlp, IndexRotary, MeanPool, Mlp, Patchify, RotaryAttention, TokenPool
 from ..components.blocks import Block, Branch, transformer_block
-from ..components.mixers import GatedMlp, Mlp
-from ..components.pools import MeanPool, TokenPool
-from ..components.rotary import IndexRotary
-from ..components.transitions import Patchify
 from ..encoder import Model
 from ..keys import KeyRules
 from ..layouts import gated_rules, timm_eva_rules
 from ..spec import Mixer
 from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family
+from . import Family, Sizes
 
 WIDTHS = WIDTHS | {"enormous": Width(1792, 64, 16, 15360 / 1792)}
 # The grid of the pretraining, 224 / 14 positions a side.
@@ -54,7 +46,7 @@ def eva(
 
 PRETRAINED = {"rotary": True, "num_classes": 0}
 CLIP, CLIP2 = {"clip": True, "num_classes": 1024}, {"clip": True, "rotary": True}
-SIZES: dict[str, dict[str, Any]] = (
+SIZES: Sizes = (
     named_sizes("eva_giant_patch14_224 eva_giant_patch14_336 eva_giant_patch14_560")
     | named_sizes(
         "eva02_tiny_patch14_224 eva02_small_patch14_224 eva02_base_patch14_224 eva02_large_patch14_224", **PRETRAINED

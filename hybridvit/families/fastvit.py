@@ -7,18 +7,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..components.attention import Attention
-from ..components.blocks import Block, Branch
-from ..components.convs import Conv
-from ..components.heads import LinearHead
-from ..components.mixers import Mlp, SqueezeExcite
-from ..components.norms import BatchNorm, LayerNorm
-from ..components.pools import MeanPool
+from ..components import Attention, BatchNorm, Block, Branch, Conv, LayerNorm, LinearHead, MeanPool, Mlp, SqueezeExcite
 from ..components.transitions import Activate, Add, Identity, Normalize, Steps
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule, conv_to_linear
-from ..layouts import map_to_vector
-from ..spec import Grid, Mixer, Norm, Transition
+from ..layouts import excite_rules, map_to_vector
+from ..spec import Grid, Mixer, Transition
 from . import Family
 
 NORM, HEAD_WIDTH, LAYER_SCALE = BatchNorm(), 32, 1e-5
@@ -28,10 +22,9 @@ class RepMixer(Mixer):
     """What filters of each channel give beyond a norm of the token itself."""
 
     filters: Transition
-    norm: Norm = NORM
 
     def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return RepMixerModule(self.filters.build(in_dim, grid), self.norm.build(in_dim))
+        return RepMixerModule(self.filters.build(in_dim, grid), NORM.build(in_dim))
 
 
 class RepMixerModule(nn.Module):
@@ -63,27 +56,26 @@ def fastvit(
     attending: int = 0,
     excited: bool = False,
     act: str | None = None,
-    stem_scale: bool = True,
-    norm: Norm = NORM,
+    clip2: bool = False,
     num_classes: int = 1000,
 ) -> Model:
     """A FastViT of given widths and depths, the last `attending` stages of which attend.
 
-    `act` is behind the patches between stages; `excited` are those before the last two. Without `stem_scale` the stem
-    has no convolutions of 1 x 1 beside those of 3 x 3.
+    `act` is behind the patches between stages; `excited` are those before the last two. MobileCLIP 2's towers of five
+    stages have no convolutions of 1 x 1 beside those of 3 x 3 in the stem, and layer norms in front of attention.
     """
     conv = Conv(dim=dims[0], kernel=3, stride=2, norm=NORM)
     stages: list[Stage] = []
     for index, (dim, depth) in enumerate(zip(dims, depths, strict=True)):
         attends, layer = index >= len(dims) - attending, unit(Conv(dim=dim, norm=NORM), skip=True)
         filters = Conv(dim=dim, kernel=7, groups=dim, norm=NORM)
-        enter = (*(unit(conv.replace(groups=groups), int(stem_scale)) for groups in (1, dim)), layer)
+        enter = (*(unit(conv.replace(groups=groups), int(not clip2)) for groups in (1, dim)), layer)
         if index:
             patches = filters.replace(stride=2, groups=dims[index - 1])
             enter = (unit(patches, 3, act=act, excite=0.25 * (excited and index > 1)), layer)
         if attends:
-            # What tells attention of places.
-            enter += (Add(shortcut=Identity(), body=filters.replace(bias=True, norm=None)),)
+            enter += (Add(shortcut=Identity(), body=filters.replace(bias=True, norm=None)),)  # tells of places
+            norm = LayerNorm(eps=1e-5) if clip2 else NORM
             mixing = Branch(mixer=Attention(heads=dim // HEAD_WIDTH, qkv_bias=False), norm=norm)
         else:
             mixing = Branch(mixer=RepMixer(filters=parallel(filters.replace(kernel=3), 1, skip=True)))
@@ -96,7 +88,7 @@ def fastvit(
 
 
 CLIP: dict[str, Any] = {"ratio": 3, "attending": 1, "excited": True, "act": "gelu", "num_classes": 512}
-CLIP2 = {"attending": 2, "act": "gelu", "stem_scale": False, "norm": LayerNorm(eps=1e-5), "num_classes": 768}
+CLIP2: dict[str, Any] = {"attending": 2, "act": "gelu", "clip2": True, "num_classes": 768}
 SIZES = {
     f"fastvit_{name}": {"dims": tuple(first << s for s in range(len(depths))), "depths": depths} | numbers
     for name, first, depths, numbers in (
@@ -118,12 +110,12 @@ SIZES = {
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
+    assert isinstance(model.pool, MeanPool)
     rules: list[Rule] = [Rename("head.fc", "head")]
 
     def add(theirs: str, ours: str, part: Transition, large: str = "conv_kxk.0", small: str = "conv_scale") -> None:
         if isinstance(part, Steps):
-            for name, place in (("se.fc1", "reduce"), ("se.fc2", "expand")):
-                rules.append(conv_to_linear(f"{theirs}.{name}", f"{ours}.steps.1.{place}"))
+            rules.extend(excite_rules(f"{theirs}.se", f"{ours}.steps.1"))
             part, ours = part.steps[0], f"{ours}.steps.0"
         if isinstance(part, Add) and isinstance(part.shortcut, Normalize):
             rules.append(Rename(f"{theirs}.identity", f"{ours}.shortcut.norm"))
@@ -137,13 +129,13 @@ def timm_rules(model: Model) -> KeyRules:
         enter, ours, theirs = stage.enter, f"stages.{s}.blocks.{{b}}.branches", f"stages.{s}.blocks.{{b}}"
         assert isinstance(enter, Steps)
         for step, part in enumerate(enter.steps[:2] if s else enter.steps):
-            names = ("large_conv", "small_conv") if s and not step else ()
             place = f"stages.{s}.downsample.proj.{step}" if s else f"stem.{step}"
+            names = ("large_conv", "small_conv") if s and not step else ()
             add(place, f"stages.{s}.enter.steps.{step}", part, *names)
         rules.append(Rename(f"stages.{s}.pos_emb.pos_enc", f"stages.{s}.enter.steps.2.body.conv"))
-        scales = ("layer_scale_1", "layer_scale_2")
+        scales = ["layer_scale_1", "layer_scale_2"]
         if isinstance(mixer := stage.blocks[0].branches[0].mixer, RepMixer):
-            scales = ("token_mixer.layer_scale", "layer_scale")
+            scales = ["token_mixer.layer_scale", "layer_scale"]
             add(f"{theirs}.token_mixer.mixer", f"{ours}.0.mixer.filters", mixer.filters)
             rules.append(Rename(f"{theirs}.token_mixer.norm.identity", f"{ours}.0.mixer.norm"))
         for branch, name in enumerate(scales):
@@ -151,7 +143,6 @@ def timm_rules(model: Model) -> KeyRules:
         add(f"{theirs}.mlp", f"{ours}.1.mixer.steps.0", Identity(), "conv")
         rules.append(conv_to_linear(f"{theirs}.mlp", f"{ours}.1.mixer.steps.1"))
         rules += [Rename(f"{theirs}.norm", f"{ours}.0.norm"), Rename(f"{theirs}.token_mixer", f"{ours}.0.mixer")]
-    assert isinstance(model.pool, MeanPool)
     add("final_conv", "pool.before", model.pool.before)
     return KeyRules(rules)
 

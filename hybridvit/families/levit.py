@@ -3,25 +3,17 @@
 Every linear layer has a batch norm behind it, and there are no other norms.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
-from ..components.biases import DistanceBias
-from ..components.blocks import Block, Branch
-from ..components.convblocks import doubling_stem
-from ..components.heads import NormedHead
-from ..components.mixers import Linear
+from ..components import BatchNorm, Block, Branch, DistanceBias, Linear, MeanPool, NormedHead, doubling_stem
 from ..components.narrow import NarrowAttention, ShrinkingAttention
-from ..components.norms import BatchNorm
-from ..components.pools import MeanPool
 from ..components.transitions import Add, Identity, Steps
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule
 from ..layouts import normed_head_rules, transformers_prefix
 from ..spec import Transition
-from . import Family
+from . import Family, Sizes
 
 PerStage = tuple[int, ...]
 
@@ -62,12 +54,12 @@ def levit(
     return Model(stages=stages, pool=MeanPool(), head=NormedHead(norm=NORM, count=1 + distilled))
 
 
-def model_sizes(kind: str = "levit") -> dict[str, dict[str, Any]]:
+def model_sizes(kind: str = "levit") -> Sizes:
     """The size table, under names that start with `kind`."""
     released = {"act": "hard_swish", "distilled": True}
     small: dict[str, Any] = {"dims": (128, 256, 384), "key_dim": 16} | released
     large: dict[str, Any] = {"dims": (384, 512, 768), "heads": (6, 9, 12)}
-    numbers: dict[str, dict[str, Any]] = {
+    numbers: Sizes = {
         "128s": small | {"heads": (4, 6, 8), "depths": (2, 3, 4)},
         "128": small | {"heads": (4, 8, 12)},
         "192": {"dims": (192, 288, 384), "heads": (3, 5, 6)} | released,

@@ -1,7 +1,5 @@
 """LeViT with 1x1 convolutions in its checkpoints instead of linear layers: the same models in another layout."""
 
-from __future__ import annotations
-
 from ..encoder import Model
 from ..keys import KeyRules, conv_to_linear
 from . import Family
@@ -14,6 +12,5 @@ def timm_conv_rules(model: Model) -> KeyRules:
 
 
 SIZES = model_sizes("levit_conv")
-FAMILY = Family(
-    name="levit_conv", paper="arXiv 2104.01136", build=levit, sizes=SIZES, layouts={"timm": timm_conv_rules}
-)
+LAYOUTS = {"timm": timm_conv_rules}
+FAMILY = Family(name="levit_conv", paper="arXiv 2104.01136", build=levit, sizes=SIZES, layouts=LAYOUTS)

@@ -4,11 +4,7 @@ The stem is that of `tf_efficientnet_lite0` stage for stage, so its ImageNet wei
 Its map takes the place of the patches, as in the hybrids of arXiv 2010.11929; the mean over the tokens is classified.
 """
 
-from __future__ import annotations
-
-from ..components.convs import Conv
-from ..components.heads import LinearHead
-from ..components.pools import MeanPool
+from ..components import Conv, LinearHead, MeanPool
 from ..encoder import Model
 from ..trunks import NORM, WIDTHS, vit_stage
 from . import Family

@@ -4,23 +4,14 @@ The sizes here are Ross Wightman's; `maxvit_rmlp_*` compute relative positions b
 `maxvit_tf`. Maps that the windows do not divide are padded, where timm fails.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from ..components.attention import Attention
+from ..components import Add, Attention, AvgPool, Conv, LayerNorm, Layout, LinearHead, MeanPool, Mlp, WindowAttention
 from ..components.biases import RelativePositionBias, RelativePositionMlp
 from ..components.blocks import Block, Branch, transformer_block
 from ..components.convblocks import ConvNeXt, MBConv, conv_stem, pooled_shortcut
-from ..components.convs import AvgPool, Conv
-from ..components.heads import LinearHead
-from ..components.mixers import Mlp
-from ..components.norms import LayerNorm
-from ..components.pools import MeanPool
-from ..components.transitions import Add
-from ..components.windows import Layout, WindowAttention
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule, split_heads
 from ..spec import Bias, Norm

@@ -1,16 +1,11 @@
 """A MaxViT (arXiv 2204.01697) that attends in blocks and over a grid side by side, by Ross Wightman; never trained."""
 
-from __future__ import annotations
-
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from ..components.activations import linear
-from ..components.attention import Attention
-from ..components.blocks import Block
-from ..components.windows import WindowAttention
+from ..components import Attention, Block, WindowAttention, linear
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename
 from ..spec import Grid, Mixer

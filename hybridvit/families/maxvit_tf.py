@@ -3,16 +3,13 @@
 Convolutions pad as TensorFlow does. On odd maps pooling averages what is inside, as there; timm counts the padding.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from math import isqrt
 from typing import Any
 
 from torch import Tensor
 
-from ..components.convblocks import MBConv
-from ..components.norms import BatchNorm, LayerNorm
+from ..components import BatchNorm, LayerNorm, MBConv
 from ..keys import Rename
 from . import Family
 from .maxvit import maxvit, timm_rules
@@ -54,10 +51,5 @@ def by_key_offset(theirs: str, ours: str) -> Rename:
     return Rename(theirs, ours, to_ours, to_theirs)
 
 
-FAMILY = Family(
-    name="maxvit_tf",
-    paper="arXiv 2204.01697",
-    build=maxvit,
-    sizes=SIZES,
-    layouts={"timm": partial(timm_rules, qkv=Rename, table=by_key_offset)},
-)
+LAYOUTS = {"timm": partial(timm_rules, qkv=Rename, table=by_key_offset)}
+FAMILY = Family(name="maxvit_tf", paper="arXiv 2204.01697", build=maxvit, sizes=SIZES, layouts=LAYOUTS)

@@ -3,10 +3,7 @@
 The second version attends over a grid only.
 """
 
-from __future__ import annotations
-
-from ..components.biases import RelativePositionBias
-from ..components.convblocks import ConvNeXt
+from ..components import ConvNeXt, RelativePositionBias
 from . import Family
 from .maxvit import AT_256, AT_384, MLP, NANO, TINY, Numbers, maxvit, timm_rules
 

@@ -1,25 +1,17 @@
 """ConvFormer and CAFormer: a pyramid of separable convolutions, and of attention at its end (arXiv 2210.13452)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..components.activations import linear
-from ..components.attention import Attention
-from ..components.blocks import Block, Branch
-from ..components.convs import Conv
-from ..components.norms import LayerNorm
-from ..components.pools import MeanPool
+from ..components import Attention, Block, Branch, Conv, LayerNorm, MeanPool, linear
 from ..components.transitions import Activate, Identity, Normalize, Steps
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule, linear_to_conv
 from ..spec import Grid, Head, Mixer, Norm, Transition
-from . import Family
+from . import Family, Sizes
 
 PerStage = tuple[int, ...]
 
@@ -103,9 +95,9 @@ def metaformer(*, dims: PerStage, depths: PerStage, attending: int) -> Model:
     return Model(stages=stages, pool=MeanPool(post_norm=LayerNorm()), head=MlpHead())
 
 
-def _sizes() -> dict[str, dict[str, Any]]:
+def _sizes() -> Sizes:
     deep = (3, 12, 18, 3)
-    numbers: dict[str, dict[str, Any]] = {
+    numbers: Sizes = {
         "s18": {"dims": (64, 128, 320, 512), "depths": (3, 3, 9, 3)},
         "s36": {"dims": (64, 128, 320, 512), "depths": deep},
         "m36": {"dims": (96, 192, 384, 576), "depths": deep},

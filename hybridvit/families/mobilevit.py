@@ -3,28 +3,20 @@
 The transformer attends between patches: each position of a patch to those at the same place of all patches.
 """
 
-from __future__ import annotations
-
 from functools import partial
-from typing import Any
 
 from torch import Tensor, nn
 
-from ..components.attention import Attention
+from ..components import Attention, Conv, LinearHead, MeanPool, Mlp, inverted_residual, refuse_prefix
 from ..components.blocks import Block, Branch, transformer_block
-from ..components.convblocks import inverted_residual
-from ..components.convs import Conv, refuse_prefix
-from ..components.heads import LinearHead
-from ..components.mixers import Mlp
 from ..components.norms import BatchNorm, LayerNorm
-from ..components.pools import MeanPool
 from ..components.transitions import Identity, Join, Steps
 from ..components.windows import from_windows, resize_map, to_windows, whole_windows
 from ..encoder import Model, Stage
 from ..keys import Concat, KeyRules
 from ..layouts import TRANSFORMERS_FILES, mobile_rows, mobile_rules, residual_rows, transformers_prefix
 from ..spec import Grid, Mixer, Norm
-from . import Family
+from . import Family, Sizes
 
 HEADS, STEM, DEPTHS = 4, 16, (2, 4, 3)
 CONV, NORM = Conv(dim=STEM, norm=BatchNorm(), act="silu"), LayerNorm(eps=1e-5)
@@ -94,7 +86,7 @@ def mobilevit(*, dims: tuple[int, ...], inner: tuple[int, ...], last: int, expan
     return Model(stages=tuple(stages), pool=pool, head=LinearHead(), img_size=(256, 256))
 
 
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: Sizes = {
     "mobilevit_xxs": {"dims": (16, 24, 48, 64, 80), "inner": (64, 80, 96), "last": 320, "expand": 2},
     "mobilevit_xs": {"dims": (32, 48, 64, 80, 96), "inner": (96, 120, 144), "last": 384},
     "mobilevit_s": {"dims": (32, 64, 96, 128, 160), "inner": (144, 192, 240), "last": 640},

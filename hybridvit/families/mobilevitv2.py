@@ -1,30 +1,21 @@
 """MobileViTv2: MobileViT with attention that is linear in the number of positions, and no fusion (arXiv 2206.02680)."""
 
-from __future__ import annotations
-
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..components.activations import linear
-from ..components.attention import ScaledDotProduct
+from ..components import LinearHead, MeanPool, Mlp, Normalize, ScaledDotProduct, Steps, inverted_residual, linear
 from ..components.blocks import transformer_block
-from ..components.convblocks import inverted_residual
 from ..components.convs import Conv, refuse_prefix
-from ..components.heads import LinearHead
-from ..components.mixers import Mlp
 from ..components.norms import BatchNorm, GroupNorm
-from ..components.pools import MeanPool
-from ..components.transitions import Normalize, Steps
 from ..components.windows import resize_map, to_windows, whole_windows
 from ..encoder import Model, Stage
 from ..keys import KeyRules, conv_to_linear
 from ..layouts import mobile_rows, mobile_rules, residual_rows, transformers_prefix
 from ..spec import Grid, Mixer, Transition
-from . import Family
+from . import Family, Sizes
 from .mobilevit import CONV, DEPTHS, residual_stages
 
 DIMS, STEM, PATCH = (64, 128, 256, 384, 512), 32, Grid(2, 2)
@@ -90,9 +81,7 @@ def mobilevitv2(*, width: float) -> Model:
     return Model(stages=tuple(stages), pool=MeanPool(), head=LinearHead(), img_size=(256, 256))
 
 
-SIZES: dict[str, dict[str, Any]] = {
-    f"mobilevitv2_{percent:03}": {"width": percent / 100} for percent in (50, 75, 100, 125, 150, 175, 200)
-}
+SIZES: Sizes = {f"mobilevitv2_{percent:03}": {"width": percent / 100} for percent in (50, 75, 100, 125, 150, 175, 200)}
 
 
 def layout(model: Model, timm: bool) -> KeyRules:

@@ -3,26 +3,17 @@
 A block that attends is wider in its second half than in its first, so it is two stages here, at the same stride.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..components.attention import ReducedAttention
-from ..components.blocks import Block, Branch
-from ..components.convs import AvgPool, Conv
-from ..components.heads import LinearHead
-from ..components.mixers import Linear, Mlp
-from ..components.norms import BatchNorm
-from ..components.pools import MeanPool
+from ..components import AvgPool, BatchNorm, Block, Branch, Conv, Linear, LinearHead, MeanPool, Mlp, ReducedAttention
 from ..components.transitions import Add, Identity, Join, Normalize, Steps
 from ..encoder import Model, Stage
 from ..keys import Concat, KeyRules, Rename, Rule, conv_to_linear
 from ..spec import Grid, Transition
-from . import Family
+from . import Family, Sizes
 
 NORM = BatchNorm()
 HEAD_WIDTH = 32
@@ -112,7 +103,7 @@ def nextvit(*, depth: int) -> Model:
     return Model(stages=tuple(stages), pool=MeanPool(norm=NORM), head=LinearHead())
 
 
-SIZES: dict[str, dict[str, Any]] = {f"nextvit_{name}": {"depth": depth} for name, depth in DEPTHS.items()}
+SIZES: Sizes = {f"nextvit_{name}": {"depth": depth} for name, depth in DEPTHS.items()}
 
 
 def timm_rules(model: Model) -> KeyRules:

@@ -1,25 +1,16 @@
 """PiT: a ViT that halves its map twice, and carries its class token along (arXiv 2103.16302)."""
 
-from __future__ import annotations
-
-from typing import Any
-
 from torch import Tensor, nn
 
-from ..components.attention import Attention
-from ..components.blocks import transformer_block
-from ..components.convs import Conv
+from ..components import Attention, Conv, LearnedPosition, Linear, Mlp, TokenPool, transformer_block
 from ..components.heads import DistilledHead, LinearHead
-from ..components.mixers import Linear, Mlp
-from ..components.pools import TokenPool
-from ..components.positions import LearnedPosition
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule
 from ..layouts import map_to_table
 from ..spec import Grid, Transition
 from ..tokens import join_prefix, split_prefix
 from ..trunks import NORM
-from . import Family
+from . import Family, Sizes
 
 
 class Apart(Transition):
@@ -80,7 +71,7 @@ def pit(
     )
 
 
-NUMBERS: dict[str, dict[str, Any]] = {
+NUMBERS: Sizes = {
     "ti": {"head_dim": 32, "heads": (2, 4, 8)},
     "xs": {"head_dim": 48, "heads": (2, 4, 8)},
     "s": {"head_dim": 48, "heads": (3, 6, 12)},

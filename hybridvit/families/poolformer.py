@@ -4,18 +4,11 @@
 and transformers normalise the map, by groups, and then take the mean: `poolformer(..., norm_first=True)`.
 """
 
-from __future__ import annotations
-
-from typing import Any
-
-from ..components.convs import NeighbourMean
-from ..components.heads import LinearHead
-from ..components.norms import GroupNorm, LayerNorm
-from ..components.pools import MeanPool
+from ..components import GroupNorm, LayerNorm, LinearHead, MeanPool, NeighbourMean
 from ..encoder import Model
 from ..keys import KeyRules, Rename
 from ..layouts import transformers_prefix
-from . import Family
+from . import Family, Sizes
 from .metaformer import pyramid, timm_rules
 
 PerStage = tuple[int, ...]
@@ -33,9 +26,9 @@ def poolformer(
     return Model(stages=stages, pool=pool, head=LinearHead())
 
 
-def _sizes() -> dict[str, dict[str, Any]]:
+def _sizes() -> Sizes:
     small, medium = (64, 128, 320, 512), (96, 192, 384, 768)
-    numbers: dict[str, dict[str, Any]] = {
+    numbers: Sizes = {
         "s12": {"dims": small, "depths": (2, 2, 6, 2)},
         "s24": {"dims": small, "depths": (4, 4, 12, 4)},
         "s36": {"dims": small, "depths": (6, 6, 18, 6)},
@@ -68,10 +61,5 @@ def transformers_rules(model: Model) -> KeyRules:
     )
 
 
-FAMILY = Family(
-    name="poolformer",
-    paper="arXiv 2111.11418",
-    build=poolformer,
-    sizes=_sizes(),
-    layouts={"timm": timm_rules, "transformers": transformers_rules},
-)
+LAYOUTS = {"timm": timm_rules, "transformers": transformers_rules}
+FAMILY = Family(name="poolformer", paper="arXiv 2111.11418", build=poolformer, sizes=_sizes(), layouts=LAYOUTS)

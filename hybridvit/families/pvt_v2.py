@@ -4,28 +4,21 @@
 an epsilon of 1e-6 in every norm; the authors and timm have 1e-5 in entrances and in front of keys and values.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..components.attention import ReducedAttention
+from ..components import LayerNorm, LinearHead, MeanPool, Normalize, ReducedAttention, Steps, summaries
 from ..components.blocks import Block, Branch, transformer_block
-from ..components.convblocks import summaries
 from ..components.convs import Conv, refuse_prefix
-from ..components.heads import LinearHead
-from ..components.norms import LayerNorm
-from ..components.pools import MeanPool
-from ..components.transitions import Normalize, Steps
 from ..encoder import Model, Stage
 from ..keys import Concat, KeyRules, Rename, Rule, linear_to_conv
 from ..layouts import transformers_prefix
 from ..spec import Grid, Norm, Transition
 from ..tokens import map_to_tokens, tokens_to_map
-from . import Family
+from . import Family, Sizes
 
 PerStage = tuple[int, ...]
 
@@ -87,7 +80,7 @@ def pvt_v2(
 
 
 WIDE: dict[str, Any] = {"dims": (64, 128, 320, 512), "heads": (1, 2, 5, 8)}
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: Sizes = {
     "pvt_v2_b0": WIDE | {"dims": (32, 64, 160, 256), "depths": (2, 2, 2, 2)},
     "pvt_v2_b1": WIDE | {"depths": (2, 2, 2, 2)},
     "pvt_v2_b2": WIDE | {"depths": (3, 4, 6, 3)},

@@ -3,20 +3,12 @@
 A filter trains as two convolutions and a shortcut, which one convolution can replace. No attention: it is a CNN.
 """
 
-from typing import Any
-
-from ..components.blocks import Block, Branch
-from ..components.convblocks import doubling_stem
-from ..components.convs import Conv
-from ..components.heads import NormedHead
-from ..components.mixers import SqueezeExcite
-from ..components.norms import BatchNorm
-from ..components.pools import MeanPool
+from ..components import BatchNorm, Block, Branch, Conv, MeanPool, NormedHead, SqueezeExcite, doubling_stem
 from ..components.transitions import Add, Identity, Normalize, Steps
 from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, Rule, conv_to_linear
-from ..layouts import normed_head_rules
-from . import Family
+from ..keys import KeyRules, Rename, Rule
+from ..layouts import excite_rules, normed_head_rules
+from . import Family, Sizes
 
 NORM, AT_0 = BatchNorm(), BatchNorm(zero_init=True)
 
@@ -54,7 +46,7 @@ def repvit(*, dims: tuple[int, ...], depths: tuple[int, ...], early: bool = Fals
 
 
 WIDTHS = {width: (width, 2 * width, 4 * width, 8 * width) for width in (48, 56, 64, 80)}
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: Sizes = {
     "repvit_m1": {"dims": WIDTHS[48], "depths": (2, 2, 14, 2), "early": True},
     "repvit_m2": {"dims": WIDTHS[64], "depths": (2, 2, 12, 2), "early": True},
     "repvit_m3": {"dims": WIDTHS[64], "depths": (4, 4, 18, 2), "early": True},
@@ -87,8 +79,7 @@ def timm_rules(model: Model) -> KeyRules:
             convs(f"{theirs}.token_mixer", both, conv1="shortcut")
         rules.append(Rename(f"{theirs}.token_mixer.conv1", f"{both}.shortcut.conv"))
         rules.append(Rename(f"{theirs}.token_mixer.bn", f"{mixer}.steps.1.norm"))
-        for name, place in (("fc1", "reduce"), ("fc2", "expand")):
-            rules.append(conv_to_linear(f"{theirs}.se.{name}", f"{mixer}.steps.2.{place}"))
+        rules.extend(excite_rules(f"{theirs}.se", f"{mixer}.steps.2"))
         convs(f"{theirs}.channel_mixer", mlp, conv1="steps.0", conv2="steps.1")
 
     convs("stem", "stages.0.enter", conv1="steps.0", conv2="steps.1")

@@ -4,21 +4,13 @@ The convolutional control of the hybrids. The stride of a bottleneck lies in its
 norm starts at zero, as in timm and torchvision.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Any
 
-from ..components.convs import MaxPool
-from ..components.heads import LinearHead
-from ..components.norms import BatchNorm
-from ..components.pools import MeanPool
-from ..components.residual import Residual
-from ..components.transitions import Identity, Steps
+from ..components import BatchNorm, Identity, LinearHead, MaxPool, MeanPool, Residual, Steps
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule
 from ..spec import Transition
-from . import Family
+from . import Family, Sizes
 
 STEM_WIDTH = 64
 DEEP_STEM = (32, 32, 64)
@@ -83,8 +75,8 @@ def resnet(*, layers: int, deep: bool = False, img_size: int = 224) -> Model:
     )
 
 
-def _sizes() -> dict[str, dict[str, Any]]:
-    sizes: dict[str, dict[str, Any]] = {f"resnet{layers}": {"layers": layers} for layers in DEPTHS}
+def _sizes() -> Sizes:
+    sizes: Sizes = {f"resnet{layers}": {"layers": layers} for layers in DEPTHS}
     sizes |= {f"resnet{layers}d": {"layers": layers, "deep": True} for layers in DEPTHS}
     for name in ("resnet101d", "resnet152d"):
         sizes[name] |= {"img_size": 256}
@@ -122,10 +114,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules([*resnet_rules(model), Rename("fc", "head")])
 
 
-FAMILY = Family(
-    name="resnet",
-    paper="arXiv 1512.03385",
-    build=resnet,
-    sizes=_sizes(),
-    layouts={"timm": timm_rules},
-)
+FAMILY = Family(name="resnet", paper="arXiv 1512.03385", build=resnet, sizes=_sizes(), layouts={"timm": timm_rules})

@@ -5,24 +5,16 @@ not minus infinity; with pre-activation its input has negative values, so the tw
 (`gn`: group norm) and plain kernels; `d` ones the deep stem and pooled shortcuts of 1812.01187.
 """
 
-from __future__ import annotations
-
-from typing import Any
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..components import BatchNorm, GroupNorm, Identity, LinearHead, MeanPool, Residual, Steps
 from ..components.convs import Conv, MaxPool, StdConv, refuse_prefix
-from ..components.heads import LinearHead
-from ..components.norms import BatchNorm, GroupNorm
-from ..components.pools import MeanPool
-from ..components.residual import Residual
-from ..components.transitions import Identity, Steps
 from ..encoder import Model
 from ..keys import KeyRules, Rename, Rule, conv_to_linear
 from ..spec import Grid, Transition
 from ..tokens import map_to_tokens, tokens_to_map
-from . import Family
+from . import Family, Sizes
 from .resnet import BASIC, DEEP_STEM, DEPTHS, STEM_WIDTH, body_rules, residual_stages
 
 
@@ -80,8 +72,8 @@ def resnetv2(
     )
 
 
-def _sizes() -> dict[str, dict[str, Any]]:
-    sizes: dict[str, dict[str, Any]] = {}
+def _sizes() -> Sizes:
+    sizes: Sizes = {}
     bit = ((50, 1, 224), (50, 3, 448), (101, 1, 448), (101, 3, 448), (152, 2, 224), (152, 4, 480))
     for layers, widening, img_size in bit:
         numbers = {"layers": layers, "bit": True, "widening": widening, "img_size": img_size}
@@ -122,10 +114,5 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-FAMILY = Family(
-    name="resnetv2",
-    paper="arXiv 1912.11370",
-    build=resnetv2,
-    sizes=_sizes(),
-    layouts={"timm": timm_rules},
-)
+LAYOUTS = {"timm": timm_rules}
+FAMILY = Family(name="resnetv2", paper="arXiv 1912.11370", build=resnetv2, sizes=_sizes(), layouts=LAYOUTS)

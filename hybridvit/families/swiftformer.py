@@ -1,26 +1,17 @@
 """SwiftFormer: convolutions, and attention that adds up one query for the whole image (arXiv 2303.15446)."""
 
-from __future__ import annotations
-
 import re
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..components.activations import linear
-from ..components.blocks import Block, Branch
-from ..components.convs import Conv
-from ..components.heads import NormedHead
-from ..components.norms import BatchNorm
-from ..components.pools import MeanPool
-from ..components.transitions import Steps
+from ..components import BatchNorm, Block, Branch, Conv, MeanPool, NormedHead, Steps, linear
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule, respelled
 from ..layouts import map_to_vector, normed_head_rules, transformers_prefix
 from ..spec import Grid, Mixer
-from . import Family
+from . import Family, Sizes
 
 PerStage = tuple[int, ...]
 
@@ -77,7 +68,7 @@ def swiftformer(*, dims: PerStage, depths: PerStage) -> Model:
     return Model(stages=tuple(stages), pool=MeanPool(norm=NORM), head=NormedHead(count=2))
 
 
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: Sizes = {
     "swiftformer_xs": {"dims": (48, 56, 112, 220), "depths": (3, 3, 6, 4)},
     "swiftformer_s": {"dims": (48, 64, 168, 224), "depths": (3, 3, 9, 6)},
     "swiftformer_l1": {"dims": (48, 96, 192, 384), "depths": (4, 3, 10, 5)},

@@ -4,24 +4,16 @@ Maps that the windows do not divide are padded and then shifted, as in transform
 shifts first; there, a padded map's opposite borders see each other.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 
-from ..components.attention import Attention
-from ..components.biases import RelativePositionBias
+from ..components import Attention, LayerNorm, LinearHead, MeanPool, Mlp, RelativePositionBias, WindowAttention
 from ..components.blocks import Block, transformer_block
-from ..components.heads import LinearHead
-from ..components.mixers import Mlp
-from ..components.norms import LayerNorm
-from ..components.pools import MeanPool
 from ..components.transitions import Patchify, PatchMerging
-from ..components.windows import WindowAttention
 from ..encoder import Model, Stage
 from ..keys import Concat, KeyRules, Rename
 from ..layouts import TRANSFORMERS_FILES, TRANSFORMERS_V5, BlockNames, transformers_prefix
-from . import Family
+from . import Family, Sizes
 
 PerStage = tuple[int, ...]
 
@@ -50,7 +42,7 @@ SMALL = TINY | {"depths": (2, 2, 18, 2)}
 BASE = SMALL | {"dim": 128, "heads": (4, 8, 16, 32)}
 LARGE = SMALL | {"dim": 192, "heads": (6, 12, 24, 48)}
 AT_224, AT_384 = {"windows": (7, 7, 7, 7)}, {"windows": (12, 12, 12, 12), "img_size": 384}
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: Sizes = {
     "swin_tiny_patch4_window7_224": TINY | AT_224,
     "swin_small_patch4_window7_224": SMALL | AT_224,
     "swin_base_patch4_window7_224": BASE | AT_224,
@@ -110,14 +102,9 @@ def transformers_rules(model: Model, names: BlockNames, table: str) -> KeyRules:
 
 
 IN_FILES = TRANSFORMERS_FILES._replace(qkv=("attention.self.query", "attention.self.key", "attention.self.value"))
-FAMILY = Family(
-    name="swin",
-    paper="arXiv 2103.14030",
-    build=swin,
-    sizes=SIZES,
-    layouts={
-        "timm": timm_rules,
-        "transformers": partial(transformers_rules, names=IN_FILES, table="attention.self"),
-        "transformers-v5": partial(transformers_rules, names=TRANSFORMERS_V5, table="attention.relative_position_bias"),
-    },
-)
+LAYOUTS = {
+    "timm": timm_rules,
+    "transformers": partial(transformers_rules, names=IN_FILES, table="attention.self"),
+    "transformers-v5": partial(transformers_rules, names=TRANSFORMERS_V5, table="attention.relative_position_bias"),
+}
+FAMILY = Family(name="swin", paper="arXiv 2103.14030", build=swin, sizes=SIZES, layouts=LAYOUTS)

@@ -3,22 +3,13 @@
 Maps that the windows do not divide are padded and shifted as in `swin`.
 """
 
-from __future__ import annotations
-
-from typing import Any
-
-from ..components.attention import CosineAttention
+from ..components import Block, Branch, CosineAttention, LinearHead, MeanPool, Mlp, WindowAttention
 from ..components.biases import ContinuousPositionBias
-from ..components.blocks import Block, Branch
-from ..components.heads import LinearHead
-from ..components.mixers import Mlp
-from ..components.pools import MeanPool
 from ..components.transitions import Normalize, Patchify, PatchMerging, Steps
-from ..components.windows import WindowAttention
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Split
 from ..layouts import transformers_prefix
-from . import Family
+from . import Family, Sizes
 from .swin import BASE, LARGE, NORM, OURS, SMALL, TINY, PerStage
 
 
@@ -62,7 +53,7 @@ WINDOW_16 = {"windows": (16, 16, 16, 8)}
 WINDOW_12 = {"windows": (12, 12, 12, 6), "img_size": 192}
 TO_16 = WINDOW_16 | {"trained_windows": (12, 12, 12, 6)}
 TO_24 = {"windows": (24, 24, 24, 12), "trained_windows": (12, 12, 12, 6), "img_size": 384}
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: Sizes = {
     "swinv2_tiny_window8_256": TINY | WINDOW_8,
     "swinv2_tiny_window16_256": TINY | WINDOW_16,
     "swinv2_small_window8_256": SMALL | WINDOW_8,
@@ -134,10 +125,5 @@ def transformers_rules(model: Model) -> KeyRules:
     )
 
 
-FAMILY = Family(
-    name="swinv2",
-    paper="arXiv 2111.09883",
-    build=swinv2,
-    sizes=SIZES,
-    layouts={"timm": timm_rules, "transformers": transformers_rules},
-)
+LAYOUTS = {"timm": timm_rules, "transformers": transformers_rules}
+FAMILY = Family(name="swinv2", paper="arXiv 2111.09883", build=swinv2, sizes=SIZES, layouts=LAYOUTS)

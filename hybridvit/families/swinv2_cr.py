@@ -5,19 +5,13 @@ or that of every stage, ends with a norm of the sum, so the pool has none. timm'
 their stages, were never trained and are not here.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
-from ..components.attention import CosineAttention
-from ..components.biases import RelativePositionMlp
-from ..components.blocks import Block, Branch
-from ..components.heads import LinearHead
-from ..components.pools import MeanPool
+from ..components import Block, Branch, CosineAttention, LinearHead, MeanPool, RelativePositionMlp
 from ..components.transitions import Normalize, Patchify, PatchMerging
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Split
-from . import Family
+from . import Family, Sizes
 from .swin import BASE, LARGE, NORM, OURS, SMALL, TINY, PerStage
 from .swinv2 import ATTENTION, QKV, shifted_pair
 
@@ -45,7 +39,7 @@ def swinv2_cr(*, dim: int, depths: PerStage, heads: PerStage, stage_norms: bool 
 
 NS: dict[str, Any] = {"stage_norms": True}
 AT_384 = {"img_size": 384}
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: Sizes = {
     "swinv2_cr_tiny_224": TINY,
     "swinv2_cr_tiny_384": TINY | AT_384,
     "swinv2_cr_tiny_ns_224": TINY | NS,

@@ -1,24 +1,15 @@
 """TinyViT: MBConv, then attention in windows with a depthwise convolution behind it (arXiv 2207.10666)."""
 
-from __future__ import annotations
-
 from typing import Any
 
-from ..components.biases import DistanceBias
-from ..components.blocks import Block, Branch
-from ..components.convblocks import doubling_stem
-from ..components.convs import Conv
-from ..components.heads import LinearHead
-from ..components.mixers import Mlp
+from ..components import Block, Branch, Conv, DistanceBias, LinearHead, MeanPool, Mlp, WindowAttention, doubling_stem
 from ..components.narrow import NarrowAttention
 from ..components.norms import BatchNorm, LayerNorm
-from ..components.pools import MeanPool
 from ..components.transitions import Activate, Normalize, Steps
-from ..components.windows import WindowAttention
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule
 from ..spec import Transition
-from . import Family
+from . import Family, Sizes
 
 PerStage = tuple[int, ...]
 
@@ -61,7 +52,7 @@ def tiny_vit(*, dims: PerStage, heads: PerStage, depths: PerStage = (2, 2, 6, 2)
 
 
 LARGE: dict[str, Any] = {"dims": (96, 192, 384, 576), "heads": (3, 6, 12, 18)}
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: Sizes = {
     "tiny_vit_5m_224": {"dims": (64, 128, 160, 320), "heads": (2, 4, 5, 10)},
     "tiny_vit_11m_224": {"dims": (64, 128, 256, 448), "heads": (2, 4, 8, 14)},
     "tiny_vit_21m_224": LARGE,

@@ -5,19 +5,12 @@ A filter of each channel behind the first block of a stage tells tokens where th
 
 from typing import Any
 
+from ..components import Conv, LayerNorm, LinearHead, MeanPool, Mlp, Patchify, WindowAttention, summaries
 from ..components.attention import Attention, ReducedAttention
 from ..components.blocks import Block, Branch, transformer_block
-from ..components.convblocks import summaries
-from ..components.convs import Conv
-from ..components.heads import LinearHead
-from ..components.mixers import Mlp
-from ..components.norms import LayerNorm
-from ..components.pools import MeanPool
-from ..components.transitions import Patchify
-from ..components.windows import WindowAttention
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename
-from . import Family
+from . import Family, Sizes
 
 NORM, SUMMARY_NORM = LayerNorm(eps=1e-6), LayerNorm(eps=1e-5)
 WINDOW, REDUCTIONS = (7, 7), (8, 4, 2, 1)
@@ -45,7 +38,7 @@ def twins(
 
 
 PCPVT: dict[str, Any] = {"dims": (64, 128, 320, 512), "heads": (1, 2, 5, 8), "mlp_ratios": (8, 8, 4, 4)}
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: Sizes = {
     "twins_pcpvt_small": PCPVT | {"depths": (3, 4, 6, 3)},
     "twins_pcpvt_base": PCPVT | {"depths": (3, 4, 18, 3)},
     "twins_pcpvt_large": PCPVT | {"depths": (3, 8, 27, 3)},

@@ -1,22 +1,12 @@
 """Visformer: a transformer with the stages, batch norms and first convolutions of a ResNet (arXiv 2104.12533)."""
 
-from __future__ import annotations
-
-from typing import Any
-
-from ..components.attention import Attention
-from ..components.blocks import Block, Branch
-from ..components.convs import Conv
-from ..components.heads import LinearHead
-from ..components.norms import BatchNorm
-from ..components.pools import MeanPool
+from ..components import Attention, BatchNorm, Block, Branch, Conv, LinearHead, MeanPool, Patchify, Steps
 from ..components.positions import LearnedPosition
-from ..components.transitions import Patchify, Steps
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule, conv_to_linear
 from ..layouts import map_to_table
 from ..spec import Grid
-from . import Family
+from . import Family, Sizes
 
 NORM = BatchNorm()
 
@@ -40,7 +30,7 @@ def _block(*mixers: Steps | Attention) -> Block:
     return Block(branches=tuple(Branch(mixer=mixer, norm=NORM) for mixer in mixers))
 
 
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: Sizes = {
     "visformer_tiny": {"stem": 16, "dim": 192, "heads": 3},
     "visformer_small": {"stem": 32, "dim": 384, "heads": 6},
 }

@@ -5,21 +5,13 @@ Among them AugReg (2106.10270), DINO (2104.14294), FlexiViT (2212.08013), the de
 as in timm, they are resized like all others, so that at other sizes than 512 outputs differ from NVIDIA's code.
 """
 
-from __future__ import annotations
-
 from functools import partial
-from typing import Any
 
-from ..components.attention import Attention
-from ..components.blocks import transformer_block
-from ..components.mixers import Mlp
-from ..components.pools import MeanPool, TokenPool
-from ..components.positions import LearnedPosition
-from ..components.transitions import Patchify
+from ..components import Attention, LearnedPosition, MeanPool, Mlp, Patchify, TokenPool, transformer_block
 from ..encoder import Model
 from ..layouts import TRANSFORMERS_V5, timm_vit_rules, transformers_rules
 from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family
+from . import Family, Sizes
 
 WIDTHS = WIDTHS | {
     "test": Width(64, 6, 2, mlp_ratio=3),
@@ -54,7 +46,7 @@ def vit(
     return vit_model(stage, MeanPool(post_norm=norm) if mean else TokenPool(norm=norm), img_size, num_classes)
 
 
-def _sizes() -> dict[str, dict[str, Any]]:
+def _sizes() -> Sizes:
     apart = {"position_on_prefix": False}
     radio = apart | {"img_size": 512, "final_norm": False, "num_classes": 0}
     return (
@@ -79,14 +71,9 @@ def _sizes() -> dict[str, dict[str, Any]]:
     )
 
 
-FAMILY = Family(
-    name="vit",
-    paper="arXiv 2010.11929",
-    build=vit,
-    sizes=_sizes(),
-    layouts={
-        "timm": timm_vit_rules,
-        "transformers": transformers_rules,
-        "transformers-v5": partial(transformers_rules, names=TRANSFORMERS_V5),
-    },
-)
+LAYOUTS = {
+    "timm": timm_vit_rules,
+    "transformers": transformers_rules,
+    "transformers-v5": partial(transformers_rules, names=TRANSFORMERS_V5),
+}
+FAMILY = Family(name="vit", paper="arXiv 2010.11929", build=vit, sizes=_sizes(), layouts=LAYOUTS)

@@ -5,20 +5,13 @@ and one transformer block fewer than in the ViT pays for it. The paper's authors
 `VisionTransformer(conv_stem_configs=...)` is the same network.
 """
 
-from __future__ import annotations
-
 import itertools
-from typing import Any
 
-from ..components.convs import Conv
-from ..components.heads import LinearHead
-from ..components.norms import BatchNorm
-from ..components.pools import TokenPool
-from ..components.transitions import Patchify, Steps
+from ..components import BatchNorm, Conv, LinearHead, Patchify, Steps, TokenPool
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule
 from ..trunks import NORM, Width, vit_stage
-from . import Family
+from . import Family, Sizes
 
 
 def vit_c(*, stem: tuple[int, ...], dim: int, depth: int, heads: int, mlp_ratio: int = 4, img_size: int = 224) -> Model:
@@ -38,7 +31,7 @@ def vit_c(*, stem: tuple[int, ...], dim: int, depth: int, heads: int, mlp_ratio:
 
 
 DEEP_STEM = (64, 128, 128, 256, 256, 512)
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: Sizes = {
     "vitc_1gf": {"stem": (24, 48, 96, 192), "dim": 192, "depth": 11, "heads": 3, "mlp_ratio": 3},
     "vitc_4gf": {"stem": (48, 96, 192, 384), "dim": 384, "depth": 11, "heads": 6, "mlp_ratio": 3},
     "vitc_18gf": {"stem": DEEP_STEM, "dim": 768, "depth": 11, "heads": 12},
@@ -82,10 +75,5 @@ def torchvision_rules(model: Model) -> KeyRules:
     )
 
 
-FAMILY = Family(
-    name="vit_c",
-    paper="arXiv 2106.14881",
-    build=vit_c,
-    sizes=SIZES,
-    layouts={"torchvision": torchvision_rules},
-)
+LAYOUTS = {"torchvision": torchvision_rules}
+FAMILY = Family(name="vit_c", paper="arXiv 2106.14881", build=vit_c, sizes=SIZES, layouts=LAYOUTS)

@@ -4,20 +4,11 @@ OpenAI's, LAION's (2212.07143), MetaCLIP's (2309.16671), DFN's (2309.17425) and 
 projects to the space that images share with texts. `quickgelu` names those with x * sigmoid(1.702 x) for GELU.
 """
 
-from __future__ import annotations
-
-from typing import Any
-
-from ..components.attention import Attention
-from ..components.blocks import transformer_block
-from ..components.mixers import Mlp
-from ..components.norms import LayerNorm
-from ..components.pools import TokenPool
-from ..components.transitions import Patchify
+from ..components import Attention, LayerNorm, Mlp, Patchify, TokenPool, transformer_block
 from ..encoder import Model
 from ..layouts import timm_vit_rules
 from ..trunks import WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family
+from . import Family, Sizes
 
 WIDTHS = WIDTHS | {"xsmall": Width(256, 10, 4)}
 NORM = LayerNorm(eps=1e-5)
@@ -36,7 +27,7 @@ def vit_clip(*, width: str, patch: int, img_size: int, quick_gelu: bool = False,
     return vit_model(stage, TokenPool(norm=NORM), img_size, num_classes)
 
 
-def _sizes() -> dict[str, dict[str, Any]]:
+def _sizes() -> Sizes:
     quick = {"quick_gelu": True}
     return (
         named_sizes(
@@ -65,10 +56,5 @@ def _sizes() -> dict[str, dict[str, Any]]:
     )
 
 
-FAMILY = Family(
-    name="vit_clip",
-    paper="arXiv 2103.00020",
-    build=vit_clip,
-    sizes=_sizes(),
-    layouts={"timm": timm_vit_rules},
-)
+LAYOUTS = {"timm": timm_vit_rules}
+FAMILY = Family(name="vit_clip", paper="arXiv 2103.00020", build=vit_clip, sizes=_sizes(), layouts=LAYOUTS)

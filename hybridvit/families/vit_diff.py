@@ -1,27 +1,18 @@
 """ViTs of differential attention (arXiv 2410.05258), without a class token; `dpwee` has MLPs beside it (2302.05442)."""
 
-from __future__ import annotations
-
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..components.activations import linear
+from ..components import LearnedPosition, MeanPool, Mlp, Patchify, RmsNorm, linear, transformer_block
 from ..components.attention import ScaledDotProduct, head_width
-from ..components.blocks import transformer_block
-from ..components.mixers import Mlp
-from ..components.norms import RmsNorm
-from ..components.pools import MeanPool
-from ..components.positions import LearnedPosition
-from ..components.transitions import Patchify
 from ..encoder import Model
 from ..keys import KeyRules, Rename, Rule, Split
 from ..layouts import timm_vit_rules
 from ..spec import Grid, Mixer
 from ..trunks import NORM, Width, named_sizes, vit_model, vit_stage
-from . import Family
+from . import Family, Sizes
 from .vit_parallel import hidden_of, side_by_side, side_by_side_rules
 
 WIDTHS = {
@@ -84,9 +75,9 @@ def vit_diff(*, width: str, patch: int, img_size: int, parallel: bool = False) -
     return vit_model(stage, MeanPool(post_norm=NORM), img_size)
 
 
-SIZES: dict[str, dict[str, Any]] = named_sizes(
-    "vit_dwee_patch16_reg1_gap_256 vit_dlittle_patch16_reg1_gap_256"
-) | named_sizes("vit_dpwee_patch16_reg1_gap_256", parallel=True)
+SIZES: Sizes = named_sizes("vit_dwee_patch16_reg1_gap_256 vit_dlittle_patch16_reg1_gap_256") | named_sizes(
+    "vit_dpwee_patch16_reg1_gap_256", parallel=True
+)
 
 
 def parallel_rules(model: Model) -> list[Rule]:
@@ -108,10 +99,4 @@ def timm_rules(model: Model) -> KeyRules:
     return timm_vit_rules(model, class_token=False, first=parallel_rules(model) if parallel else ())
 
 
-FAMILY = Family(
-    name="vit_diff",
-    paper="arXiv 2410.05258",
-    build=vit_diff,
-    sizes=SIZES,
-    layouts={"timm": timm_rules},
-)
+FAMILY = Family(name="vit_diff", paper="arXiv 2410.05258", build=vit_diff, sizes=SIZES, layouts={"timm": timm_rules})

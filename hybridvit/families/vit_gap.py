@@ -4,23 +4,16 @@ timm's searching baselines are of the shape-optimised kind (2305.13035), the `hu
 (2301.08243).
 """
 
-from __future__ import annotations
-
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
-from ..components.attention import Attention
+from ..components import Attention, AttentionPool, LearnedPosition, MeanPool, Mlp, Patchify, RmsNorm
 from ..components.blocks import Block, Branch, transformer_block
-from ..components.mixers import Mlp
-from ..components.norms import RmsNorm
-from ..components.pools import AttentionPool, MeanPool
-from ..components.positions import LearnedPosition
-from ..components.transitions import Patchify
 from ..encoder import Model
 from ..layouts import timm_vit_rules
 from ..spec import Norm
 from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family
+from . import Family, Sizes
 
 WIDTHS = WIDTHS | {
     "test2": Width(64, 8, 2, mlp_ratio=3),
@@ -71,7 +64,7 @@ def vit_gap(
     return vit_model(stage, pools[pool], img_size, num_classes)
 
 
-def _sizes() -> dict[str, dict[str, Any]]:
+def _sizes() -> Sizes:
     first, scaled = {"pool": "norm then mean"}, {"layer_scale": 1e-5}
     test = {"patch": 16, "img_size": 160, "registers": 1} | scaled
     apart = scaled | {"position_on_prefix": False}
@@ -117,10 +110,5 @@ def _sizes() -> dict[str, dict[str, Any]]:
     )
 
 
-FAMILY = Family(
-    name="vit_gap",
-    paper="arXiv 2305.13035",
-    build=vit_gap,
-    sizes=_sizes(),
-    layouts={"timm": partial(timm_vit_rules, class_token=False)},
-)
+LAYOUTS = {"timm": partial(timm_vit_rules, class_token=False)}
+FAMILY = Family(name="vit_gap", paper="arXiv 2305.13035", build=vit_gap, sizes=_sizes(), layouts=LAYOUTS)

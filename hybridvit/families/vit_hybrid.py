@@ -4,21 +4,12 @@
 `r` is only their stem, under patches of 8 x 8. `resnet26d` and `resnet50d` are those of the family `resnet`.
 """
 
-from __future__ import annotations
-
-from typing import Any
-
-from ..components.convs import MaxPool, StdConv
-from ..components.heads import LinearHead
-from ..components.norms import GroupNorm
-from ..components.pools import TokenPool
-from ..components.residual import Residual
-from ..components.transitions import Patchify
+from ..components import GroupNorm, LinearHead, MaxPool, Patchify, Residual, StdConv, TokenPool
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule
 from ..layouts import HEAD_RULES, transformers_prefix, transformers_rules, trunk_rules
 from ..trunks import NORM, WIDTHS, Width, vit_stage
-from . import Family
+from . import Family, Sizes
 from .resnet import STEM_WIDTH, body_rules, residual_stages, resnet_rules, resnet_stages
 
 BIT = Residual(conv=StdConv, norm=GroupNorm(), padding="same")
@@ -53,7 +44,7 @@ def vit_hybrid(*, backbone: str, trunk: str, patch: int = 1, img_size: int = 224
     )
 
 
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: Sizes = {
     "vit_tiny_r_s16_p8_224": {"backbone": "r", "trunk": "tiny", "patch": 8},
     "vit_tiny_r_s16_p8_384": {"backbone": "r", "trunk": "tiny", "patch": 8, "img_size": 384},
     "vit_small_r26_s32_224": {"backbone": "r26_s32", "trunk": "small"},
@@ -109,10 +100,5 @@ def transformers_layout(model: Model) -> KeyRules:
     return transformers_rules(model, backbone=bit_rules(*stem, f"{bit}.encoder.stages.{{s}}.layers"))
 
 
-FAMILY = Family(
-    name="vit_hybrid",
-    paper="arXiv 2010.11929",
-    build=vit_hybrid,
-    sizes=SIZES,
-    layouts={"timm": timm_rules, "transformers": transformers_layout},
-)
+LAYOUTS = {"timm": timm_rules, "transformers": transformers_layout}
+FAMILY = Family(name="vit_hybrid", paper="arXiv 2010.11929", build=vit_hybrid, sizes=SIZES, layouts=LAYOUTS)

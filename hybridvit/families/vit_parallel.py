@@ -4,23 +4,14 @@
 (2302.05442), the former with queries and keys normalised.
 """
 
-from __future__ import annotations
-
-from typing import Any
-
-from ..components.attention import Attention
-from ..components.blocks import Block, Branch
-from ..components.mixers import LayerScale, Mlp
-from ..components.norms import RmsNorm
-from ..components.pools import MeanPool, TokenPool
-from ..components.positions import LearnedPosition
+from ..components import Attention, Block, Branch, LayerScale, LearnedPosition, MeanPool, Mlp, RmsNorm, TokenPool
 from ..components.transitions import Add, Normalize, Patchify, Steps
 from ..encoder import Model
 from ..keys import KeyRules, Rename, Rule, Split
 from ..layouts import timm_vit_rules
 from ..spec import Norm, Transition
 from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family
+from . import Family, Sizes
 
 WIDTHS = WIDTHS | {
     "pwee": Width(256, 16, 4, mlp_ratio=5),
@@ -67,7 +58,7 @@ def vit_parallel(
     return vit_model(stage, MeanPool(post_norm=norm) if registers else TokenPool(norm=norm), img_size)
 
 
-SIZES: dict[str, dict[str, Any]] = (
+SIZES: Sizes = (
     named_sizes("vit_pwee_patch16_reg1_gap_256", registers=1)
     | named_sizes("vit_small_patch16_18x2_224", width="small_18", pairs=True)
     | named_sizes("vit_base_patch16_18x2_224", width="base_18", pairs=True)
@@ -118,10 +109,5 @@ def timm_rules(model: Model) -> KeyRules:
     return timm_vit_rules(model, class_token=model.pool.kind == TokenPool.kind, first=rules)
 
 
-FAMILY = Family(
-    name="vit_parallel",
-    paper="arXiv 2302.05442",
-    build=vit_parallel,
-    sizes=SIZES,
-    layouts={"timm": timm_rules},
-)
+LAYOUTS = {"timm": timm_rules}
+FAMILY = Family(name="vit_parallel", paper="arXiv 2302.05442", build=vit_parallel, sizes=SIZES, layouts=LAYOUTS)

@@ -3,22 +3,13 @@
 `core` models are pooled by attention; `lang` and `spatial` ones end with a layer in their middle, without a norm.
 """
 
-from __future__ import annotations
-
-from typing import Any
-
-from ..components.attention import RotaryAttention
-from ..components.blocks import transformer_block
-from ..components.mixers import Mlp
-from ..components.norms import LayerNorm
+from ..components import IndexRotary, LayerNorm, Mlp, Patchify, RotaryAttention, transformer_block
 from ..components.pools import AttentionPool, MeanPool
-from ..components.rotary import IndexRotary
-from ..components.transitions import Patchify
 from ..encoder import Model
 from ..keys import KeyRules
 from ..layouts import timm_eva_rules
 from ..trunks import WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family
+from . import Family, Sizes
 
 NORM = LayerNorm(eps=1e-5)
 WIDTHS = WIDTHS | {"gigantic": Width(1536, 50, 16, 8960 / 1536)}
@@ -53,7 +44,7 @@ def vit_pe(
     return vit_model(stage, pool, img_size, num_classes)
 
 
-SIZES: dict[str, dict[str, Any]] = (
+SIZES: Sizes = (
     named_sizes("vit_pe_core_tiny_patch16_384 vit_pe_core_small_patch16_384", reference=24, num_classes=512)
     | named_sizes("vit_pe_core_base_patch16_224", reference=14, num_classes=1024)
     | named_sizes("vit_pe_core_large_patch14_336", reference=24, num_classes=1024)

@@ -4,22 +4,16 @@
 without a class token are timm's.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
-from ..components.attention import RotaryAttention
-from ..components.blocks import transformer_block
-from ..components.mixers import Mlp
-from ..components.pools import MeanPool, TokenPool
+from ..components import MeanPool, Mlp, Patchify, RotaryAttention, TokenPool, transformer_block
 from ..components.positions import LearnedPosition, NoPosition
 from ..components.rotary import IndexRotary, LearnedRotary
-from ..components.transitions import Patchify
 from ..encoder import Model
 from ..keys import KeyRules, Rule, Split
 from ..layouts import timm_eva_rules
 from ..trunks import NORM, WIDTHS, named_sizes, vit_model, vit_stage
-from . import Family
+from . import Family, Sizes
 
 FIXED = IndexRotary(temperature=100.0, columns_first=True)
 # As EVA-02's: the grid of the pretraining is 256 / 16 positions a side.
@@ -54,8 +48,8 @@ def vit_rope(
     return vit_model(stage, MeanPool(post_norm=NORM) if registers else TokenPool(norm=NORM), img_size)
 
 
-def _sizes() -> dict[str, dict[str, Any]]:
-    def three(kind: str, **numbers: Any) -> dict[str, dict[str, Any]]:
+def _sizes() -> Sizes:
+    def three(kind: str, **numbers: Any) -> Sizes:
         return named_sizes(
             " ".join(f"vit_{width}_patch16_{kind}_224" for width in ("small", "base", "large")), **numbers
         )

@@ -4,21 +4,12 @@
 384 pixels are of the first release, which leaves out the 6 pixels that fill no patch.
 """
 
-from __future__ import annotations
-
-from typing import Any
-
-from ..components.attention import Attention
-from ..components.blocks import transformer_block
-from ..components.convs import Conv
-from ..components.mixers import Mlp
-from ..components.pools import AttentionPool, MeanPool
-from ..components.transitions import Patchify
+from ..components import Attention, AttentionPool, Conv, MeanPool, Mlp, Patchify, transformer_block
 from ..encoder import Model
 from ..keys import KeyRules
 from ..layouts import timm_vit_rules
 from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family
+from . import Family, Sizes
 
 WIDTHS = WIDTHS | {"giantopt": Width(1536, 40, 16)}
 
@@ -47,7 +38,7 @@ def vit_siglip(
     return vit_model(stage, pool, img_size, num_classes)
 
 
-def _sizes() -> dict[str, dict[str, Any]]:
+def _sizes() -> Sizes:
     towers = (
         named_sizes(
             "vit_base_patch16_siglip_224 vit_base_patch16_siglip_256 vit_base_patch16_siglip_384 "
@@ -73,10 +64,5 @@ def timm_rules(model: Model) -> KeyRules:
     return timm_vit_rules(model, class_token=False, dropped=dropped)
 
 
-FAMILY = Family(
-    name="vit_siglip",
-    paper="arXiv 2303.15343",
-    build=vit_siglip,
-    sizes=_sizes(),
-    layouts={"timm": timm_rules},
-)
+LAYOUTS = {"timm": timm_rules}
+FAMILY = Family(name="vit_siglip", paper="arXiv 2303.15343", build=vit_siglip, sizes=_sizes(), layouts=LAYOUTS)

@@ -1,23 +1,14 @@
 """ViTamin: two stages of MBConv, then a ViT with gated MLPs (arXiv 2404.02132)."""
 
-from __future__ import annotations
-
-from typing import Any
-
-from ..components.attention import Attention
+from ..components import Add, Attention, AvgPool, Conv, GatedMlp, MeanPool, Normalize, Steps, conv_stem, pooled_shortcut
 from ..components.blocks import Block, Branch, transformer_block
-from ..components.convblocks import conv_stem, pooled_shortcut
-from ..components.convs import AvgPool, Conv
-from ..components.mixers import GatedMlp
-from ..components.pools import MeanPool
 from ..components.positions import LearnedPosition, NoPosition
-from ..components.transitions import Add, Normalize, Steps
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule
 from ..layouts import HEAD_RULES, trunk_rules
 from ..spec import Transition
 from ..trunks import NORM, Width, vit_model, vit_stage
-from . import Family
+from . import Family, Sizes
 
 WIDTHS = {
     "small": (64, 128, Width(384, 14, 6, 2)),
@@ -55,7 +46,7 @@ def vitamin(*, width: str, img_size: int, num_classes: int) -> Model:
     return model.replace(stages=(first, stage(stem, stem, 2), stage(stem, second, 4), trunk))
 
 
-def _sizes() -> dict[str, dict[str, Any]]:
+def _sizes() -> Sizes:
     classes = {"small": 768, "base": 768, "large": 768, "large2": 1024, "xlarge": 1152}
     images = {"small": (224,), "base": (224,), "xlarge": (256, 336, 384)}
     return {

@@ -3,24 +3,14 @@
 The last two blocks are class attention: only the class token, added there, takes from the others.
 """
 
-from __future__ import annotations
-
-from typing import Any
-
-from ..components.attention import ClassAttention
-from ..components.blocks import Block, Branch
+from ..components import Block, Branch, ClassAttention, Conv, FourierPosition, LinearHead, TokenPool, doubling_stem
 from ..components.channels import CrossCovarianceAttention
-from ..components.convblocks import doubling_stem
-from ..components.convs import Conv
-from ..components.heads import LinearHead
 from ..components.mixers import LayerScale, Mlp, OnPrefix
 from ..components.norms import BatchNorm, LayerNorm
-from ..components.pools import TokenPool
-from ..components.positions import FourierPosition
 from ..components.transitions import Identity, Normalize, Steps
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, conv_to_linear
-from . import Family
+from . import Family, Sizes
 
 NORM = LayerNorm(eps=1e-6)
 
@@ -58,7 +48,7 @@ def xcit(
     )
 
 
-def _sizes() -> dict[str, dict[str, Any]]:
+def _sizes() -> Sizes:
     widths = {
         "nano_12": {"dim": 128, "heads": 4, "depth": 12, "layer_scale": 1.0, "norm_all": False},
         "tiny_12": {"dim": 192, "heads": 4, "depth": 12, "layer_scale": 1.0},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from timm.layers.pos_embed_rel import RelPosBias, RelPosMlp
@@ -65,7 +67,7 @@ def test_prefix_tokens_are_refused(bias: RelativePositionBias | RelativePosition
 
 
 def test_distance_bias_is_the_value_at_the_distance() -> None:
-    module = DistanceBias().build(HEADS, Grid(3, 4))
+    module: Any = DistanceBias().build(HEADS, Grid(3, 4))
     torch.nn.init.normal_(module.table)
     bias = module(Grid(3, 4)).unflatten(1, (3, 4)).unflatten(3, (3, 4))
     table = module.table.unflatten(1, (3, 4))
@@ -76,9 +78,9 @@ def test_distance_bias_is_the_value_at_the_distance() -> None:
 
 @pytest.mark.parametrize(("old", "new"), GRIDS)
 def test_distances_are_resized_like_offsets(old: tuple[int, int], new: tuple[int, int]) -> None:
-    module = DistanceBias().build(HEADS, Grid(*old))
+    module: Any = DistanceBias().build(HEADS, Grid(*old))
     torch.nn.init.normal_(module.table)
-    resized = DistanceBias().build(HEADS, Grid(*new))
+    resized: Any = DistanceBias().build(HEADS, Grid(*new))
     resized.load_resized(module)
     bias = module(Grid(*new))
     assert torch.equal(resized(Grid(*new)), bias)

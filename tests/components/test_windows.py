@@ -26,6 +26,7 @@ GRID, WINDOW = Grid(6, 8), (3, 4)
 def built(layout: Layout = "block", shift: tuple[int, int] = (0, 0), bias: bool = False) -> WindowAttentionModule:
     attention = Attention(heads=2, bias=RelativePositionBias() if bias else None)
     module = WindowAttention(attention=attention, window=WINDOW, layout=layout, shift=shift).build(8, GRID)
+    assert isinstance(module, WindowAttentionModule)
     perturb(module)
     return module.eval()
 

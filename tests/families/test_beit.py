@@ -67,7 +67,7 @@ def test_parity_with_transformers(classes: int) -> None:
         image_size=96,
         use_relative_position_bias=True,
         use_mean_pooling=True,
-        num_labels=7,
+        id2label={label: str(label) for label in range(7)},
     )
     reference: Any = BeitForImageClassification(config)
     perturb(reference.eval())

@@ -40,7 +40,7 @@ def test_matches_timm(size: int) -> None:
 def test_weights_by_position_of_a_rectangle() -> None:
     """A cut out of a square has the same scores between its positions, and sums to 1 over its own."""
     _, ours = pair(96)
-    attention = ours.get_submodule("stages.0.blocks.0.branches.0.mixer")
+    attention: Any = ours.get_submodule("stages.0.blocks.0.branches.0.mixer")
     with torch.no_grad():
         whole = attention.by_position(Grid(6, 6))[0].unflatten(1, (6, 6)).unflatten(3, (6, 6))
         cut = whole[:, :4, :, :4].flatten(3, 4).flatten(1, 2)
@@ -50,9 +50,10 @@ def test_weights_by_position_of_a_rectangle() -> None:
 
 def test_maps_mix_content_and_position() -> None:
     _, ours = pair(96)
-    ours.get_submodule("stages.0.blocks.0.branches.0.mixer.attend").gate.data.fill_(50.0)
+    attend: Any = ours.get_submodule("stages.0.blocks.0.branches.0.mixer.attend")
+    attend.gate.data.fill_(50.0)
     maps = ours.attention_maps(images(64, 96))
-    attention = ours.get_submodule("stages.0.blocks.0.branches.0.mixer")
+    attention: Any = ours.get_submodule("stages.0.blocks.0.branches.0.mixer")
     expected = attention.by_position(Grid(4, 6)).expand(3, -1, -1, -1)
     torch.testing.assert_close(maps["stages.0.blocks.0.branches.0.mixer"], expected)
 
@@ -60,7 +61,7 @@ def test_maps_mix_content_and_position() -> None:
 def test_a_fresh_head_looks_at_one_place() -> None:
     """Nine heads look at the nine positions around and at their own."""
     model = FAMILY.model("convit_small").replace(img_size=(80, 80)).build()
-    attention = model.get_submodule("stages.0.blocks.0.branches.0.mixer")
+    attention: Any = model.get_submodule("stages.0.blocks.0.branches.0.mixer")
     middle = attention.by_position(Grid(5, 5))[0, :, 12].unflatten(1, (5, 5))
     found = {divmod(int(weights.argmax()), 5) for weights in middle}
     assert found == {(y, x) for y in (1, 2, 3) for x in (1, 2, 3)}

@@ -38,9 +38,9 @@ def test_matches_transformers() -> None:
         depths=[1, 2, 1],
         key_dim=[8, 8, 8],
         drop_path_rate=0,
-        down_ops=[["Subsample", 8, 4, 4, 2, 2], ["Subsample", 8, 6, 4, 2, 2], [""]],
-        num_labels=11,
+        id2label={label: str(label) for label in range(11)},
     )
+    config.down_ops = [["Subsample", 8, 4, 4, 2, 2], ["Subsample", 8, 6, 4, 2, 2], [""]]
     reference: Any = LevitForImageClassificationWithTeacher(config)
     perturb(reference.eval())
     model = LEVIT.build(**dict(LEVIT.sizes["levit_128s"]) | OURS).replace(img_size=(64, 64), num_classes=11)

@@ -21,7 +21,9 @@ def test_matches_timm() -> None:
 
 
 def test_matches_transformers() -> None:
-    config = SwiftFormerConfig(depths=list(OURS["depths"]), embed_dims=list(OURS["dims"]), num_labels=11)
+    config = SwiftFormerConfig(
+        depths=list(OURS["depths"]), embed_dims=list(OURS["dims"]), id2label={label: str(label) for label in range(11)}
+    )
     reference: Any = SwiftFormerForImageClassification(config)
     perturb(reference.eval())
     with torch.no_grad():
