@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -232,9 +232,19 @@ def map_to_table(theirs: str, ours: str, grid: Grid) -> Rename:
     return Rename(theirs, ours, lambda map_: map_.flatten(2).transpose(1, 2).contiguous(), to_theirs)
 
 
-def map_to_vector(theirs: str, ours: str) -> Rename:
-    """A factor a channel of theirs is a map (C, 1, 1), of ours a vector (C)."""
-    return Rename(theirs, ours, lambda map_: map_.flatten(), lambda vector: vector[:, None, None])
+def map_to_vector(theirs: str, ours: str, batch: tuple[int, ...] = ()) -> Rename:
+    """A factor a channel of theirs is a map (C, 1, 1), or (1, C, 1, 1) if `batch` is (1,), of ours a vector (C)."""
+    return Rename(theirs, ours, lambda map_: map_.flatten(), lambda vector: vector.reshape(*batch, -1, 1, 1))
+
+
+def normed_rules(places: Mapping[str, str], conv: str = "c", norm: str = "bn", linear: bool = False) -> list[Rule]:
+    """The names of convolutions with a norm, theirs -> ours. `linear`: ours are linear layers."""
+    rules: list[Rule] = []
+    for theirs, ours in places.items():
+        layer = f"{theirs}.{conv}"
+        rules.append(conv_to_linear(layer, f"{ours}.linear") if linear else Rename(layer, f"{ours}.conv"))
+        rules.append(Rename(f"{theirs}.{norm}", f"{ours}.norm"))
+    return rules
 
 
 def excite_rules(theirs: str, ours: str, names: tuple[str, str] = ("fc1", "fc2")) -> list[Rule]:

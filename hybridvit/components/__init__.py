@@ -27,6 +27,7 @@ from .convblocks import (
     MBConv,
     conv_stem,
     doubling_stem,
+    excite_quarter,
     inverted_residual,
     pooled_shortcut,
     summaries,

@@ -50,6 +50,11 @@ def inverted_residual(
     return Steps(steps=(early, early.replace(kernel=3, stride=stride, groups=hidden), Conv(dim=dim, norm=norm)))
 
 
+def excite_quarter(dim: int) -> SqueezeExcite:
+    """Squeeze-and-excitation through a quarter of the width, or rather the nearest multiple of 8."""
+    return SqueezeExcite(hidden=max(8, (dim // 4 + 4) // 8 * 8))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Excite:
     """Squeeze-and-excitation (arXiv 1709.01507) inside an MBConv, through `ratio` times the block's narrow width."""

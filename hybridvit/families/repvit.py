@@ -3,7 +3,7 @@
 A filter trains as two convolutions and a shortcut, which one convolution can replace. No attention: it is a CNN.
 """
 
-from ..components import BatchNorm, Block, Branch, Conv, MeanPool, NormedHead, SqueezeExcite, doubling_stem
+from ..components import BatchNorm, Block, Branch, Conv, MeanPool, NormedHead, doubling_stem
 from ..components.transitions import Add, Identity, Normalize, Steps
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule
@@ -17,7 +17,7 @@ def filters(dim: int, early: bool, excite: bool = False) -> Steps:
     """The filter and what gates it. `early` models have a norm behind each convolution, others one behind the sum."""
     conv = Conv(dim=dim, kernel=3, groups=dim, norm=NORM)
     small = conv.replace(kernel=1) if early else conv.replace(kernel=1, norm=None, bias=True)
-    gate = SqueezeExcite(hidden=max(8, (dim // 4 + 4) // 8 * 8)) if excite else Identity()
+    gate = excite_quarter(dim) if excite else Identity()
     both = Add(shortcut=Identity(), body=Add(shortcut=small, body=conv))
     return Steps(steps=(both, Identity() if early else Normalize(norm=NORM), gate))
 

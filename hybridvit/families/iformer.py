@@ -1,0 +1,121 @@
+"""iFormer: ConvNeXt's blocks with batch norms, and groups of blocks whose one head is gated (arXiv 2501.15369)."""
+
+import torch
+from torch import Tensor, nn
+
+from ..components import BatchNorm, Block, Branch, Conv, Linear, MeanPool, NormedHead, ScaledDotProduct, Steps
+from ..encoder import Model, Stage
+from ..keys import KeyRules, Rule
+from ..layouts import map_to_vector, normed_head_rules, normed_rules
+from ..spec import Grid, Mixer
+from . import Family, Sizes
+
+NORM = BatchNorm()
+
+
+class GatedAttention(Mixer):
+    """Attention of one head of `key_dim` channels; values pass a sigmoid, and another part of them is a gate."""
+
+    key_dim: int
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        return GatedAttentionModule(self.key_dim, in_dim, grid)
+
+
+class GatedAttentionModule(nn.Module):
+    def __init__(self, key_dim: int, dim: int, grid: Grid) -> None:
+        super().__init__()
+        widths = (key_dim, key_dim, 2 * dim, dim)
+        layers = (Linear(dim=width, bias=False, norm=NORM).build(dim, grid) for width in widths)
+        self.query, self.key, self.value_gate, self.proj = layers
+        self.attend = ScaledDotProduct(key_dim**-0.5)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        value, gate = torch.sigmoid(self.value_gate(tokens, grid)).chunk(2, dim=2)
+        query, key = self.query(tokens, grid), self.key(tokens, grid)
+        mixed = self.attend(query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1)).squeeze(1)
+        return self.proj(mixed * gate, grid)
+
+
+def iformer(
+    *,
+    dims: tuple[int, ...],
+    depths: tuple[int, ...],
+    groups: tuple[int, ...],
+    conv_ratio: int = 4,
+    mlp_ratio: int = 3,
+    reductions: tuple[int, ...] = (0, 0, 2, 4),
+    layer_scale: float | None = None,
+    distilled: bool = False,
+) -> Model:
+    """An iFormer of given widths and depths. A group that attends counts as three; a stage has so many `groups`.
+
+    Of its other blocks all but one come before them. `reductions` are of the width of the head.
+    """
+
+    def stage(index: int, dim: int) -> Stage:
+        def mlp(ratio: int) -> tuple[Conv, Conv]:
+            return Conv(dim=ratio * dim, norm=NORM, act="gelu"), Conv(dim=dim, norm=NORM)
+
+        filters = Conv(dim=dim, kernel=7, groups=dim, norm=NORM)
+        conv = Block(branches=(Branch(mixer=Steps(steps=(filters, *mlp(conv_ratio))), layer_scale=layer_scale),))
+        place, convs = Branch(mixer=filters.replace(kernel=3)), depths[index] - 3 * groups[index]
+        enter = filters.replace(kernel=3, stride=2, groups=1)
+        if not index:
+            first = Conv(dim=dim // 2, kernel=5, stride=2, norm=NORM, act="gelu")
+            enter = Steps(steps=(first, first.replace(dim=2 * dim), Conv(dim=dim, norm=NORM)))
+        if not groups[index]:
+            return Stage(enter=enter, blocks=(conv,) * convs)
+        attention = Branch(mixer=GatedAttention(key_dim=dim // reductions[index]), layer_scale=layer_scale)
+        group = Block(branches=(place, attention, Branch(mixer=Steps(steps=mlp(mlp_ratio)), layer_scale=layer_scale)))
+        last = (conv,) * (convs > 0)
+        return Stage(enter=enter, blocks=((conv,) * (convs - 1)) + (group,) * groups[index] + last)
+
+    stages = tuple(stage(index, dim) for index, dim in enumerate(dims))
+    return Model(stages=stages, pool=MeanPool(), head=NormedHead(norm=NORM, count=1 + distilled))
+
+
+SIZES: Sizes = {
+    f"iformer_{name}": {"dims": dims, "depths": (n, n, *depths), "groups": (0, 0, *groups)}
+    for name, dims, n, depths, groups in (
+        ("t", (32, 64, 128, 256), 2, (16, 6), (3, 2)),
+        ("s", (32, 64, 176, 320), 2, (19, 6), (3, 2)),
+        ("m", (48, 96, 192, 384), 2, (22, 6), (4, 2)),
+        ("l", (48, 96, 256, 384), 2, (33, 6), (8, 2)),
+        ("l2", (64, 128, 256, 512), 3, (46, 9), (11, 3)),
+        ("h", (96, 192, 384, 768), 5, (60, 18), (15, 6)),
+    )
+}
+SIZES["iformer_t"] |= {"conv_ratio": 3, "mlp_ratio": 2}
+SIZES["iformer_h"] |= {"mlp_ratio": 4, "reductions": (0, 0, 1, 1), "layer_scale": 1e-6}
+SIZES |= {f"iformer_{name}_distilled": SIZES[f"iformer_{name}"] | {"distilled": True} for name in ("m", "l", "l2")}
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout, in which every branch is a block."""
+    parts = {f"stem.conv{step + 1}": f"stages.0.enter.steps.{step}" for step in range(3)}
+    parts["stages.{s}.downsample"] = "stages.{s}.enter"
+    layers: dict[str, str] = {}
+    rules: list[Rule] = []
+    for s, stage in enumerate(model.stages):
+        branches = [
+            (b, i, branch.mixer) for b, block in enumerate(stage.blocks) for i, branch in enumerate(block.branches)
+        ]
+        for count, (b, i, mixer) in enumerate(branches):
+            theirs, ours = f"stages.{s}.blocks.{count}.mixer", f"stages.{s}.blocks.{b}.branches.{i}"
+            rules.append(map_to_vector(f"{theirs}.gamma", f"{ours}.layer_scale", (1,)))
+            if isinstance(mixer, GatedAttention):
+                names = {"q": "query", "k": "key", "v_gate": "value_gate", "proj": "proj"}
+                layers |= {f"{theirs}.module.{name}": f"{ours}.mixer.{place}" for name, place in names.items()}
+            elif isinstance(mixer, Steps):
+                steps = (0, 1, 3) if len(mixer.steps) == 3 else (0, 2)
+                parts |= {f"{theirs}.module.{name}": f"{ours}.mixer.steps.{step}" for step, name in enumerate(steps)}
+            else:
+                parts[f"stages.{s}.blocks.{count}.cpe.module"] = f"{ours}.mixer"
+    heads = ("head.head", "head.head_dist")
+    return KeyRules(
+        [*rules, *normed_rules(parts), *normed_rules(layers, linear=True), *normed_head_rules(*heads, layer="l")]
+    )
+
+
+FAMILY = Family(name="iformer", paper="arXiv 2501.15369", build=iformer, sizes=SIZES, layouts={"timm": timm_rules})
