@@ -66,7 +66,8 @@ class Conv(Transition):
 
     def _init_conv(self, layer: type[nn.Conv2d], in_dim: int) -> nn.Conv2d:
         padding = (self.kernel - 1) // 2 if self.padding is None else 0 if self.padding == "same" else self.padding
-        conv = layer(in_dim, self.dim, self.kernel, self.stride, padding, groups=self.groups, bias=self.bias)
+        stride = 1 if self.kernel == 1 else self.stride
+        conv = layer(in_dim, self.dim, self.kernel, stride, padding, groups=self.groups, bias=self.bias)
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         conv.weight.data.mul_(self.groups**0.5)
         if conv.bias is not None:
@@ -79,11 +80,15 @@ class ConvModule(nn.Module):
         super().__init__()
         self.conv = conv
         self.same = spec.padding == "same"
+        # A strided 1x1 convolution takes every so many positions by itself: oneDNN's crashes with few channels.
+        self.every = spec.stride if spec.kernel == 1 else 1
         self.norm = spec.norm.build(spec.dim) if spec.norm else nn.Identity()
         self.act = activation(spec.act) if spec.act else None
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         map_ = tokens_to_map(tokens, grid)
+        if self.every > 1:
+            map_ = map_[:, :, :: self.every, :: self.every]
         if self.same:
             kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
             top, bottom = same_padding(grid.height, kernel, stride)

@@ -3,7 +3,7 @@
 A filter trains as two convolutions and a shortcut, which one convolution can replace. No attention: it is a CNN.
 """
 
-from ..components import BatchNorm, Block, Branch, Conv, MeanPool, NormedHead, doubling_stem
+from ..components import BatchNorm, Block, Branch, Conv, MeanPool, NormedHead, doubling_stem, excite_quarter
 from ..components.transitions import Add, Identity, Normalize, Steps
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule

@@ -69,13 +69,14 @@ def test_label_files_are_what_timm_says_now(subset: str) -> None:
 
 
 def test_timms_defaults_are_ours() -> None:
-    """The weights of a name without a tag are those that timm takes."""
+    """The weights of a name without a tag are those that timm takes, if they lie in one of timm's repositories."""
     for name in index():
         first = entries_of(name)[:1]
         if first and first[0].source.startswith("hf:timm/"):
             cfg = timm.get_pretrained_cfg(name)
             assert cfg is not None
-            assert (first[0].architecture, first[0].tag) == (cfg.architecture, cfg.tag)
+            if str(cfg.hf_hub_id).startswith("timm/"):
+                assert (first[0].architecture, first[0].tag) == (cfg.architecture, cfg.tag)
 
 
 def test_updating_keeps_entries_of_other_origin(tmp_path: Any) -> None:
