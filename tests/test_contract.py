@@ -68,9 +68,10 @@ def test_shapes_are_computed_on_meta(name: str):
     strides = [info.stride for info in model.feature_info]
     assert strides == sorted(set(strides))
     for map_, stride in zip(maps, strides, strict=True):
-        # Strides round up, and MobileViTv2 stretches an odd map by one besides.
-        assert abs(map_.shape[2] - 193 / stride) <= 2
-        assert abs(map_.shape[3] - 226 / stride) <= 2
+        # Strides round up; besides, PiT's patches reach nowhere over the border, and MobileViTv2 stretches odd maps.
+        off = 2 if name.startswith(("pit_", "mobilevitv2")) else 1
+        assert abs(map_.shape[2] - 193 / stride) <= off
+        assert abs(map_.shape[3] - 226 / stride) <= off
 
 
 def test_stream_is_contiguous(name: str):
@@ -229,9 +230,10 @@ def test_bfloat16_is_finite_and_close(name: str):
     model = small_model(name)
     batch = images(64, 80)
     with torch.no_grad():
-        # Without a batch in their norms a fresh CNN's sums of convolutions grow from layer to layer.
-        model.train()(batch)
-        model.eval()
+        if name.startswith("repvit"):
+            # Without a batch in its norms a fresh one's sums of three grow from layer to layer, to tens of thousands.
+            model.train()(batch)
+            model.eval()
         exact = model(batch)
         half = model.to(torch.bfloat16)(batch.to(torch.bfloat16))
     assert half.dtype == torch.bfloat16
@@ -297,7 +299,8 @@ def test_the_smallest_images(name: str):
     for size in ((1, 1), (2, 3), (33, 2), (5, 9)):
         grids = itertools.accumulate(model.spec.stages, lambda grid, stage: stage.out_grid(grid), initial=Grid(*size))
         if min(min(grid.size) for grid in grids) < 1:
-            assert min(size) < max(3, model.feature_info[0].stride)
+            # A stem that leaves out what fills no patch needs one patch.
+            assert min(size) < (model.feature_info[0].stride if "siglip" in name or name.startswith("pit_") else 3)
             with pytest.raises(ValueError, match=f"images of {size[0]} x {size[1]} pixels are too small"):
                 model(images(*size))
         else:

@@ -10,8 +10,8 @@ from ..components.mixers import Linear, SqueezeExcite
 from ..components.transitions import Add, Identity, Steps
 from ..components.windows import WindowAttention
 from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, Rule, conv_to_linear
-from ..layouts import normed_head_rules
+from ..keys import KeyRules, Rename
+from ..layouts import excite_rules, normed_head_rules, normed_rules
 from ..spec import Grid, Mixer, Transition
 from . import Family, Sizes
 
@@ -119,18 +119,17 @@ def timm_rules(model: Model) -> KeyRules:
         convs |= {f"{down}.{name}.1.m.pw{step + 1}": f"{enter}.{first + 1}.body.steps.{step}" for step in (0, 1)}
     convs |= {f"{down}.patchmerge.conv{number}": f"{enter}.{step}" for number, step in ((1, 2), (2, 3), (3, 5))}
     convs |= {f"{block}.mixer.m.attn.dws.{{h}}": f"{attention}.filters.{{h}}"}
-    rules: list[Rule] = []
-    for theirs, place in convs.items():
-        rules += [Rename(f"{theirs}.conv", f"{place}.conv"), Rename(f"{theirs}.bn", f"{place}.norm")]
-    for theirs, place in (("qkvs.{h}", "qkv.{h}"), ("proj.1", "proj")):
-        theirs, place = f"{block}.mixer.m.attn.{theirs}", f"{attention}.{place}"
-        rules += [conv_to_linear(f"{theirs}.conv", f"{place}.linear"), Rename(f"{theirs}.bn", f"{place}.norm")]
-    rules += [
-        Rename(f"{block}.mixer.m.attn.attention_biases", f"{attention}.bias.table"),
-        conv_to_linear(f"{down}.patchmerge.se.fc1", f"{enter}.4.reduce"),
-        conv_to_linear(f"{down}.patchmerge.se.fc2", f"{enter}.4.expand"),
-    ]
-    return KeyRules([*rules, *normed_head_rules("head")])
+    theirs = f"{block}.mixer.m.attn"
+    layers = {f"{theirs}.qkvs.{{h}}": f"{attention}.qkv.{{h}}", f"{theirs}.proj.1": f"{attention}.proj"}
+    return KeyRules(
+        [
+            *normed_rules(convs, conv="conv"),
+            *normed_rules(layers, conv="conv", linear=True),
+            Rename(f"{theirs}.attention_biases", f"{attention}.bias.table"),
+            *excite_rules(f"{down}.patchmerge.se", f"{enter}.4"),
+            *normed_head_rules("head"),
+        ]
+    )
 
 
 LAYOUTS = {"timm": timm_rules}

@@ -7,7 +7,7 @@ from ..components import BatchNorm, Block, Branch, Conv, MeanPool, NormedHead, d
 from ..components.transitions import Add, Identity, Normalize, Steps
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule
-from ..layouts import excite_rules, normed_head_rules
+from ..layouts import excite_rules, normed_head_rules, normed_rules
 from . import Family, Sizes
 
 NORM, AT_0 = BatchNorm(), BatchNorm(zero_init=True)
@@ -68,9 +68,7 @@ def timm_rules(model: Model) -> KeyRules:
     rules: list[Rule] = normed_head_rules("head.head", "head.head_dist", layer="l")
 
     def convs(theirs: str, ours: str, **places: str) -> None:
-        for name, place in places.items():
-            rules.append(Rename(f"{theirs}.{name}.c", f"{ours}.{place}.conv"))
-            rules.append(Rename(f"{theirs}.{name}.bn", f"{ours}.{place}.norm"))
+        rules.extend(normed_rules({f"{theirs}.{name}": f"{ours}.{place}" for name, place in places.items()}))
 
     def block(theirs: str, mixer: str, mlp: str) -> None:
         both = f"{mixer}.steps.0.body"

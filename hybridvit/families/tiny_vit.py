@@ -8,6 +8,7 @@ from ..components.norms import BatchNorm, LayerNorm
 from ..components.transitions import Activate, Normalize, Steps
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule
+from ..layouts import normed_rules
 from ..spec import Transition
 from . import Family, Sizes
 
@@ -83,9 +84,7 @@ def timm_rules(model: Model) -> KeyRules:
         Rename("head.norm", "pool.post_norm"),
         Rename("head.fc", "head"),
     ]
-    for theirs, place in convs.items():
-        rules += [Rename(f"{theirs}.conv", f"{place}.conv"), Rename(f"{theirs}.bn", f"{place}.norm")]
-    return KeyRules(rules)
+    return KeyRules([*rules, *normed_rules(convs, conv="conv")])
 
 
 FAMILY = Family(name="tiny_vit", paper="arXiv 2207.10666", build=tiny_vit, sizes=SIZES, layouts={"timm": timm_rules})
