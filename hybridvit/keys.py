@@ -169,6 +169,19 @@ def split_heads(theirs: str, ours: str, width: int, conv: bool = True) -> Rename
     return Rename(theirs, ours, to_ours, to_theirs)
 
 
+def renames(theirs: str, ours: str, parts: str, make: Callable[[str, str], Rule] = Rename) -> list[Rule]:
+    """A rule for each part of a place: `parts` are pairs "their=our their=our" below `theirs` and below `ours`.
+
+    A part with one name is called so by both, and either place may be empty. `make` makes the rule of two places.
+    """
+
+    def below(place: str, part: str) -> str:
+        return ".".join(filter(None, (place, part)))
+
+    named = (part.partition("=") for part in parts.split())
+    return [make(below(theirs, their), below(ours, our if apart else their)) for their, apart, our in named]
+
+
 class KeyRules:
     """A table of rules: converts whole state dicts both ways, bit for bit, and leaves nothing over.
 

@@ -14,6 +14,7 @@ from hybridvit.keys import (
     check_keys,
     conv_to_linear,
     linear_to_conv,
+    renames,
 )
 
 
@@ -119,3 +120,29 @@ def test_only_what_is_named_is_excused():
         check_keys({"head.weight": torch.zeros(2, 2)}, expected, excused=("head.",))
     with pytest.raises(KeyMismatchError, match="1 surplus: b"):
         check_keys({"a": torch.zeros(2), "b": torch.zeros(1)}, expected, excused=("head.",))
+
+
+def test_renames_pairs_the_parts_of_two_places():
+    rules = KeyRules(
+        [
+            *renames("blocks.{b}", "stages.0.blocks.{b}.branches", "norm1=0.norm attn=0.mixer gamma=0.layer_scale"),
+            *renames("", "", "stem=enter head"),
+            *renames("last", "pool", "=before"),
+            *renames("mlp", "", "fc=mlp.linear", conv_to_linear),
+        ]
+    )
+    theirs = {
+        "blocks.3.norm1.weight": "stages.0.blocks.3.branches.0.norm.weight",
+        "blocks.3.attn.proj.bias": "stages.0.blocks.3.branches.0.mixer.proj.bias",
+        "blocks.0.gamma": "stages.0.blocks.0.branches.0.layer_scale",
+        "stem.bias": "enter.bias",
+        "head.bias": "head.bias",
+        "last.bias": "pool.before.bias",
+        "mlp.fc.weight": "mlp.linear.weight",
+    }
+    tensors = {key: torch.rand(2, 2, 1, 1) for key in theirs}
+    ours = rules.to_ours(tensors)
+    assert list(ours) == list(theirs.values())
+    assert ours["mlp.linear.weight"].shape == (2, 2)
+    back = rules.to_theirs(ours)
+    assert all(torch.equal(back[key], tensor) for key, tensor in tensors.items())

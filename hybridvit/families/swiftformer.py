@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ..components import BatchNorm, Block, Branch, Conv, MeanPool, NormedHead, Steps, linear
 from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, Rule, respelled
+from ..keys import KeyRules, renames, respelled
 from ..layouts import map_to_vector, normed_head_rules, transformers_prefix
 from ..spec import Grid, Mixer
 from . import Family, Sizes
@@ -76,36 +76,25 @@ SIZES: Sizes = {
 }
 
 
+CONVS = "dwconv=steps.0.conv norm=steps.0.norm pwconv1=steps.1.conv pwconv2=steps.2.conv"
+
+
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
-    rules: list[Rule] = []
+    rules = renames("", "", "norm=pool.norm stem.0=stages.0.enter.steps.0.conv stem.1=stages.0.enter.steps.0.norm")
+    rules += renames("stem", "stages.0.enter.steps", "3=1.conv 4=1.norm")
     for s, stage in enumerate(model.stages):
         last, theirs, ours = len(stage.blocks) - 1, f"stages.{s}.blocks.{{b}}", f"stages.{s}.blocks.{{b}}.branches"
         local = f"stages.{s}.blocks.{last}.local_representation", f"stages.{s}.blocks.{last}.branches"
         for their, our in (local, (theirs, ours)):
-            rules += [
-                Rename(f"{their}.dwconv", f"{our}.0.mixer.steps.0.conv"),
-                Rename(f"{their}.norm", f"{our}.0.mixer.steps.0.norm"),
-                Rename(f"{their}.pwconv1", f"{our}.0.mixer.steps.1.conv"),
-                Rename(f"{their}.pwconv2", f"{our}.0.mixer.steps.2.conv"),
-                map_to_vector(f"{their}.layer_scale.gamma", f"{our}.0.layer_scale"),
-            ]
-        parts = {"to_query": "query", "to_key": "key", "w_g": "score", "proj": "proj", "final": "last"}
-        rules += [Rename(f"{theirs}.attn.{name}", f"{ours}.1.mixer.{part}") for name, part in parts.items()]
-        rules += [
-            Rename(f"stages.{s}.downsample.proj", f"stages.{s}.enter.conv"),
-            Rename(f"stages.{s}.downsample.norm", f"stages.{s}.enter.norm"),
-            map_to_vector(f"{theirs}.layer_scale_1.gamma", f"{ours}.1.layer_scale"),
-            map_to_vector(f"{theirs}.layer_scale_2.gamma", f"{ours}.2.layer_scale"),
-            Rename(f"{theirs}.linear.norm1", f"{ours}.2.norm"),
-            Rename(f"{theirs}.linear.fc1", f"{ours}.2.mixer.steps.0.conv"),
-            Rename(f"{theirs}.linear.fc2", f"{ours}.2.mixer.steps.1.conv"),
-        ]
-    for step in (0, 1):
-        rules.append(Rename(f"stem.{3 * step}", f"stages.0.enter.steps.{step}.conv"))
-        rules.append(Rename(f"stem.{3 * step + 1}", f"stages.0.enter.steps.{step}.norm"))
-    heads = normed_head_rules("head", "head_dist", layer="")
-    return KeyRules([*rules, Rename("norm", "pool.norm"), *heads])
+            rules += renames(their, f"{our}.0.mixer", CONVS)
+            rules.append(map_to_vector(f"{their}.layer_scale.gamma", f"{our}.0.layer_scale"))
+        rules += renames(f"stages.{s}.downsample", f"stages.{s}.enter", "proj=conv norm")
+        rules += renames(f"{theirs}.attn", f"{ours}.1.mixer", "to_query=query to_key=key w_g=score proj final=last")
+        rules += renames(f"{theirs}.linear", f"{ours}.2", "norm1=norm fc1=mixer.steps.0.conv fc2=mixer.steps.1.conv")
+        scales = "layer_scale_1.gamma=1.layer_scale layer_scale_2.gamma=2.layer_scale"
+        rules += renames(theirs, ours, scales, map_to_vector)
+    return KeyRules([*rules, *normed_head_rules("head", "head_dist", layer="")])
 
 
 def transformers_rules(model: Model) -> KeyRules:
