@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..spec import Grid, Mixer, Norm, SpecError, Transition, Widening
 from ..tokens import join_prefix, split_prefix
@@ -91,6 +92,7 @@ class SqueezeExcite(Mixer):
     hidden: int
     act: str = "relu"
     gate: str = "sigmoid"
+    bias: bool = True
 
     def build(self, in_dim: int, grid: Grid) -> nn.Module:
         refuse_prefix(self.kind, grid)
@@ -100,9 +102,9 @@ class SqueezeExcite(Mixer):
 class SqueezeExciteModule(nn.Module):
     def __init__(self, spec: SqueezeExcite, dim: int) -> None:
         super().__init__()
-        self.reduce = nn.Linear(dim, spec.hidden)
+        self.reduce = nn.Linear(dim, spec.hidden, bias=spec.bias)
         self.act = activation(spec.act)
-        self.expand = nn.Linear(spec.hidden, dim)
+        self.expand = nn.Linear(spec.hidden, dim, bias=spec.bias)
         self.gate = activation(spec.gate)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
@@ -129,6 +131,24 @@ class OnPrefixModule(nn.Module):
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         prefix, others = split_prefix(tokens, grid)
         return join_prefix(self.mixer(prefix, Grid(0, 0, grid.prefix)), others)
+
+
+class BehindPrefix(Mixer):
+    """A mixer of the tokens behind the prefix, whose own update is 0."""
+
+    mixer: Transition
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        return BehindPrefixModule(self.mixer.build(in_dim, Grid(*grid.size)))
+
+
+class BehindPrefixModule(nn.Module):
+    def __init__(self, mixer: nn.Module) -> None:
+        super().__init__()
+        self.mixer = mixer
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        return F.pad(self.mixer(tokens[:, grid.prefix :].contiguous(), Grid(*grid.size)), (0, 0, grid.prefix, 0))
 
 
 class LayerScale(Mixer):

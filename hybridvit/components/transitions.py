@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ..spec import Grid, Mixer, Norm, SpecError, Transition, Widening
-from ..tokens import map_to_tokens, tokens_to_map
+from ..tokens import join_prefix, map_to_tokens, tokens_to_map
 from .activations import activation, linear
 from .convs import refuse_prefix
 from .windows import pad_map, to_windows, whole_windows
@@ -166,6 +166,43 @@ class ActivateModule(nn.Module):
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         return self.act(tokens)
+
+
+class InFront(Transition):
+    """Puts what `summary` makes of the map in front of it, as prefix tokens."""
+
+    summary: Transition
+
+    def out_grid(self, grid: Grid) -> Grid:
+        return grid._replace(prefix=self.summary.out_grid(grid).tokens)
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        refuse_prefix(self.kind, grid)
+        return InFrontModule(self.summary.build(in_dim, grid))
+
+
+class InFrontModule(nn.Module):
+    def __init__(self, summary: nn.Module) -> None:
+        super().__init__()
+        self.summary = summary
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        return join_prefix(self.summary(tokens, grid), tokens)
+
+
+class DropPrefix(Transition):
+    """Leaves the prefix tokens behind, in front of what works on the map."""
+
+    def out_grid(self, grid: Grid) -> Grid:
+        return Grid(*grid.size)
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        return DropPrefixModule()
+
+
+class DropPrefixModule(nn.Module):
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        return tokens[:, grid.prefix :].contiguous()
 
 
 class AtLeast(Transition):
