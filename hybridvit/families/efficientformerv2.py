@@ -30,9 +30,6 @@ class LocalAttention(Transition):
     def out_dim(self, in_dim: int) -> int:
         return 4 * self.query.out_dim(in_dim)
 
-    def out_grid(self, grid: Grid) -> Grid:
-        return self.query.out_grid(grid)
-
     def out_stride(self, in_stride: int) -> int:
         return self.query.out_stride(in_stride)
 
