@@ -35,7 +35,7 @@ from .convblocks import (
 from .convs import AvgPool, Conv, MaxPool, NeighbourMean, StdConv, refuse_prefix
 from .heads import DistilledHead, LinearHead, NormedHead
 from .linear_attention import ScaledLinearAttention
-from .mixers import GatedMlp, LayerScale, Linear, Mlp, OnPrefix, SqueezeExcite
+from .mixers import BehindPrefix, GatedMlp, LayerScale, Linear, Mlp, OnPrefix, SqueezeExcite
 from .narrow import NarrowAttention, ShrinkingAttention
 from .norms import BatchNorm, GroupNorm, LayerNorm, RmsNorm
 from .pools import AttentionPool, MeanPool, SequencePool, TokenPool

@@ -32,6 +32,24 @@ class ScaledDotProduct(nn.Module):
         return (scores if bias is None else scores + bias).softmax(dim=-1)
 
 
+class TalkingHeads(ScaledDotProduct):
+    """Heads mix their scores before the softmax, and their weights after it (arXiv 2003.02436).
+
+    Attention maps show the softmax between the two; values are summed with mixtures of these, which can be negative.
+    """
+
+    def __init__(self, scale: float, heads: int) -> None:
+        super().__init__(scale)
+        self.before, self.after = (nn.Conv2d(heads, heads, 1) for _ in range(2))
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
+        return self.after(self.weights(query, key, bias)) @ value
+
+    def weights(self, query: Tensor, key: Tensor, bias: Tensor | None = None) -> Tensor:
+        scores = (query * self.scale) @ key.transpose(-2, -1)
+        return self.before(scores if bias is None else scores + bias).softmax(dim=-1)
+
+
 def attention_weights(model: nn.Module, run: Callable[[], object]) -> dict[str, Tensor]:
     """The weights of every attention in `model` while `run` executes: module name -> (B, heads, queries, keys)."""
     maps: dict[str, Tensor] = {}

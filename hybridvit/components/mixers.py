@@ -2,8 +2,9 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from ..spec import Grid, Mixer, Norm, SpecError, Transition
+from ..spec import Grid, Mixer, Norm, SpecError, Transition, Widening
 from ..tokens import join_prefix, split_prefix
 from .activations import activation, linear
 from .convs import refuse_prefix
@@ -35,16 +36,12 @@ class MlpModule(nn.Module):
         return self.fc2(self.norm(self.act(self.fc1(tokens))))
 
 
-class Linear(Transition):
+class Linear(Widening):
     """One linear layer on each token by itself, then an optional norm and activation."""
 
-    dim: int
     bias: bool = True
     norm: Norm | None = None
     act: str | None = None
-
-    def out_dim(self, in_dim: int) -> int:
-        return self.dim
 
     def build(self, in_dim: int, grid: Grid) -> nn.Module:
         return LinearModule(self, in_dim)
@@ -55,11 +52,10 @@ class LinearModule(nn.Module):
         super().__init__()
         self.linear = linear(in_dim, spec.dim, spec.bias)
         self.norm = spec.norm.build(spec.dim) if spec.norm else nn.Identity()
-        self.act = activation(spec.act) if spec.act else None
+        self.act = activation(spec.act)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        tokens = self.norm(self.linear(tokens))
-        return self.act(tokens) if self.act else tokens
+        return self.act(self.norm(self.linear(tokens)))
 
 
 class GatedMlp(Mixer):
@@ -96,6 +92,7 @@ class SqueezeExcite(Mixer):
     hidden: int
     act: str = "relu"
     gate: str = "sigmoid"
+    bias: bool = True
 
     def build(self, in_dim: int, grid: Grid) -> nn.Module:
         refuse_prefix(self.kind, grid)
@@ -105,9 +102,9 @@ class SqueezeExcite(Mixer):
 class SqueezeExciteModule(nn.Module):
     def __init__(self, spec: SqueezeExcite, dim: int) -> None:
         super().__init__()
-        self.reduce = nn.Linear(dim, spec.hidden)
+        self.reduce = nn.Linear(dim, spec.hidden, bias=spec.bias)
         self.act = activation(spec.act)
-        self.expand = nn.Linear(spec.hidden, dim)
+        self.expand = nn.Linear(spec.hidden, dim, bias=spec.bias)
         self.gate = activation(spec.gate)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
@@ -134,6 +131,24 @@ class OnPrefixModule(nn.Module):
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         prefix, others = split_prefix(tokens, grid)
         return join_prefix(self.mixer(prefix, Grid(0, 0, grid.prefix)), others)
+
+
+class BehindPrefix(Mixer):
+    """A mixer of the tokens behind the prefix, whose own update is 0."""
+
+    mixer: Transition
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        return BehindPrefixModule(self.mixer.build(in_dim, Grid(*grid.size)))
+
+
+class BehindPrefixModule(nn.Module):
+    def __init__(self, mixer: nn.Module) -> None:
+        super().__init__()
+        self.mixer = mixer
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        return F.pad(self.mixer(tokens[:, grid.prefix :].contiguous(), Grid(*grid.size)), (0, 0, grid.prefix, 0))
 
 
 class LayerScale(Mixer):

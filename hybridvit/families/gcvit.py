@@ -1,0 +1,133 @@
+"""GCViT: attention in windows, whose queries are in every second block one map of the whole image (arXiv 2206.09959).
+
+That map is computed where a stage begins. It goes through the stage as prefix tokens, and is left behind at its end.
+Windows are not of a size but of a number: they grow with the image.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..components import Conv, LayerNorm, LinearHead, MaxPool, MeanPool, Mlp, RelativePositionBias, linear
+from ..components.attention import ScaledDotProduct, head_width
+from ..components.blocks import Block, Branch
+from ..components.convblocks import excite_quarter
+from ..components.mixers import BehindPrefix
+from ..components.transitions import Add, DropPrefix, Identity, InFront, Normalize, Steps
+from ..components.windows import crop_map, from_windows, pad_map, to_windows
+from ..encoder import Model, Stage
+from ..keys import KeyRules, Rule, renames
+from ..layouts import excite_rules
+from ..spec import Grid, Mixer, Norm, SpecError
+from ..tokens import split_prefix
+from . import Family, Sizes
+
+PerStage = tuple[int, ...]
+
+NORM = LayerNorm(eps=1e-5)
+# How often the map is halved until it has the size of a window, of which there are as many along each axis.
+HALVINGS = (3, 2, 0, 0)
+
+
+class ContextAttention(Mixer):
+    """Attention in `windows` x `windows` windows of the map behind the prefix, whose own update is 0.
+
+    `shared`: the prefix, of a window's size, holds the queries of every window. A map that does not divide is padded
+    with zeros, which take part as keys.
+    """
+
+    heads: int
+    windows: int
+    norm: Norm
+    shared: bool = False
+
+    def window(self, grid: Grid) -> Grid:
+        """The size of the windows of a map."""
+        return Grid(*(-(-size // self.windows) for size in grid.size))
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        if self.shared and grid.prefix != (queries := self.window(grid).tokens):
+            raise SpecError(f"{self.kind}: {queries} queries of a window are to be the {grid.prefix} prefix tokens")
+        return ContextAttentionModule(self, in_dim, self.window(grid))
+
+
+class ContextAttentionModule(nn.Module):
+    def __init__(self, spec: ContextAttention, dim: int, window: Grid) -> None:
+        super().__init__()
+        self.spec, self.heads = spec, spec.heads
+        self.norm = spec.norm.build(dim)
+        self.qkv = linear(dim, (2 if spec.shared else 3) * dim)
+        self.bias = RelativePositionBias().build(spec.heads, window)
+        self.attend = ScaledDotProduct(head_width(spec.kind, dim, spec.heads) ** -0.5)
+        self.proj = linear(dim, dim)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        queries, tokens = split_prefix(tokens, grid)
+        window, count = self.spec.window(grid), self.spec.windows
+        whole = Grid(count * window.height, count * window.width)
+        parts = self.qkv(to_windows(pad_map(self.norm(tokens), grid, whole), whole, window)).split(tokens.shape[2], 2)
+        if self.spec.shared:
+            parts = queries[:, None].expand(-1, count**2, -1, -1).flatten(0, 1), *parts
+        heads = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts)
+        mixed = self.proj(self.attend(*heads, self.bias(window).unsqueeze(0)).transpose(1, 2).flatten(2))
+        return F.pad(crop_map(from_windows(mixed, whole, window), whole, grid), (0, 0, grid.prefix, 0))
+
+
+def mbconv(dim: int) -> Add:
+    """Filter each channel, excite, mix channels, with a shortcut and no norm."""
+    filters, excite = Conv(dim=dim, kernel=3, groups=dim, act="gelu"), excite_quarter(dim)
+    body = Steps(steps=(filters, excite.replace(act="gelu", bias=False), Conv(dim=dim)))
+    return Add(shortcut=Identity(), body=body)
+
+
+def gcvit(
+    *, dim: int = 64, depths: PerStage = (3, 4, 19, 5), heads: int = 2, mlp_ratio: int = 3, scale: float | None = None
+) -> Model:
+    """A GCViT of given width and heads of its first stage, and as many layers a stage; `scale` is that of branches."""
+    stages: list[Stage] = []
+    for index, (depth, halvings) in enumerate(zip(depths, HALVINGS, strict=True)):
+        width, from_width = dim << index, dim << max(index - 1, 0)
+        first = DropPrefix() if stages else Conv(dim=dim, kernel=3, stride=2, bias=True)
+        down = Normalize(norm=NORM), mbconv(from_width), Conv(dim=width, kernel=3, stride=2, norm=NORM)
+        level = Steps(steps=(mbconv(width), MaxPool() if halvings else Identity()))
+        query = InFront(summary=Steps(steps=(level,) * max(halvings, 1)))
+        mlp = Branch(mixer=BehindPrefix(mixer=Mlp(hidden=mlp_ratio * width)), norm=NORM, layer_scale=scale)
+        local = ContextAttention(heads=heads << index, windows=1 << halvings, norm=NORM)
+        mixers = local, local.replace(shared=True)
+        pair = tuple(Block(branches=(Branch(mixer=mixer, layer_scale=scale), mlp)) for mixer in mixers)
+        stages.append(Stage(enter=Steps(steps=(first, *down, query)), blocks=(pair * depth)[:depth]))
+    stages.append(Stage(enter=Steps(steps=(DropPrefix(), Normalize(norm=NORM)))))
+    return Model(stages=tuple(stages), pool=MeanPool(), head=LinearHead())
+
+
+LARGER: dict[str, Any] = {"mlp_ratio": 2, "scale": 1e-5}
+SIZES: Sizes = {
+    "gcvit_xxtiny": {"depths": (2, 2, 6, 2)},
+    "gcvit_xtiny": {"depths": (3, 4, 6, 5)},
+    "gcvit_tiny": {},
+    "gcvit_small": LARGER | {"dim": 96, "heads": 3},
+    "gcvit_base": LARGER | {"dim": 128, "heads": 4},
+}
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout."""
+
+    def mbconv_rules(theirs: str, ours: str) -> list[Rule]:
+        steps = f"{ours}.body.steps"
+        return [*renames(theirs, steps, "conv_dw=0.conv conv_pw=2.conv"), *excite_rules(f"{theirs}.se", f"{steps}.1")]
+
+    enter = "stages.{s}.enter.steps"
+    ends = "stem.conv1=stages.0.enter.steps.0.conv stages.3.norm=stages.4.enter.steps.1.norm head.fc=head"
+    rules = renames("", "", ends)
+    for theirs, ours in (("stem.down", "stages.0.enter.steps"), ("stages.{s}.downsample", enter)):
+        rules += renames(theirs, ours, "norm1=1.norm reduction=3.conv norm2=3.norm")
+        rules += mbconv_rules(f"{theirs}.conv_block", f"{ours}.2")
+    rules += mbconv_rules("stages.{s}.global_block.blocks.conv{i+1}", f"{enter}.4.summary.steps.{{i}}.steps.0")
+    parts = "norm1=0.mixer.norm attn.rel_pos.relative_position_bias_table=0.mixer.bias.table attn=0.mixer norm2=1.norm"
+    parts += " ls1.gamma=0.layer_scale ls2.gamma=1.layer_scale mlp=1.mixer.mixer"
+    return KeyRules([*rules, *renames("stages.{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches", parts)])
+
+
+FAMILY = Family(name="gcvit", paper="arXiv 2206.09959", build=gcvit, sizes=SIZES, layouts={"timm": timm_rules})
