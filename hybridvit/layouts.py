@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from torch import Tensor
 
@@ -71,74 +70,6 @@ def timm_vit_rules(
     )
 
 
-class BlockNames(NamedTuple):
-    """The parts of a transformer block by transformers' names; `block` is the place of the whole."""
-
-    block: str
-    qkv: tuple[str, str, str]
-    proj: str
-    fc1: str
-    fc2: str
-
-
-# In files, of every version.
-TRANSFORMERS_FILES = BlockNames(
-    block="encoder.layer.{b}",
-    qkv=("attention.attention.query", "attention.attention.key", "attention.attention.value"),
-    proj="attention.output.dense",
-    fc1="intermediate.dense",
-    fc2="output.dense",
-)
-# In memory, since version 5.
-TRANSFORMERS_V5 = BlockNames(
-    block="layers.{b}",
-    qkv=("attention.q_proj", "attention.k_proj", "attention.v_proj"),
-    proj="attention.o_proj",
-    fc1="mlp.fc1",
-    fc2="mlp.fc2",
-)
-
-
-def transformers_prefix(model: Model, base: str = "vit") -> str:
-    """What all names but the classifiers' start with: a model without a classifier stands alone."""
-    return f"{base}." if model.num_classes else ""
-
-
-def transformers_rules(
-    model: Model,
-    names: BlockNames = TRANSFORMERS_FILES,
-    *,
-    base: str = "vit",
-    tokens: tuple[str, ...] = ("cls_token",),
-    classifiers: Sequence[tuple[str, str]] = (("classifier", "head"),),
-    backbone: Sequence[Rule] = (),
-) -> KeyRules:
-    """transformers' layout of a model whose last stage is a ViT.
-
-    `classifiers` are pairs of their name and ours, `backbone` names the stages before the last. The pooler, a layer on
-    the class token that no classifier uses, is dropped.
-    """
-    prefix, stage = transformers_prefix(model, base), f"stages.{len(model.stages) - 1}"
-    theirs, ours = f"{prefix}{names.block}", f"{stage}.blocks.{{b}}.branches"
-    return KeyRules(
-        [
-            *backbone,
-            Concat([f"{prefix}embeddings.{token}" for token in tokens], f"{stage}.prefix.tokens", dim=1),
-            Rename(f"{prefix}embeddings.position_embeddings", f"{stage}.position.table"),
-            Rename(f"{prefix}embeddings.patch_embeddings.projection", f"{stage}.enter.conv"),
-            Rename(f"{theirs}.layernorm_before", f"{ours}.0.norm"),
-            Concat([f"{theirs}.{part}" for part in names.qkv], f"{ours}.0.mixer.qkv"),
-            Rename(f"{theirs}.{names.proj}", f"{ours}.0.mixer.proj"),
-            Rename(f"{theirs}.layernorm_after", f"{ours}.1.norm"),
-            Rename(f"{theirs}.{names.fc1}", f"{ours}.1.mixer.fc1"),
-            Rename(f"{theirs}.{names.fc2}", f"{ours}.1.mixer.fc2"),
-            Rename(f"{prefix}layernorm", "pool.norm"),
-            *(Rename(*pair) for pair in classifiers),
-        ],
-        dropped=[f"{prefix}pooler"],
-    )
-
-
 def timm_eva_rules(model: Model, class_token: bool = True, first: Sequence[Rule] = ()) -> KeyRules:
     """timm's layout of BEiT, EVA and those after them: a ViT with other names of layer scales and of biases.
 
@@ -182,45 +113,6 @@ def normed_head_rules(*heads: str, norm: str = "bn", layer: str = "linear") -> l
         linear = f"{head}.{layer}" if layer else head
         rules += [Rename(f"{head}.{norm}", f"head.norms.{index}"), Rename(linear, f"head.linears.{index}")]
     return rules
-
-
-# Parts of a MobileViT of either version: our name, timm's and transformers'.
-Row = tuple[str, str, str]
-RESIDUAL = (("conv1_1x1", "expand_1x1"), ("conv2_kxk", "conv_3x3"), ("conv3_1x1", "reduce_1x1"))
-
-
-def residual_rows(ours: str, timm: str, transformers: str) -> list[Row]:
-    """The convolutions of an inverted residual."""
-    return [
-        (f"{ours}.steps.{step}", f"{timm}.{names[0]}", f"{transformers}.{names[1]}")
-        for step, names in enumerate(RESIDUAL)
-    ]
-
-
-def mobile_rows(model: Model) -> list[Row]:
-    """The convolutions at both ends."""
-    first = "stages.1.blocks.0.branches.0.mixer" if model.stages[1].blocks else "stages.1.enter"
-    block = "stages.2.blocks.{b}.branches.0.mixer"
-    return [
-        ("stages.0.enter", "stem", "conv_stem"),
-        *residual_rows(first, "stages.0.0", "encoder.layer.0.layer.0"),
-        *residual_rows("stages.2.enter", "stages.1.0", "encoder.layer.1.layer.0"),
-        *residual_rows(block, "stages.1.{b+1}", "encoder.layer.1.layer.{b+1}"),
-        ("pool.before", "final_conv", "conv_1x1_exp"),
-    ]
-
-
-def mobile_rules(convs: Sequence[Row], others: Sequence[Row], base: str | None) -> list[Rule]:
-    """timm's names, or transformers' below `base`, of convolutions, which have a norm each, and of other parts."""
-    column, conv, norm = (1, "conv", "bn") if base is None else (2, "convolution", "normalization")
-    rows = [
-        (f"{row[0]}.{part}", f"{row[column]}.{name}")
-        for row in convs
-        for name, part in ((conv, "conv"), (norm, "norm"))
-    ]
-    rows += [(row[0], row[column]) for row in others]
-    head = "head.fc" if base is None else "classifier"
-    return [*(Rename(f"{base or ''}{theirs}", ours) for ours, theirs in rows), Rename(head, "head")]
 
 
 def map_to_table(theirs: str, ours: str, grid: Grid) -> Rename:

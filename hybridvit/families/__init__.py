@@ -20,8 +20,8 @@ Sizes = dict[str, dict[str, Any]]
 class Family:
     """A family of models.
 
-    `sizes` maps each model name to the arguments of `build`. `layouts` maps the name of a checkpoint layout ("timm",
-    "transformers", ...) to a function that gives its key rules for a model.
+    `sizes` maps each model name to the arguments of `build`. `layouts` maps the name of a layout of the family's own
+    releases ("timm", "original") to a function that gives its key rules for a model; `weights.layouts` knows others.
     """
 
     name: str

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from ..components import Attention, MeanPool, Mlp, NoPosition, Patchify, by_pair, resize_offset_table, transformer_block
 from ..components.tables import GridTable
 from ..encoder import Model
-from ..keys import Concat, KeyRules, Rename
-from ..layouts import timm_eva_rules, transformers_prefix
+from ..keys import KeyRules, Rename
+from ..layouts import timm_eva_rules
 from ..spec import Bias, Grid, Norm, SpecError
 from ..trunks import NORM, WIDTHS, named_sizes, vit_model, vit_stage
 from . import Family, Sizes
@@ -66,37 +66,8 @@ SIZES: Sizes = named_sizes("beit_base_patch16_224 beit_base_patch16_384", layer_
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     table = "attn.relative_position_bias_table"
-    return timm_eva_rules(
-        model, first=[Rename(f"blocks.{{b}}.{table}", "stages.0.blocks.{b}.branches.0.mixer.bias.table")]
-    )
+    first = [Rename(f"blocks.{{b}}.{table}", "stages.0.blocks.{b}.branches.0.mixer.bias.table")]
+    return timm_eva_rules(model, first=first)
 
 
-def transformers_rules(model: Model) -> KeyRules:
-    """The layout of BeitForImageClassification. Its tables of indices are dropped."""
-    prefix = transformers_prefix(model, "beit")
-    block, ours = f"{prefix}encoder.layer.{{b}}", "stages.0.blocks.{b}.branches"
-    attention = f"{block}.attention.attention"
-    weights = [f"{attention}.{name}.weight" for name in ("query", "key", "value")]
-    return KeyRules(
-        [
-            Rename(f"{prefix}embeddings.cls_token", "stages.0.prefix.tokens"),
-            Rename(f"{prefix}embeddings.patch_embeddings.projection", "stages.0.enter.conv"),
-            Concat(weights, f"{ours}.0.mixer.qkv.weight"),
-            Concat([f"{attention}.query.bias", f"{attention}.value.bias"], f"{ours}.0.mixer.qkv.bias"),
-            Rename(f"{attention}.relative_position_bias.relative_position_bias_table", f"{ours}.0.mixer.bias.table"),
-            Rename(f"{block}.attention.output.dense", f"{ours}.0.mixer.proj"),
-            Rename(f"{block}.lambda_1", f"{ours}.0.layer_scale"),
-            Rename(f"{block}.lambda_2", f"{ours}.1.layer_scale"),
-            Rename(f"{block}.layernorm_before", f"{ours}.0.norm"),
-            Rename(f"{block}.layernorm_after", f"{ours}.1.norm"),
-            Rename(f"{block}.intermediate.dense", f"{ours}.1.mixer.fc1"),
-            Rename(f"{block}.output.dense", f"{ours}.1.mixer.fc2"),
-            Rename(f"{prefix}pooler.layernorm", "pool.post_norm"),
-            Rename("classifier", "head"),
-        ],
-        dropped=[f"{attention}.relative_position_bias.relative_position_index"],
-    )
-
-
-LAYOUTS = {"timm": timm_rules, "transformers": transformers_rules}
-FAMILY = Family(name="beit", paper="arXiv 2106.08254", build=beit, sizes=SIZES, layouts=LAYOUTS)
+FAMILY = Family(name="beit", paper="arXiv 2106.08254", build=beit, sizes=SIZES, layouts={"timm": timm_rules})

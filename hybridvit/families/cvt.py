@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..components import BatchNorm, Conv, LayerNorm, LinearHead, Mlp, TokenPool, linear, transformer_block
 from ..components.attention import ScaledDotProduct, head_width
 from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename
+from ..keys import KeyRules, Rule, renames
 from ..spec import Grid, Mixer
 from ..tokens import join_prefix, split_prefix
 from . import Family, Sizes
@@ -83,54 +83,29 @@ def cvt(*, dims: PerStage, depths: PerStage, heads: PerStage, img_size: int = 22
 
 
 NARROW: dict[str, Any] = {"dims": (64, 192, 384), "heads": (1, 3, 6)}
+CVT_13, CVT_21, AT_384 = NARROW | {"depths": (1, 2, 10)}, NARROW | {"depths": (1, 4, 16)}, {"img_size": 384}
 SIZES: Sizes = {
-    "cvt_13": NARROW | {"depths": (1, 2, 10)},
-    "cvt_13_384": NARROW | {"depths": (1, 2, 10), "img_size": 384},
-    "cvt_21": NARROW | {"depths": (1, 4, 16)},
-    "cvt_21_384": NARROW | {"depths": (1, 4, 16), "img_size": 384},
-    "cvt_w24_384": {"dims": (192, 768, 1024), "heads": (3, 12, 16), "depths": (2, 2, 20), "img_size": 384},
+    "cvt_13": CVT_13,
+    "cvt_13_384": CVT_13 | AT_384,
+    "cvt_21": CVT_21,
+    "cvt_21_384": CVT_21 | AT_384,
+    "cvt_w24_384": {"dims": (192, 768, 1024), "heads": (3, 12, 16), "depths": (2, 2, 20)} | AT_384,
 }
-
-
-def _keys() -> list[tuple[str, str, str]]:
-    """Places of ours, of Microsoft's own checkpoints, and of transformers', the same in files and in memory."""
-    stage, block = "stages.{s}", "stages.{s}.blocks.{b}.branches"
-    microsoft, its_block = "stage{s}", "stage{s}.blocks.{b}"
-    hf, layer = "cvt.encoder.stages.{s}", "cvt.encoder.stages.{s}.layers.{b}"
-    embedding = f"{hf}.embedding.convolution_embeddings"
-    keys = [
-        (f"{stage}.prefix.tokens", f"{microsoft}.cls_token", f"{hf}.cls_token"),
-        (f"{stage}.enter.conv", f"{microsoft}.patch_embed.proj", f"{embedding}.projection"),
-        (f"{stage}.enter.norm", f"{microsoft}.patch_embed.norm", f"{embedding}.normalization"),
-        (f"{block}.0.norm", f"{its_block}.norm1", f"{layer}.layernorm_before"),
-        (f"{block}.0.mixer.proj", f"{its_block}.attn.proj", f"{layer}.attention.output.dense"),
-        (f"{block}.1.norm", f"{its_block}.norm2", f"{layer}.layernorm_after"),
-        (f"{block}.1.mixer.fc1", f"{its_block}.mlp.fc1", f"{layer}.intermediate.dense"),
-        (f"{block}.1.mixer.fc2", f"{its_block}.mlp.fc2", f"{layer}.output.dense"),
-        ("pool.norm", "norm", "layernorm"),
-        ("head", "head", "classifier"),
-    ]
-    for name, letter in (("query", "q"), ("key", "k"), ("value", "v")):
-        ours, theirs = f"{block}.0.mixer.{name}", f"{its_block}.attn"
-        attention = f"{layer}.attention.attention"
-        conv = f"{attention}.convolution_projection_{name}.convolution_projection"
-        keys += [
-            (f"{ours}.conv.conv", f"{theirs}.conv_proj_{letter}.conv", f"{conv}.convolution"),
-            (f"{ours}.conv.norm", f"{theirs}.conv_proj_{letter}.bn", f"{conv}.normalization"),
-            (f"{ours}.linear", f"{theirs}.proj_{letter}", f"{attention}.projection_{name}"),
-        ]
-    return keys
 
 
 def original_rules(model: Model) -> KeyRules:
     """The layout of Microsoft's own checkpoints."""
-    return KeyRules([Rename(theirs, ours) for ours, theirs, _ in _keys()])
+    block, ours = "stage{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches"
+    rules: list[Rule] = renames("", "", "norm=pool.norm head")
+    parts = "cls_token=prefix.tokens patch_embed.proj=enter.conv patch_embed.norm=enter.norm"
+    rules += renames("stage{s}", "stages.{s}", parts)
+    rules += renames(block, ours, "norm1=0.norm attn.proj=0.mixer.proj norm2=1.norm mlp=1.mixer")
+    for name in ("query", "key", "value"):
+        conv, layer = f"conv_proj_{name[0]}", f"proj_{name[0]}"
+        parts = f"{conv}.conv=conv.conv {conv}.bn=conv.norm {layer}=linear"
+        rules += renames(f"{block}.attn", f"{ours}.0.mixer.{name}", parts)
+    return KeyRules(rules)
 
 
-def transformers_rules(model: Model) -> KeyRules:
-    """The layout of CvtForImageClassification."""
-    return KeyRules([Rename(theirs, ours) for ours, _, theirs in _keys()])
-
-
-LAYOUTS = {"transformers": transformers_rules, "original": original_rules}
+LAYOUTS = {"original": original_rules}
 FAMILY = Family(name="cvt", paper="arXiv 2103.15808", build=cvt, sizes=SIZES, layouts=LAYOUTS)

@@ -1,12 +1,10 @@
 """DeiT: ViT trained on ImageNet-1k alone, with a distillation token (arXiv 2012.12877); DeiT III (2204.07118)."""
 
-from functools import partial
-
 from ..components import DistilledHead, LearnedPosition, LinearHead, Patchify, TokenPool
 from ..encoder import Model
-from ..keys import Concat, KeyRules, Rename
-from ..layouts import HEAD_RULES, TRANSFORMERS_FILES, TRANSFORMERS_V5, BlockNames, transformers_rules, trunk_rules
-from ..trunks import NORM, WIDTHS, vit_stage
+from ..keys import Concat, KeyRules, Rename, renames
+from ..layouts import HEAD_RULES, trunk_rules
+from ..trunks import NORM, WIDTHS, named_sizes, vit_stage
 from . import Family, Sizes
 
 
@@ -38,52 +36,24 @@ def deit(
 
 def _sizes() -> Sizes:
     sizes: Sizes = {}
-    for name, distilled in (("deit", False), ("deit_distilled", True)):
-        kind = name.removeprefix("deit")
+    for kind, distilled in (("", False), ("_distilled", True)):
         for width in ("tiny", "small", "base"):
             sizes[f"deit_{width}{kind}_patch16_224"] = {"width": width, "distilled": distilled}
         sizes[f"deit_base{kind}_patch16_384"] = {"width": "base", "distilled": distilled, "img_size": 384}
-    deit3 = {"position_on_prefix": False, "layer_scale": 1e-6}
-    for width in ("small", "medium", "base", "large"):
-        sizes[f"deit3_{width}_patch16_224"] = {"width": width} | deit3
-    for width in ("small", "base", "large"):
-        sizes[f"deit3_{width}_patch16_384"] = {"width": width, "img_size": 384} | deit3
-    sizes["deit3_huge_patch14_224"] = {"width": "huge", "patch": 14} | deit3
-    return sizes
+    names = "small_patch16_224 medium_patch16_224 base_patch16_224 large_patch16_224 "
+    names += "small_patch16_384 base_patch16_384 large_patch16_384 huge_patch14_224"
+    third = named_sizes(names, position_on_prefix=False, layer_scale=1e-6)
+    return sizes | {f"deit3_{name}": size for name, size in third.items()}
 
 
 def timm_rules(model: Model) -> KeyRules:
     """As for ViT; a distilled model has a second token and a second classifier."""
     distilled = model.head == DistilledHead()
-    prefix = "stages.0.prefix.tokens"
-    return KeyRules(
-        [
-            Rename("patch_embed.proj", "stages.0.enter.conv"),
-            Concat(("cls_token", "dist_token"), prefix, dim=1) if distilled else Rename("cls_token", prefix),
-            Rename("head_dist", "head.distillation_token"),
-            *([Rename("head", "head.class_token")] if distilled else []),
-            *trunk_rules(),
-            *HEAD_RULES,
-        ]
-    )
+    tokens = ("cls_token", "dist_token")[: 1 + distilled]
+    heads = renames("", "head", "head_dist=distillation_token head=class_token") if distilled else []
+    first = [Rename("patch_embed.proj", "stages.0.enter.conv"), Concat(tokens, "stages.0.prefix.tokens", dim=1)]
+    return KeyRules([*first, *heads, *trunk_rules(), *HEAD_RULES])
 
 
-def transformers_layout(model: Model, names: BlockNames = TRANSFORMERS_FILES) -> KeyRules:
-    """transformers' `deit`, or `vit` if the model is not distilled, as which its releases of those are."""
-    if model.head != DistilledHead():
-        return transformers_rules(model, names)
-    return transformers_rules(
-        model,
-        names,
-        base="deit",
-        tokens=("cls_token", "distillation_token"),
-        classifiers=(("cls_classifier", "head.class_token"), ("distillation_classifier", "head.distillation_token")),
-    )
-
-
-LAYOUTS = {
-    "timm": timm_rules,
-    "transformers": transformers_layout,
-    "transformers-v5": partial(transformers_layout, names=TRANSFORMERS_V5),
-}
+LAYOUTS = {"timm": timm_rules}
 FAMILY = Family(name="deit", paper="arXiv 2012.12877", build=deit, sizes=_sizes(), layouts=LAYOUTS)

@@ -3,14 +3,40 @@
 The `giant` ones have gated MLPs. Where there are registers, no prefix token has a position.
 """
 
+import torch
+from torch import Tensor, nn
+
 from ..components import Attention, GatedMlp, LearnedPosition, Mlp, Patchify, TokenPool, transformer_block
 from ..encoder import Model
-from ..keys import Concat, KeyRules, Rename, Rule, Split
-from ..layouts import timm_vit_rules, transformers_prefix
+from ..keys import KeyRules, Rename, Rule, Split
+from ..layouts import timm_vit_rules
+from ..spec import Grid, Norm, Pool
 from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
 from . import Family, Sizes
 
 WIDTHS = WIDTHS | {"giant": Width(1536, 40, 24, mlp_ratio=4096 / 1536)}
+
+
+class TokenAndMeanPool(Pool):
+    """The class token and the mean over the grid tokens side by side, both normalised: what its classifiers read."""
+
+    norm: Norm
+
+    def out_dim(self, in_dim: int) -> int:
+        return 2 * in_dim
+
+    def build(self, dim: int, grid: Grid) -> nn.Module:
+        return TokenAndMeanPoolModule(self.norm.build(dim))
+
+
+class TokenAndMeanPoolModule(nn.Module):
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        tokens = self.norm(tokens)
+        return torch.cat([tokens[:, 0], tokens[:, grid.prefix :].mean(dim=1)], dim=1)
 
 
 def dinov2(
@@ -30,18 +56,11 @@ def dinov2(
 
 
 def _sizes() -> Sizes:
+    widths = ("small", "base", "large", "giant")
     tips = {"img_size": 448, "registers": 1, "layer_scale": 1.0}
     return (
-        named_sizes(
-            "vit_small_patch14_dinov2 vit_base_patch14_dinov2 vit_large_patch14_dinov2 vit_giant_patch14_dinov2",
-            img_size=518,
-        )
-        | named_sizes(
-            "vit_small_patch14_reg4_dinov2 vit_base_patch14_reg4_dinov2 vit_large_patch14_reg4_dinov2 "
-            "vit_giant_patch14_reg4_dinov2",
-            img_size=518,
-            registers=4,
-        )
+        named_sizes(" ".join(f"vit_{width}_patch14_dinov2" for width in widths), img_size=518)
+        | named_sizes(" ".join(f"vit_{width}_patch14_reg4_dinov2" for width in widths), img_size=518, registers=4)
         | named_sizes(
             "vit_base_patch14_reg1_tipsv2 vit_large_patch14_reg1_tipsv2 vit_so400m_patch14_reg1_tipsv2 "
             "vit_giant_patch14_reg1_tipsv2",
@@ -65,34 +84,5 @@ def timm_rules(model: Model) -> KeyRules:
     return timm_vit_rules(model, first=gated_rules(model, "blocks.{b}.mlp.fc1", "blocks.{b}.mlp.fc2"))
 
 
-def transformers_layout(model: Model) -> KeyRules:
-    """The files of transformers' `dinov2` without a classifier, for that reads another vector than the class token.
-
-    Files of `dinov2_with_registers` do not fit: they add a position to the class token that here is a part of it, and
-    from the sum no rule finds the way back. What stands for masked patches while training is dropped.
-    """
-    prefix = transformers_prefix(model, "dinov2")
-    embeddings, theirs = f"{prefix}embeddings", f"{prefix}encoder.layer.{{b}}"
-    qkv = [f"{theirs}.attention.attention.{part}" for part in ("query", "key", "value")]
-    return KeyRules(
-        [
-            *gated_rules(model, f"{theirs}.mlp.weights_in", f"{theirs}.mlp.weights_out"),
-            Rename(f"{embeddings}.cls_token", "stages.0.prefix.tokens"),
-            Rename(f"{embeddings}.position_embeddings", "stages.0.position.table"),
-            Rename(f"{embeddings}.patch_embeddings.projection", "stages.0.enter.conv"),
-            Rename(f"{theirs}.norm1", f"{BLOCK}.0.norm"),
-            Concat(qkv, f"{BLOCK}.0.mixer.qkv"),
-            Rename(f"{theirs}.attention.output.dense", f"{BLOCK}.0.mixer.proj"),
-            Rename(f"{theirs}.layer_scale1.lambda1", f"{BLOCK}.0.layer_scale"),
-            Rename(f"{theirs}.norm2", f"{BLOCK}.1.norm"),
-            Rename(f"{theirs}.mlp", f"{BLOCK}.1.mixer"),
-            Rename(f"{theirs}.layer_scale2.lambda1", f"{BLOCK}.1.layer_scale"),
-            Rename(f"{prefix}layernorm", "pool.norm"),
-            Rename("classifier", "head"),
-        ],
-        dropped=[f"{embeddings}.mask_token"],
-    )
-
-
-LAYOUTS = {"timm": timm_rules, "transformers": transformers_layout}
+LAYOUTS = {"timm": timm_rules}
 FAMILY = Family(name="dinov2", paper="arXiv 2304.07193", build=dinov2, sizes=_sizes(), layouts=LAYOUTS)

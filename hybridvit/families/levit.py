@@ -10,8 +10,8 @@ from ..components import BatchNorm, Block, Branch, DistanceBias, Linear, MeanPoo
 from ..components.narrow import NarrowAttention, ShrinkingAttention
 from ..components.transitions import Add, Identity, Steps
 from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, Rule
-from ..layouts import normed_head_rules, transformers_prefix
+from ..keys import KeyRules, Rename, Rule, renames
+from ..layouts import normed_head_rules, normed_rules
 from ..spec import Transition
 from . import Family, Sizes
 
@@ -74,68 +74,25 @@ def model_sizes(kind: str = "levit") -> Sizes:
     return {f"{kind}_{name}": of for name, of in numbers.items()}
 
 
-SHRINK, MLP = "stages.{s}.enter.steps.0", "stages.{s}.enter.steps.1.body.steps"
-BLOCK = "stages.{s}.blocks.{b}.branches"
-
-
 def timm_rules(model: Model, make: Callable[[str, str], Rename] = Rename) -> KeyRules:
     """timm's layout; `make` makes the rule of a linear layer."""
     down, block = "stages.{s}.downsample", "stages.{s}.blocks.{b}"
-    layers = {
-        f"{down}.attn_downsample.q.ln": f"{SHRINK}.query",
-        f"{down}.attn_downsample.kv": f"{SHRINK}.key_value",
-        f"{down}.attn_downsample.proj.ln": f"{SHRINK}.proj",
-        f"{down}.mlp.ln1": f"{MLP}.0",
-        f"{down}.mlp.ln2": f"{MLP}.1",
-        f"{block}.attn.qkv": f"{BLOCK}.0.mixer.qkv",
-        f"{block}.attn.proj.ln": f"{BLOCK}.0.mixer.proj",
-        f"{block}.mlp.ln1": f"{BLOCK}.1.mixer.steps.0",
-        f"{block}.mlp.ln2": f"{BLOCK}.1.mixer.steps.1",
-    }
+    shrink, widen, ours = "stages.{s}.enter.steps.0", "stages.{s}.enter.steps.1.body.steps", f"{block}.branches"
     rules: list[Rule] = [
-        Rename(f"{down}.attn_downsample.attention_biases", f"{SHRINK}.bias.table"),
-        Rename(f"{block}.attn.attention_biases", f"{BLOCK}.0.mixer.bias.table"),
+        Rename(f"{down}.attn_downsample.attention_biases", f"{shrink}.bias.table"),
+        Rename(f"{block}.attn.attention_biases", f"{ours}.0.mixer.bias.table"),
+        *normed_rules({f"stem.conv{step + 1}": f"stages.0.enter.steps.{step}" for step in range(4)}, "linear"),
     ]
-    for theirs, ours in layers.items():
-        rules += [make(f"{theirs}.linear", f"{ours}.linear"), Rename(f"{theirs}.bn", f"{ours}.norm")]
-    for step in range(4):
-        rules += [
-            Rename(f"stem.conv{step + 1}.linear", f"stages.0.enter.steps.{step}.conv"),
-            Rename(f"stem.conv{step + 1}.bn", f"stages.0.enter.steps.{step}.norm"),
-        ]
+    parts = {
+        (f"{down}.attn_downsample", shrink): "q.ln=query kv=key_value proj.ln=proj",
+        (f"{down}.mlp", widen): "ln1=0 ln2=1",
+        (f"{block}.attn", f"{ours}.0.mixer"): "qkv proj.ln=proj",
+        (f"{block}.mlp", f"{ours}.1.mixer.steps"): "ln1=0 ln2=1",
+    }
+    for (theirs, place), layers in parts.items():
+        rules += renames(theirs, place, layers, lambda their, our: make(f"{their}.linear", f"{our}.linear"))
+        rules += renames(theirs, place, layers, lambda their, our: Rename(f"{their}.bn", f"{our}.norm"))
     return KeyRules([*rules, *normed_head_rules("head", "head_dist")])
 
 
-def transformers_rules(model: Model) -> KeyRules:
-    """The layout of LevitForImageClassificationWithTeacher, in which MLPs and shrinking attention count as layers."""
-    base = transformers_prefix(model, "levit")
-    rules: list[Rule] = []
-
-    def add(theirs: str, ours: str) -> None:
-        rules.extend([Rename(f"{theirs}.linear", f"{ours}.linear"), Rename(f"{theirs}.batch_norm", f"{ours}.norm")])
-
-    for step in range(4):
-        theirs, ours = f"{base}patch_embeddings.embedding_layer_{step + 1}", f"stages.0.enter.steps.{step}"
-        rules += [Rename(f"{theirs}.convolution", f"{ours}.conv"), Rename(f"{theirs}.batch_norm", f"{ours}.norm")]
-    for s, stage in enumerate(model.stages):
-        places = [
-            f"stages.{s}.blocks.{b}.branches.{branch}.mixer" for b in range(len(stage.blocks)) for branch in (0, 1)
-        ]
-        layers = [(f"{layer}.module", place) for layer, place in enumerate(places)]
-        if s + 1 < len(model.stages):
-            enter = f"stages.{s + 1}.enter.steps"
-            layers += [(f"{len(places)}", f"{enter}.0"), (f"{len(places) + 1}.module", f"{enter}.1.body")]
-        for layer, ours in layers:
-            theirs = f"{base}encoder.stages.{s}.layers.{layer}"
-            rules.append(Rename(f"{theirs}.attention_biases", f"{ours}.bias.table"))
-            add(f"{theirs}.queries_keys_values", f"{ours}.qkv")
-            add(f"{theirs}.keys_values", f"{ours}.key_value")
-            add(f"{theirs}.queries", f"{ours}.query")
-            add(f"{theirs}.projection", f"{ours}.proj")
-            add(f"{theirs}.linear_up", f"{ours}.steps.0")
-            add(f"{theirs}.linear_down", f"{ours}.steps.1")
-    return KeyRules([*rules, *normed_head_rules("classifier", "classifier_distill", norm="batch_norm")])
-
-
-LAYOUTS = {"timm": timm_rules, "transformers": transformers_rules}
-FAMILY = Family(name="levit", paper="arXiv 2104.01136", build=levit, sizes=model_sizes(), layouts=LAYOUTS)
+FAMILY = Family(name="levit", paper="arXiv 2104.01136", build=levit, sizes=model_sizes(), layouts={"timm": timm_rules})

@@ -3,8 +3,6 @@
 The transformer attends between patches: each position of a patch to those at the same place of all patches.
 """
 
-from functools import partial
-
 from torch import Tensor, nn
 
 from ..components import Attention, Conv, LinearHead, MeanPool, Mlp, inverted_residual, refuse_prefix
@@ -13,8 +11,8 @@ from ..components.norms import BatchNorm, LayerNorm
 from ..components.transitions import Identity, Join, Steps
 from ..components.windows import from_windows, resize_map, to_windows, whole_windows
 from ..encoder import Model, Stage
-from ..keys import Concat, KeyRules
-from ..layouts import TRANSFORMERS_FILES, mobile_rows, mobile_rules, residual_rows, transformers_prefix
+from ..keys import KeyRules, Rule, renames
+from ..layouts import normed_rules
 from ..spec import Grid, Mixer, Norm
 from . import Family, Sizes
 
@@ -98,37 +96,37 @@ BODY = f"{FUSED}.0.parts.1.steps"
 LAYER = f"{BODY}.2.blocks.{{b}}.branches"
 
 
-def layout(model: Model, timm: bool) -> KeyRules:
-    """timm's layout or transformers'. Apple's weights in the latter see blue, green and red, in this order."""
-    base = None if timm else transformers_prefix(model, "mobilevit")
-    unit, transformers = "stages.{s}.1", "encoder.layer.{s}"
-    theirs = f"{unit}.transformer.{{b}}", f"{transformers}.transformer.layer.{{b}}"
-    convs = [
-        *mobile_rows(model),
-        *residual_rows("stages.{s+1}.enter", "stages.{s}.0", f"{transformers}.downsampling_layer"),
-        (f"{BODY}.0", f"{unit}.conv_kxk", f"{transformers}.conv_kxk"),
-        (f"{BODY}.3", f"{unit}.conv_proj", f"{transformers}.conv_projection"),
-        (f"{FUSED}.1", f"{unit}.conv_fusion", f"{transformers}.fusion"),
-    ]
-    others = [
-        (f"{BODY}.1.conv", f"{unit}.conv_1x1", f"{transformers}.conv_1x1.convolution"),
-        (f"{BODY}.2.norm", f"{unit}.norm", f"{transformers}.layernorm"),
-        *(
-            (f"{LAYER}.{ours}", f"{theirs[0]}.{names[0]}", f"{theirs[1]}.{names[1]}")
-            for ours, *names in (
-                ("0.norm", "norm1", "layernorm_before"),
-                ("0.mixer.proj", "attn.proj", TRANSFORMERS_FILES.proj),
-                ("1.norm", "norm2", "layernorm_after"),
-                ("1.mixer.fc1", "mlp.fc1", TRANSFORMERS_FILES.fc1),
-                ("1.mixer.fc2", "mlp.fc2", TRANSFORMERS_FILES.fc2),
-            )
-        ),
-    ]
-    qkv = ["attn.qkv"] if base is None else TRANSFORMERS_FILES.qkv
-    place = theirs[0] if base is None else f"{base}{theirs[1]}"
-    attention = Concat([f"{place}.{name}" for name in qkv], f"{LAYER}.0.mixer.qkv")
-    return KeyRules([*mobile_rules(convs, others, base), attention])
+def residual(theirs: str, ours: str) -> dict[str, str]:
+    """timm's convolutions of an inverted residual, theirs -> ours."""
+    names = ("conv1_1x1", "conv2_kxk", "conv3_1x1")
+    return {f"{theirs}.{name}": f"{ours}.steps.{step}" for step, name in enumerate(names)}
 
 
-LAYOUTS = {"timm": partial(layout, timm=True), "transformers": partial(layout, timm=False)}
+def first_residual(model: Model) -> str:
+    """The place of the first inverted residual: a block, or if it widens, an entrance."""
+    return "stages.1.blocks.0.branches.0.mixer" if model.stages[1].blocks else "stages.1.enter"
+
+
+def end_rules(model: Model, convs: dict[str, str]) -> list[Rule]:
+    """timm's names of what both versions start and end with, and of `convs`, which have a norm each."""
+    ends = {"stem": "stages.0.enter", "final_conv": "pool.before"}
+    ends |= residual("stages.0.0", first_residual(model)) | residual("stages.1.0", "stages.2.enter")
+    ends |= residual("stages.1.{b+1}", "stages.2.blocks.{b}.branches.0.mixer")
+    return [*normed_rules(ends | convs, "conv"), *renames("", "", "head.fc=head")]
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout."""
+    unit = "stages.{s}.1"
+    convs = {f"{unit}.conv_kxk": f"{BODY}.0", f"{unit}.conv_proj": f"{BODY}.3", f"{unit}.conv_fusion": f"{FUSED}.1"}
+    return KeyRules(
+        [
+            *end_rules(model, residual("stages.{s}.0", "stages.{s+1}.enter") | convs),
+            *renames(unit, BODY, "conv_1x1=1.conv norm=2.norm"),
+            *renames(f"{unit}.transformer.{{b}}", LAYER, "norm1=0.norm attn=0.mixer norm2=1.norm mlp=1.mixer"),
+        ]
+    )
+
+
+LAYOUTS = {"timm": timm_rules}
 FAMILY = Family(name="mobilevit", paper="arXiv 2110.02178", build=mobilevit, sizes=SIZES, layouts=LAYOUTS)

@@ -1,7 +1,5 @@
 """MobileViTv2: MobileViT with attention that is linear in the number of positions, and no fusion (arXiv 2206.02680)."""
 
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,11 +10,10 @@ from ..components.convs import Conv, refuse_prefix
 from ..components.norms import BatchNorm, GroupNorm
 from ..components.windows import resize_map, to_windows, whole_windows
 from ..encoder import Model, Stage
-from ..keys import KeyRules, conv_to_linear
-from ..layouts import mobile_rows, mobile_rules, residual_rows, transformers_prefix
+from ..keys import KeyRules, Rule, conv_to_linear, renames
 from ..spec import Grid, Mixer, Transition
 from . import Family, Sizes
-from .mobilevit import CONV, DEPTHS, residual_stages
+from .mobilevit import CONV, DEPTHS, end_rules, residual, residual_stages
 
 DIMS, STEM, PATCH = (64, 128, 256, 384, 512), 32, Grid(2, 2)
 NORM = GroupNorm(groups=1)
@@ -84,42 +81,19 @@ def mobilevitv2(*, width: float) -> Model:
 SIZES: Sizes = {f"mobilevitv2_{percent:03}": {"width": percent / 100} for percent in (50, 75, 100, 125, 150, 175, 200)}
 
 
-def layout(model: Model, timm: bool) -> KeyRules:
-    """timm's layout or transformers'. The latter drops what patches do not cover, and the models here do not."""
-    base = None if timm else transformers_prefix(model, "mobilevitv2")
-    convs, others, linears = mobile_rows(model), [], []
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout."""
+    convs, rules = dict[str, str](), list[Rule]()
     for s in range(2, 2 + len(DEPTHS)):
-        ours, end, unit, theirs = (
-            f"stages.{2 * s - 1}",
-            f"stages.{2 * s}.enter.steps",
-            f"stages.{s}",
-            f"encoder.layer.{s}",
-        )
-        layer = f"{ours}.blocks.{{b}}.branches", f"{unit}.1.transformer.{{b}}", f"{theirs}.transformer.layer.{{b}}"
-        convs += residual_rows(f"{ours}.enter", f"{unit}.0", f"{theirs}.downsampling_layer")
-        convs += [
-            (f"{ours}.enter.steps.4", f"{unit}.1.conv_kxk", f"{theirs}.conv_kxk"),
-            (f"{end}.1", f"{unit}.1.conv_proj", f"{theirs}.conv_projection"),
-        ]
-        others += [
-            (f"{ours}.enter.steps.5.conv", f"{unit}.1.conv_1x1", f"{theirs}.conv_1x1.convolution"),
-            (f"{layer[0]}.0.norm", f"{layer[1]}.norm1", f"{layer[2]}.layernorm_before"),
-            (f"{layer[0]}.1.norm", f"{layer[1]}.norm2", f"{layer[2]}.layernorm_after"),
-            (f"{end}.0.norm", f"{unit}.1.norm", f"{theirs}.layernorm"),
-        ]
-        linears += [
-            (f"{layer[0]}.0.mixer.qkv", f"{layer[1]}.attn.qkv_proj", f"{layer[2]}.attention.qkv_proj.convolution"),
-            (f"{layer[0]}.0.mixer.proj", f"{layer[1]}.attn.out_proj", f"{layer[2]}.attention.out_proj.convolution"),
-            (f"{layer[0]}.1.mixer.fc1", f"{layer[1]}.mlp.fc1", f"{layer[2]}.ffn.conv1.convolution"),
-            (f"{layer[0]}.1.mixer.fc2", f"{layer[1]}.mlp.fc2", f"{layer[2]}.ffn.conv2.convolution"),
-        ]
-    return KeyRules(
-        [
-            *mobile_rules(convs, others, base),
-            *(conv_to_linear(row[1] if base is None else f"{base}{row[2]}", row[0]) for row in linears),
-        ]
-    )
+        unit, enter, end = f"stages.{s}.1", f"stages.{2 * s - 1}.enter", f"stages.{2 * s}.enter.steps"
+        block = f"{unit}.transformer.{{b}}", f"stages.{2 * s - 1}.blocks.{{b}}.branches"
+        convs |= residual(f"stages.{s}.0", enter)
+        convs |= {f"{unit}.conv_kxk": f"{enter}.steps.4", f"{unit}.conv_proj": f"{end}.1"}
+        rules += renames(unit, "", f"conv_1x1={enter}.steps.5.conv norm={end}.0.norm")
+        rules += renames(*block, "norm1=0.norm norm2=1.norm")
+        rules += renames(*block, "attn.qkv_proj=0.mixer.qkv attn.out_proj=0.mixer.proj mlp=1.mixer", conv_to_linear)
+    return KeyRules([*end_rules(model, convs), *rules])
 
 
-LAYOUTS = {"timm": partial(layout, timm=True), "transformers": partial(layout, timm=False)}
+LAYOUTS = {"timm": timm_rules}
 FAMILY = Family(name="mobilevitv2", paper="arXiv 2206.02680", build=mobilevitv2, sizes=SIZES, layouts=LAYOUTS)

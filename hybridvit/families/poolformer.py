@@ -6,8 +6,6 @@ and transformers normalise the map, by groups, and then take the mean: `poolform
 
 from ..components import GroupNorm, LayerNorm, LinearHead, MeanPool, NeighbourMean
 from ..encoder import Model
-from ..keys import KeyRules, Rename
-from ..layouts import transformers_prefix
 from . import Family, Sizes
 from .metaformer import pyramid, timm_rules
 
@@ -40,26 +38,5 @@ def _sizes() -> Sizes:
     return first | {f"poolformerv2_{name}": of for name, of in numbers.items()}
 
 
-def transformers_rules(model: Model) -> KeyRules:
-    """The layout of PoolFormerForImageClassification, which has the first version."""
-    base = f"{transformers_prefix(model, 'poolformer')}encoder"
-    block, ours = f"{base}.block.{{s}}.{{b}}", "stages.{s}.blocks.{b}.branches"
-    norm_first = isinstance(model.pool, MeanPool) and model.pool.norm is not None
-    return KeyRules(
-        [
-            Rename(f"{base}.patch_embeddings.0.projection", "stages.0.enter.conv"),
-            Rename(f"{base}.patch_embeddings.{{s}}.projection", "stages.{s}.enter.steps.1.conv"),
-            Rename(f"{block}.before_norm", f"{ours}.0.norm"),
-            Rename(f"{block}.layer_scale_1", f"{ours}.0.layer_scale"),
-            Rename(f"{block}.after_norm", f"{ours}.1.norm"),
-            Rename(f"{block}.output.conv1", f"{ours}.1.mixer.steps.0.conv"),
-            Rename(f"{block}.output.conv2", f"{ours}.1.mixer.steps.2.conv"),
-            Rename(f"{block}.layer_scale_2", f"{ours}.1.layer_scale"),
-            Rename("norm", "pool.norm" if norm_first else "pool.post_norm"),
-            Rename("classifier", "head"),
-        ]
-    )
-
-
-LAYOUTS = {"timm": timm_rules, "transformers": transformers_rules}
+LAYOUTS = {"timm": timm_rules}
 FAMILY = Family(name="poolformer", paper="arXiv 2111.11418", build=poolformer, sizes=_sizes(), layouts=LAYOUTS)

@@ -4,7 +4,6 @@
 an epsilon of 1e-6 in every norm; the authors and timm have 1e-5 in entrances and in front of keys and values.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,8 +13,7 @@ from ..components import LayerNorm, LinearHead, MeanPool, Normalize, ReducedAtte
 from ..components.blocks import Block, Branch, transformer_block
 from ..components.convs import Conv, refuse_prefix
 from ..encoder import Model, Stage
-from ..keys import Concat, KeyRules, Rename, Rule, linear_to_conv
-from ..layouts import transformers_prefix
+from ..keys import KeyRules, Rename, Rule, linear_to_conv, renames
 from ..spec import Grid, Norm, Transition
 from ..tokens import map_to_tokens, tokens_to_map
 from . import Family, Sizes
@@ -91,51 +89,30 @@ SIZES: Sizes = {
 }
 
 
-def _places(model: Model) -> list[tuple[str, str, str]]:
-    """Places of ours, of timm and of transformers, where they differ in names only."""
-    stage, block, ours = "stages.{s}", "stages.{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches"
-    hf = f"{transformers_prefix(model, 'pvt_v2')}encoder.layers.{{s}}"
-    places = [
-        (f"{ours}.0.norm", f"{block}.norm1", f"{hf}.blocks.{{b}}.layer_norm_1"),
-        (f"{ours}.0.mixer.query", f"{block}.attn.q", f"{hf}.blocks.{{b}}.attention.query"),
-        (f"{ours}.0.mixer.reduce.steps.1.conv", f"{block}.attn.sr", f"{hf}.blocks.{{b}}.attention.spatial_reduction"),
-        (f"{ours}.0.mixer.reduce.steps.1.norm", f"{block}.attn.norm", f"{hf}.blocks.{{b}}.attention.layer_norm"),
-        (f"{ours}.0.mixer.proj", f"{block}.attn.proj", f"{hf}.blocks.{{b}}.attention.proj"),
-        (f"{ours}.1.norm", f"{block}.norm2", f"{hf}.blocks.{{b}}.layer_norm_2"),
-        (f"{ours}.1.mixer.steps.0.conv", f"{block}.mlp.fc1", f"{hf}.blocks.{{b}}.mlp.dense1"),
-        (f"{ours}.1.mixer.steps.1.conv", f"{block}.mlp.dwconv", f"{hf}.blocks.{{b}}.mlp.dwconv.dwconv"),
-        (f"{ours}.1.mixer.steps.2.conv", f"{block}.mlp.fc2", f"{hf}.blocks.{{b}}.mlp.dense2"),
-        (f"{stage}.enter.conv", f"{stage}.downsample.proj", f"{hf}.patch_embedding.proj"),
-        (f"{stage}.enter.norm", f"{stage}.downsample.norm", f"{hf}.patch_embedding.layer_norm"),
-        ("head", "head", "classifier"),
-    ]
-    for s, of in enumerate(model.stages):
-        # Ours is the last block of a stage, so its place depends on the depth.
-        last = f"stages.{s}.blocks.{len(of.blocks) - 1}.branches.0.mixer.norm"
-        places.append((last, f"stages.{s}.norm", f"{hf.format(s=s)}.layer_norm"))
-    return places
+OURS = "stages.{s}.blocks.{b}.branches"
 
 
-def _rules(places: Iterable[tuple[str, str]]) -> list[Rule]:
-    """Pairs of ours and theirs as rules; linear layers of an MLP there are convolutions here."""
-    linear = ".mixer.steps.0.conv", ".mixer.steps.2.conv"
-    return [(linear_to_conv if ours.endswith(linear) else Rename)(theirs, ours) for ours, theirs in places]
+def last_norms(model: Model, theirs: str) -> list[Rule]:
+    """The norm at the end of each stage: ours is its last block, so that its place depends on the depth."""
+    ends = (f"stages.{s}.blocks.{len(stage.blocks) - 1}" for s, stage in enumerate(model.stages))
+    return [Rename(theirs.format(s=s), f"{end}.branches.0.mixer.norm") for s, end in enumerate(ends)]
 
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
-    stem = [("stages.0.enter.conv", "patch_embed.proj"), ("stages.0.enter.norm", "patch_embed.norm")]
-    key_value = "stages.{s}.blocks.{b}.branches.0.mixer.key_value", "stages.{s}.blocks.{b}.attn.kv"
-    return KeyRules(_rules([*stem, key_value, *((ours, timm) for ours, timm, _ in _places(model))]))
+    block = "stages.{s}.blocks.{b}"
+    attend = "q=query kv=key_value sr=reduce.steps.1.conv norm=reduce.steps.1.norm proj"
+    return KeyRules(
+        [
+            *renames("patch_embed", "stages.0.enter", "proj=conv norm"),
+            *renames("stages.{s}.downsample", "stages.{s}.enter", "proj=conv norm"),
+            *renames(f"{block}.attn", f"{OURS}.0.mixer", attend),
+            *renames(block, OURS, "norm1=0.norm norm2=1.norm mlp.dwconv=1.mixer.steps.1.conv"),
+            *renames(f"{block}.mlp", f"{OURS}.1.mixer.steps", "fc1=0.conv fc2=2.conv", linear_to_conv),
+            *last_norms(model, "stages.{s}.norm"),
+            Rename("head", "head"),
+        ]
+    )
 
 
-def transformers_rules(model: Model) -> KeyRules:
-    """The layout of PvtV2ForImageClassification, and of PvtV2Model without a classifier."""
-    attention = f"{transformers_prefix(model, 'pvt_v2')}encoder.layers.{{s}}.blocks.{{b}}.attention"
-    parts = [f"{attention}.{part}" for part in ("key", "value")]
-    key_value = Concat(parts, "stages.{s}.blocks.{b}.branches.0.mixer.key_value")
-    return KeyRules([key_value, *_rules((ours, transformers) for ours, _, transformers in _places(model))])
-
-
-LAYOUTS = {"timm": timm_rules, "transformers": transformers_rules}
-FAMILY = Family(name="pvt_v2", paper="arXiv 2106.13797", build=pvt_v2, sizes=SIZES, layouts=LAYOUTS)
+FAMILY = Family(name="pvt_v2", paper="arXiv 2106.13797", build=pvt_v2, sizes=SIZES, layouts={"timm": timm_rules})

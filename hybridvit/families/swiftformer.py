@@ -1,15 +1,13 @@
 """SwiftFormer: convolutions, and attention that adds up one query for the whole image (arXiv 2303.15446)."""
 
-import re
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..components import BatchNorm, Block, Branch, Conv, MeanPool, NormedHead, Steps, linear
 from ..encoder import Model, Stage
-from ..keys import KeyRules, renames, respelled
-from ..layouts import map_to_vector, normed_head_rules, transformers_prefix
+from ..keys import KeyRules, renames
+from ..layouts import map_to_vector, normed_head_rules
 from ..spec import Grid, Mixer
 from . import Family, Sizes
 
@@ -19,24 +17,28 @@ NORM = BatchNorm()
 
 
 class AdditiveAttention(Mixer):
-    """Every key is multiplied with one query, the sum of all queries by a learned score.
+    """Every key is multiplied with one query, the sum of all queries by a learned score or, not `scored`, as they are.
 
     The scores are of length 1 over the positions, not a softmax, and are no map of what a position takes from another.
     """
 
+    scored: bool = True
+
     def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return AdditiveAttentionModule(in_dim)
+        return AdditiveAttentionModule(in_dim, self.scored)
 
 
 class AdditiveAttentionModule(nn.Module):
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, scored: bool) -> None:
         super().__init__()
         self.query, self.key, self.proj, self.last = (linear(dim, dim) for _ in range(4))
-        self.score = nn.Parameter(torch.randn(dim, 1))
+        self.score = nn.Parameter(torch.randn(dim, 1)) if scored else None
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         query, key = (F.normalize(layer(tokens), dim=-1) for layer in (self.query, self.key))
-        scores = F.normalize(query @ self.score * tokens.shape[2] ** -0.5, dim=1)
+        scores = 1.0
+        if self.score is not None:
+            scores = F.normalize(query @ self.score * tokens.shape[2] ** -0.5, dim=1)
         whole = (scores * query).sum(dim=1, keepdim=True)
         return self.last(self.proj(whole * key) + query)
 
@@ -48,8 +50,11 @@ def conv_encoder(dim: int, hidden: int) -> Branch:
     return Branch(mixer=Steps(steps=(filters, *layers)), layer_scale=1.0)
 
 
-def swiftformer(*, dims: PerStage, depths: PerStage) -> Model:
-    """A SwiftFormer of given widths and depths; the last block of each stage attends."""
+def swiftformer(*, dims: PerStage, depths: PerStage, scored: bool = True) -> Model:
+    """A SwiftFormer of given widths and depths; the last block of each stage attends.
+
+    The weights that its authors first released, which transformers has, are of a network that is not `scored`.
+    """
     stages: list[Stage] = []
     for dim, depth in zip(dims, depths, strict=True):
         down = Conv(dim=dim, kernel=3, stride=2, bias=True, norm=NORM)
@@ -58,7 +63,7 @@ def swiftformer(*, dims: PerStage, depths: PerStage) -> Model:
         last = Block(
             branches=(
                 conv_encoder(dim, dim),
-                Branch(mixer=AdditiveAttention(), layer_scale=1e-5),
+                Branch(mixer=AdditiveAttention(scored=scored), layer_scale=1e-5),
                 Branch(mixer=mlp, norm=NORM, layer_scale=1e-5),
             )
         )
@@ -97,24 +102,5 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules([*rules, *normed_head_rules("head", "head_dist", layer="")])
 
 
-def transformers_rules(model: Model) -> KeyRules:
-    """The layout of SwiftFormerForImageClassification, which counts what is between two stages as a stage.
-
-    Its attention takes the softmax of every score by itself, which is 1: from the same weights it computes something
-    else than timm's, and ours.
-    """
-    prefix = transformers_prefix(model, "swiftformer")
-
-    def spell(name: str) -> str:
-        name = re.sub(r"^stages\.(\d)\.blocks", lambda found: f"encoder.network.{2 * int(found[1])}.blocks", name)
-        name = re.sub(r"^stages\.(\d)\.downsample", lambda found: f"encoder.network.{2 * int(found[1]) - 1}", name)
-        for ours, theirs in (("dwconv", "depth_wise_conv"), ("pwconv", "point_wise_conv"), (".gamma", "")):
-            name = name.replace(ours, theirs)
-        name = name.replace("stem", "patch_embed.patch_embedding").replace("head_dist", "dist_head")
-        return prefix + name if "." in name else name
-
-    return respelled(timm_rules(model), spell)
-
-
-LAYOUTS = {"timm": timm_rules, "transformers": transformers_rules}
+LAYOUTS = {"timm": timm_rules}
 FAMILY = Family(name="swiftformer", paper="arXiv 2303.15446", build=swiftformer, sizes=SIZES, layouts=LAYOUTS)

@@ -4,15 +4,13 @@ Maps that the windows do not divide are padded and then shifted, as in transform
 shifts first; there, a padded map's opposite borders see each other.
 """
 
-from functools import partial
 from typing import Any
 
 from ..components import Attention, LayerNorm, LinearHead, MeanPool, Mlp, RelativePositionBias, WindowAttention
 from ..components.blocks import Block, transformer_block
 from ..components.transitions import Patchify, PatchMerging
 from ..encoder import Model, Stage
-from ..keys import Concat, KeyRules, Rename
-from ..layouts import TRANSFORMERS_FILES, TRANSFORMERS_V5, BlockNames, transformers_prefix
+from ..keys import KeyRules, renames
 from . import Family, Sizes
 
 PerStage = tuple[int, ...]
@@ -63,48 +61,14 @@ def timm_rules(model: Model) -> KeyRules:
     block = "layers.{s}.blocks.{b}"
     return KeyRules(
         [
-            Rename("patch_embed.proj", "stages.0.enter.conv"),
-            Rename("patch_embed.norm", "stages.0.enter.norm"),
-            Rename("layers.{s}.downsample", "stages.{s}.enter"),
-            Rename(f"{block}.norm1", f"{OURS}.0.norm"),
-            Rename(f"{block}.attn.relative_position_bias_table", f"{ATTENTION}.bias.table"),
-            Rename(f"{block}.attn", ATTENTION),
-            Rename(f"{block}.norm2", f"{OURS}.1.norm"),
-            Rename(f"{block}.mlp", f"{OURS}.1.mixer"),
-            Rename("norm", "pool.norm"),
-            Rename("head.fc", "head"),
+            *renames("", "", "patch_embed.proj=stages.0.enter.conv patch_embed.norm=stages.0.enter.norm"),
+            *renames("", "", "layers.{s}.downsample=stages.{s}.enter norm=pool.norm head.fc=head"),
+            *renames(f"{block}.attn", ATTENTION, "relative_position_bias_table=bias.table qkv proj"),
+            *renames(block, OURS, "norm1=0.norm norm2=1.norm mlp=1.mixer"),
         ],
         dropped=[f"{block}.attn.relative_position_index", f"{block}.attn_mask"],
     )
 
 
-def transformers_rules(model: Model, names: BlockNames, table: str) -> KeyRules:
-    """transformers' layout, with the table of positions at `table`. Old files hold what follows from windows too."""
-    base = transformers_prefix(model, "swin")
-    block = f"{base}encoder.layers.{{s}}.blocks.{{b}}"
-    return KeyRules(
-        [
-            Rename(f"{base}embeddings.patch_embeddings.projection", "stages.0.enter.conv"),
-            Rename(f"{base}embeddings.norm", "stages.0.enter.norm"),
-            Rename(f"{base}encoder.layers.{{s}}.downsample", "stages.{s+1}.enter"),
-            Rename(f"{block}.layernorm_before", f"{OURS}.0.norm"),
-            Concat([f"{block}.{part}" for part in names.qkv], f"{ATTENTION}.qkv"),
-            Rename(f"{block}.{table}.relative_position_bias_table", f"{ATTENTION}.bias.table"),
-            Rename(f"{block}.{names.proj}", f"{ATTENTION}.proj"),
-            Rename(f"{block}.layernorm_after", f"{OURS}.1.norm"),
-            Rename(f"{block}.{names.fc1}", f"{OURS}.1.mixer.fc1"),
-            Rename(f"{block}.{names.fc2}", f"{OURS}.1.mixer.fc2"),
-            Rename(f"{base}layernorm", "pool.norm"),
-            Rename("classifier", "head"),
-        ],
-        dropped=[f"{block}.attention.self.relative_position_index"],
-    )
-
-
-IN_FILES = TRANSFORMERS_FILES._replace(qkv=("attention.self.query", "attention.self.key", "attention.self.value"))
-LAYOUTS = {
-    "timm": timm_rules,
-    "transformers": partial(transformers_rules, names=IN_FILES, table="attention.self"),
-    "transformers-v5": partial(transformers_rules, names=TRANSFORMERS_V5, table="attention.relative_position_bias"),
-}
+LAYOUTS = {"timm": timm_rules}
 FAMILY = Family(name="swin", paper="arXiv 2103.14030", build=swin, sizes=SIZES, layouts=LAYOUTS)

@@ -7,10 +7,9 @@ from ..components import Block, Branch, CosineAttention, LinearHead, MeanPool, M
 from ..components.biases import ContinuousPositionBias
 from ..components.transitions import Normalize, Patchify, PatchMerging, Steps
 from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, Split
-from ..layouts import transformers_prefix
+from ..keys import KeyRules, Split, renames
 from . import Family, Sizes
-from .swin import BASE, LARGE, NORM, OURS, SMALL, TINY, PerStage
+from .swin import ATTENTION, BASE, LARGE, NORM, OURS, SMALL, TINY, PerStage
 
 
 def shifted_pair(attention: CosineAttention, dim: int, window: int) -> tuple[Block, Block]:
@@ -68,25 +67,7 @@ SIZES: Sizes = {
     "swinv2_large_window12to24_192to384": LARGE | TO_24,
 }
 
-STEM, ATTENTION = "stages.0.enter", f"{OURS}.0.mixer.attention"
-# Places of ours by those of timm and of transformers, of parts of the model and then of parts of a block.
-PARTS = {
-    f"{STEM}.conv": ("patch_embed.proj", "embeddings.patch_embeddings.projection"),
-    f"{STEM}.norm": ("patch_embed.norm", "embeddings.norm"),
-    "pool.norm": ("norm", "layernorm"),
-}
-BLOCK_PARTS = {
-    f"{OURS}.0.post_norm": ("norm1", "layernorm_before"),
-    f"{OURS}.1.post_norm": ("norm2", "layernorm_after"),
-    f"{OURS}.1.mixer.fc1": ("mlp.fc1", "intermediate.dense"),
-    f"{OURS}.1.mixer.fc2": ("mlp.fc2", "output.dense"),
-    f"{ATTENTION}.log_factor": ("attn.logit_scale", "attention.self.logit_scale"),
-    f"{ATTENTION}.bias.fc1": ("attn.cpb_mlp.0", "attention.self.continuous_position_bias_mlp.0"),
-    f"{ATTENTION}.bias.fc2": ("attn.cpb_mlp.2", "attention.self.continuous_position_bias_mlp.2"),
-    f"{ATTENTION}.query.bias": ("attn.q_bias", "attention.self.query.bias"),
-    f"{ATTENTION}.value.bias": ("attn.v_bias", "attention.self.value.bias"),
-    f"{ATTENTION}.proj": ("attn.proj", "attention.output.dense"),
-}
+
 QKV = [f"{ATTENTION}.{part}" for part in ("query", "key", "value")]
 
 
@@ -94,36 +75,18 @@ def timm_rules(model: Model) -> KeyRules:
     """timm's layout. Old files hold what follows from windows too."""
     block = "layers.{s}.blocks.{b}"
     constants = ("attn_mask", "attn.relative_position_index", "attn.relative_coords_table")
+    biases = "q_bias=query.bias v_bias=value.bias cpb_mlp.0=bias.fc1 cpb_mlp.2=bias.fc2"
     return KeyRules(
         [
-            *(Rename(theirs, ours) for ours, (theirs, _) in PARTS.items()),
-            *(Rename(f"{block}.{theirs}", ours) for ours, (theirs, _) in BLOCK_PARTS.items()),
+            *renames("", "", "patch_embed.proj=stages.0.enter.conv patch_embed.norm=stages.0.enter.norm"),
+            *renames("", "", "norm=pool.norm head.fc=head"),
             Split(f"{block}.attn.qkv", QKV),
-            Rename("layers.{s}.downsample.reduction", "stages.{s}.enter.steps.0.reduction"),
-            Rename("layers.{s}.downsample.norm", "stages.{s}.enter.steps.1.norm"),
-            Rename("head.fc", "head"),
+            *renames(f"{block}.attn", ATTENTION, f"{biases} logit_scale=log_factor proj"),
+            *renames(block, OURS, "norm1=0.post_norm norm2=1.post_norm mlp=1.mixer"),
+            *renames("layers.{s}.downsample", "stages.{s}.enter.steps", "reduction=0.reduction norm=1.norm"),
         ],
         dropped=[f"{block}.{name}" for name in constants],
     )
 
 
-def transformers_rules(model: Model) -> KeyRules:
-    """transformers' layout, the same in files and in memory. Old files hold what follows from windows too."""
-    base = transformers_prefix(model, "swinv2")
-    block = f"{base}encoder.layers.{{s}}.blocks.{{b}}"
-    constants = ("relative_position_index", "relative_coords_table")
-    return KeyRules(
-        [
-            *(Rename(f"{base}{theirs}", ours) for ours, (_, theirs) in PARTS.items()),
-            *(Rename(f"{block}.{theirs}", ours) for ours, (_, theirs) in BLOCK_PARTS.items()),
-            *(Rename(f"{block}.attention.self.{ours.rpartition('.')[2]}", ours) for ours in QKV),
-            Rename(f"{base}encoder.layers.{{s}}.downsample.reduction", "stages.{s+1}.enter.steps.0.reduction"),
-            Rename(f"{base}encoder.layers.{{s}}.downsample.norm", "stages.{s+1}.enter.steps.1.norm"),
-            Rename("classifier", "head"),
-        ],
-        dropped=[f"{block}.attention.self.{name}" for name in constants],
-    )
-
-
-LAYOUTS = {"timm": timm_rules, "transformers": transformers_rules}
-FAMILY = Family(name="swinv2", paper="arXiv 2111.09883", build=swinv2, sizes=SIZES, layouts=LAYOUTS)
+FAMILY = Family(name="swinv2", paper="arXiv 2111.09883", build=swinv2, sizes=SIZES, layouts={"timm": timm_rules})

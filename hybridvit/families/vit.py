@@ -5,11 +5,9 @@ Among them AugReg (2106.10270), DINO (2104.14294), FlexiViT (2212.08013), the de
 as in timm, they are resized like all others, so that at other sizes than 512 outputs differ from NVIDIA's code.
 """
 
-from functools import partial
-
 from ..components import Attention, LearnedPosition, MeanPool, Mlp, Patchify, TokenPool, transformer_block
 from ..encoder import Model
-from ..layouts import TRANSFORMERS_V5, timm_vit_rules, transformers_rules
+from ..layouts import timm_vit_rules
 from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
 from . import Family, Sizes
 
@@ -71,9 +69,5 @@ def _sizes() -> Sizes:
     )
 
 
-LAYOUTS = {
-    "timm": timm_vit_rules,
-    "transformers": transformers_rules,
-    "transformers-v5": partial(transformers_rules, names=TRANSFORMERS_V5),
-}
+LAYOUTS = {"timm": timm_vit_rules}
 FAMILY = Family(name="vit", paper="arXiv 2010.11929", build=vit, sizes=_sizes(), layouts=LAYOUTS)

@@ -7,7 +7,7 @@
 from ..components import GroupNorm, LinearHead, MaxPool, Patchify, Residual, StdConv, TokenPool
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule
-from ..layouts import HEAD_RULES, transformers_prefix, transformers_rules, trunk_rules
+from ..layouts import HEAD_RULES, trunk_rules
 from ..trunks import NORM, WIDTHS, Width, vit_stage
 from . import Family, Sizes
 from .resnet import STEM_WIDTH, body_rules, residual_stages, resnet_rules, resnet_stages
@@ -93,12 +93,5 @@ def timm_rules(model: Model) -> KeyRules:
     )
 
 
-def transformers_layout(model: Model) -> KeyRules:
-    """The layout of transformers' `vit-hybrid`, which version 5 no longer has."""
-    bit = f"{transformers_prefix(model)}embeddings.patch_embeddings.backbone.bit"
-    stem = f"{bit}.embedder.convolution", f"{bit}.embedder.norm"
-    return transformers_rules(model, backbone=bit_rules(*stem, f"{bit}.encoder.stages.{{s}}.layers"))
-
-
-LAYOUTS = {"timm": timm_rules, "transformers": transformers_layout}
+LAYOUTS = {"timm": timm_rules}
 FAMILY = Family(name="vit_hybrid", paper="arXiv 2010.11929", build=vit_hybrid, sizes=SIZES, layouts=LAYOUTS)

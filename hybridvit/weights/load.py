@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Collection, Mapping, Sequence
@@ -16,6 +17,7 @@ from ..registry import family_of, index, model_spec
 from ..spec import SpecError
 from .entries import WeightEntry, find_entry, is_non_commercial
 from .foreign import Foreign, from_timm
+from .layouts import layouts_of
 from .sources import (
     DIRECTORY,
     HUB,
@@ -30,7 +32,7 @@ from .sources import (
     shipped_file,
 )
 from .store import CONFIG, PICKLE, WEIGHTS, WeightsError, attach, read_json, read_tensors, saved_rules, saved_spec
-from .transformers_format import from_transformers
+from .transformers_format.repository import from_transformers
 
 if TYPE_CHECKING:
     from ..encoder import Encoder, Model
@@ -202,12 +204,18 @@ Layout = tuple[KeyRules | None, "Model"]
 def closest_layout(names: Collection[str], layouts: Sequence[Layout]) -> Layout:
     """The layout, None being our own, in whose names for its model the fewest are missing or surplus."""
 
-    def differences(layout: Layout) -> int:
-        rules, spec = layout
-        ours = expected_tensors(spec)
-        return len(set(names) ^ set(rules.to_theirs(ours) if rules else ours))
+    if len(layouts) == 1:
+        return layouts[0]
+    expected = {spec: expected_tensors(spec) for _, spec in layouts}
 
-    return layouts[0] if len(layouts) == 1 else min(layouts, key=differences)
+    def differences(layout: Layout) -> float:
+        rules, spec = layout
+        try:
+            return len(set(names) ^ set(rules.to_theirs(expected[spec]) if rules else expected[spec]))
+        except KeyMismatchError:
+            return math.inf  # another package's layout, which has no names for what this model has
+
+    return min(layouts, key=differences)
 
 
 def load_weights(
@@ -232,7 +240,8 @@ def load_weights(
     classified = named if named.num_classes else named.replace(num_classes=1000)
     variants = (classified, named.replace(num_classes=0))
     layouts: list[Layout] = [(None, variant) for variant in variants]
-    layouts += [(rules(variant), variant) for rules in family_of(architecture).layouts.values() for variant in variants]
+    for make in layouts_of(family_of(architecture)).values():
+        layouts += [(make(variant), variant) for variant in variants]
     rules, spec = closest_layout(tensors, layouts)
     ours, untaken = _converted(tensors, rules, str(path))
     spec = spec.replace(num_classes=_classes_in(ours, spec))
@@ -347,7 +356,7 @@ def _from_entry(entry: WeightEntry, num_classes: int | None, allow_pickle: bool,
     holder = entry.donor or entry.architecture
     spec = model_spec(holder).replace(num_classes=entry.num_classes, in_chans=entry.in_chans)
     spec = spec.replace(img_size=entry.preprocess.input_size)
-    rules = None if entry.layout == "hybridvit" else family_of(holder).layouts[entry.layout](spec)
+    rules = None if entry.layout == "hybridvit" else layouts_of(family_of(holder))[entry.layout](spec)
     tensors, untaken = _converted(tensors, rules, entry.name)
     if entry.donor:
         own = model_spec(entry.architecture)

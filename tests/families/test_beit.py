@@ -15,6 +15,7 @@ from hybridvit.families.beit import FAMILY, beit
 from hybridvit.keys import check_keys
 from hybridvit.spec import SpecError
 from hybridvit.trunks import LayerNorm
+from hybridvit.weights.layouts import layouts_of
 from tests.parity import TOLERANCE, assert_parity, assert_power, error, images, load_from, perturb
 
 
@@ -102,7 +103,7 @@ def load_from_file(reference: Any, model: Any) -> Encoder:
     with tempfile.TemporaryDirectory() as directory:
         reference.save_pretrained(directory)
         tensors = load_file(f"{directory}/model.safetensors")
-    converted = FAMILY.layouts["transformers"](model).to_ours(tensors)
+    converted = layouts_of(FAMILY)["transformers"](model).to_ours(tensors)
     with torch.device("meta"):
         ours = model.build()
     check_keys(converted, ours.state_dict())

@@ -14,6 +14,7 @@ from hybridvit.encoder import Encoder
 from hybridvit.families.cvt import FAMILY, ConvAttention, cvt
 from hybridvit.keys import check_keys
 from hybridvit.spec import Grid, SpecError
+from hybridvit.weights.layouts import layouts_of
 from tests.parity import TOLERANCE, assert_power, error, images, load_from, perturb
 
 SIZES = [(64, 64), (96, 96), (64, 104), (75, 61)]
@@ -30,7 +31,7 @@ def small_pair(act: str = "gelu") -> tuple[Encoder, CvtForImageClassification]:
                 layer.intermediate.activation = QuickGELUActivation()
     perturb(reference)
     model = cvt(**SMALL, img_size=64, act=act).replace(num_classes=10)
-    return load_from(reference, model, FAMILY.layouts["transformers"](model)), reference
+    return load_from(reference, model, layouts_of(FAMILY)["transformers"](model)), reference
 
 
 def config(dims: Any, depths: Any, heads: Any, img_size: int = 0, classes: int = 10) -> CvtConfig:
@@ -64,7 +65,7 @@ def test_keys_and_shapes_of_every_size(name: str) -> None:
     with torch.device("meta"):
         reference = CvtForImageClassification(config(**FAMILY.sizes[name], classes=1000))
         ours = model.build()
-    check_keys(FAMILY.layouts["transformers"](model).to_ours(reference.state_dict()), ours.state_dict())
+    check_keys(layouts_of(FAMILY)["transformers"](model).to_ours(reference.state_dict()), ours.state_dict())
     assert [info.stride for info in ours.feature_info] == [4, 8, 16]
 
 

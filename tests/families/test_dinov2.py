@@ -19,6 +19,7 @@ from hybridvit.components.transitions import Patchify
 from hybridvit.encoder import Model
 from hybridvit.families.dinov2 import FAMILY
 from hybridvit.trunks import NORM
+from hybridvit.weights.layouts import layouts_of
 from tests.parity import assert_parity, assert_power, perturb
 from tests.timm_vit import assert_parity_and_power
 
@@ -59,7 +60,7 @@ def test_parity_with_transformers(gated: bool, tmp_path: Path) -> None:
     block = transformer_block(Attention(heads=3), mlp, NORM, layer_scale=1e-5)
     stage = stage.replace(enter=Patchify(dim=48, patch=14), blocks=(block, block))
     model = Model(stages=(stage,), pool=TokenPool(norm=NORM), head=LinearHead(), img_size=(84, 84), num_classes=0)
-    rules = FAMILY.layouts["transformers"](model)
+    rules = layouts_of(FAMILY)["transformers"](model)
     ours = model.build().eval()
     ours.load_state_dict(rules.to_ours(theirs))
     back = rules.to_theirs(ours.state_dict())

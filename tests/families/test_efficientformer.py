@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from hybridvit.families.efficientformer import FAMILY
+from hybridvit.weights.layouts import layouts_of
 from tests.timm_staged import assert_every_parameter_matters, assert_matches, pair
 
 DIMS: dict[str, Any] = {"dims": (16, 24, 32, 48)}
@@ -26,7 +27,7 @@ def test_layout_of_transformers() -> None:
     """Their names of every kind of tensor, and of the stages, which alternate with what is between them."""
     model = FAMILY.build(**DIMS, depths=(1, 1, 1, 3), attending=1).replace(num_classes=5)
     ours = model.build().state_dict()
-    rules = FAMILY.layouts["transformers"](model)
+    rules = layouts_of(FAMILY)["transformers"](model)
     theirs = rules.to_theirs(ours)
     base, last = "efficientformer.encoder", "efficientformer.encoder.last_stage"
     expected = {

@@ -9,6 +9,7 @@ import torch
 from transformers import LevitConfig, LevitForImageClassificationWithTeacher
 
 from hybridvit.families import load_family
+from hybridvit.weights.layouts import layouts_of
 from tests.parity import assert_parity, load_from, perturb
 from tests.timm_staged import assert_every_parameter_matters, assert_matches, pair
 
@@ -44,7 +45,7 @@ def test_matches_transformers() -> None:
     reference: Any = LevitForImageClassificationWithTeacher(config)
     perturb(reference.eval())
     model = LEVIT.build(**dict(LEVIT.sizes["levit_128s"]) | OURS).replace(img_size=(64, 64), num_classes=11)
-    ours = load_from(reference, model, LEVIT.layouts["transformers"](model))
+    ours = load_from(reference, model, layouts_of(LEVIT)["transformers"](model))
     assert_parity(ours, lambda batch: reference(batch).logits, [(64, 64)])
 
 

@@ -13,6 +13,7 @@ from hybridvit.components.blocks import BranchModule
 from hybridvit.encoder import Encoder
 from hybridvit.families.mobilevit import FAMILY
 from hybridvit.keys import check_keys
+from hybridvit.weights.layouts import layouts_of
 from tests.parity import assert_power, error, images, load_from, perturb
 
 EXACT = 1e-7  # in double precision
@@ -56,7 +57,7 @@ def test_matches_transformers() -> None:
     reference = transformers_model("mobilevit_xxs", classes=10)
     perturb(reference, batch_norm_gain=1.5)
     model = FAMILY.model("mobilevit_xxs").replace(num_classes=10)
-    ours = load_from(reference, model, FAMILY.layouts["transformers"](model)).double()
+    ours = load_from(reference, model, layouts_of(FAMILY)["transformers"](model)).double()
     reference.double()
     with torch.no_grad():
         for size in SIZES:
@@ -72,7 +73,7 @@ def test_keys_and_shapes_of_every_size_in_transformers(name: str) -> None:
     model = FAMILY.model(name)
     with torch.device("meta"):
         theirs, ours = transformers_model(name, classes=1000).state_dict(), model.build().state_dict()
-    check_keys(FAMILY.layouts["transformers"](model).to_ours(theirs), ours)
+    check_keys(layouts_of(FAMILY)["transformers"](model).to_ours(theirs), ours)
 
 
 def test_every_parameter_matters() -> None:

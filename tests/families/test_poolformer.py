@@ -13,6 +13,7 @@ from transformers import PoolFormerConfig, PoolFormerForImageClassification
 from hybridvit.encoder import Encoder
 from hybridvit.families.poolformer import FAMILY, NeighbourMean, poolformer
 from hybridvit.spec import Grid
+from hybridvit.weights.layouts import layouts_of
 from tests.parity import TOLERANCE, assert_power, error, images, load_from, perturb
 
 SMALL: dict[str, Any] = {"dims": (32, 48, 64, 96), "depths": (1, 2, 2, 1)}
@@ -40,7 +41,7 @@ def transformers_pair() -> tuple[Encoder, Any]:
     reference = PoolFormerForImageClassification(config)
     perturb(reference.eval())
     model = poolformer(**SMALL, layer_scale=1.0, norm_first=True).replace(num_classes=10)
-    return load_from(reference, model, FAMILY.layouts["transformers"](model)), reference
+    return load_from(reference, model, layouts_of(FAMILY)["transformers"](model)), reference
 
 
 @pytest.mark.parametrize("name", ["poolformer_s12", "poolformerv2_s12"])

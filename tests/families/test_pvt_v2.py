@@ -13,6 +13,7 @@ from transformers import PvtV2Config, PvtV2ForImageClassification, PvtV2Model
 from hybridvit.encoder import Encoder
 from hybridvit.families.pvt_v2 import FAMILY, NORM, pvt_v2
 from hybridvit.spec import SpecError
+from hybridvit.weights.layouts import layouts_of
 from tests.parity import TOLERANCE, assert_power, error, images, load_from, perturb
 
 SMALL: dict[str, Any] = {"dims": (16, 32, 80, 96), "depths": (1, 2, 1, 2), "heads": (1, 2, 5, 6)}
@@ -41,7 +42,7 @@ def transformers_pair(linear: bool, num_classes: int = 10) -> tuple[Encoder, Any
     reference = PvtV2ForImageClassification(config) if num_classes else PvtV2Model(config)
     perturb(reference.eval())
     model = pvt_v2(**SMALL, linear=linear, entrance_norm=NORM).replace(num_classes=num_classes)
-    return load_from(reference, model, FAMILY.layouts["transformers"](model)), reference
+    return load_from(reference, model, layouts_of(FAMILY)["transformers"](model)), reference
 
 
 @pytest.mark.parametrize("name", ["pvt_v2_b0", "pvt_v2_b5", "pvt_v2_b2_li"])

@@ -15,6 +15,7 @@ from transformers import SwinConfig, SwinForImageClassification, SwinModel
 from hybridvit.encoder import Encoder
 from hybridvit.families.swin import FAMILY, swin
 from hybridvit.keys import check_keys
+from hybridvit.weights.layouts import layouts_of
 from tests.parity import TOLERANCE, assert_power, error, images, load_from, perturb
 
 SMALL: dict[str, Any] = {"dim": 32, "depths": (1, 2, 3, 2), "heads": (1, 2, 4, 8)}
@@ -50,7 +51,7 @@ def transformers_pair(num_classes: int = 10) -> tuple[Encoder, Any]:
     reference = SwinForImageClassification(config).eval() if num_classes else SwinModel(config).eval()
     perturb(reference)
     model = swin(**SMALL, windows=(TRANSFORMERS_WINDOW,) * 4, img_size=128).replace(num_classes=num_classes)
-    return load_from(reference, model, FAMILY.layouts["transformers-v5"](model)), reference
+    return load_from(reference, model, layouts_of(FAMILY)["transformers-v5"](model)), reference
 
 
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "swin_s3_small_224"])
@@ -89,7 +90,7 @@ def test_files_of_transformers_have_other_names(tmp_path: Path) -> None:
     ours, reference = transformers_pair()
     reference.save_pretrained(tmp_path)
     theirs = load_file(tmp_path / "model.safetensors")
-    layout = FAMILY.layouts["transformers"](ours.spec)
+    layout = layouts_of(FAMILY)["transformers"](ours.spec)
     assert layout.to_theirs(ours.state_dict()).keys() == theirs.keys()
     theirs["swin.encoder.layers.2.blocks.1.attention.self.relative_position_index"] = torch.zeros(9, 9)
     found = layout.to_ours(theirs)

@@ -15,6 +15,7 @@ from transformers import Swinv2Config, Swinv2ForImageClassification, Swinv2Model
 from hybridvit.encoder import Encoder
 from hybridvit.families.swinv2 import FAMILY, swinv2
 from hybridvit.keys import check_keys
+from hybridvit.weights.layouts import layouts_of
 from tests.parity import TOLERANCE, assert_power, error, images, load_from, perturb
 
 SMALL: dict[str, Any] = {"dim": 32, "depths": (1, 2, 3, 2), "heads": (1, 2, 4, 8)}
@@ -52,7 +53,7 @@ def transformers_pair(num_classes: int = 10) -> tuple[Encoder, Any]:
     reference = Swinv2ForImageClassification(config).eval() if num_classes else Swinv2Model(config).eval()
     perturb(reference)
     model = swinv2(**SMALL, windows=(TRANSFORMERS_WINDOW,) * 4, img_size=128).replace(num_classes=num_classes)
-    return load_from(reference, model, FAMILY.layouts["transformers"](model)), reference
+    return load_from(reference, model, layouts_of(FAMILY)["transformers"](model)), reference
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_files_of_transformers(tmp_path: Path) -> None:
     ours, reference = transformers_pair()
     reference.save_pretrained(tmp_path)
     theirs = load_file(tmp_path / "model.safetensors")
-    layout = FAMILY.layouts["transformers"](ours.spec)
+    layout = layouts_of(FAMILY)["transformers"](ours.spec)
     assert layout.to_theirs(ours.state_dict()).keys() == theirs.keys()
     for name in ("relative_position_index", "relative_coords_table"):
         theirs[f"swinv2.encoder.layers.2.blocks.1.attention.self.{name}"] = torch.zeros(1)

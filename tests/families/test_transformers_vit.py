@@ -25,6 +25,7 @@ from hybridvit.encoder import Model
 from hybridvit.families import Family, deit, vit
 from hybridvit.keys import KeyMismatchError, KeyRules
 from hybridvit.trunks import NORM, Width, vit_stage
+from hybridvit.weights.layouts import layouts_of
 from tests.parity import assert_parity, assert_power, load_from, perturb
 
 WIDTH = Width(dim=48, depth=2, heads=3)
@@ -76,9 +77,9 @@ def test_parity_with_transformers(
     reference = classifier(config(**NUMBERS, image_size=img_size)).eval()
     perturb(reference)
     model = spec(img_size, tokens)
-    ours = load_from(reference, model, family.layouts["transformers-v5"](model))
+    ours = load_from(reference, model, layouts_of(family)["transformers-v5"](model))
     assert_parity(ours, lambda images: reference(images).logits, [img_size])
-    files = family.layouts["transformers"](model)
+    files = layouts_of(family)["transformers"](model)
     theirs = saved(reference, tmp_path)
     assert_bit_exact(files, theirs)
     for key, tensor in files.to_ours(theirs).items():
@@ -97,7 +98,7 @@ def test_without_a_classifier_the_pooler_is_dropped(
     perturb(reference)
     model = spec((64, 64), tokens, num_classes=0)
     for layout, theirs in (("transformers-v5", reference.state_dict()), ("transformers", saved(reference, tmp_path))):
-        rules = family.layouts[layout](model)
+        rules = layouts_of(family)[layout](model)
         assert "pooler.dense.weight" in theirs
         assert_bit_exact(rules, theirs)
         ours = model.build().eval()
@@ -109,9 +110,9 @@ def test_the_layouts_do_not_take_each_other_s_names(tmp_path: Path):
     reference = ViTForImageClassification(ViTConfig(**NUMBERS, image_size=64))
     model = spec((64, 64))
     with pytest.raises(KeyMismatchError, match=r"vit\.layers\.1\.mlp\.fc2\.bias"):
-        vit.FAMILY.layouts["transformers"](model).to_ours(reference.state_dict())
+        layouts_of(vit.FAMILY)["transformers"](model).to_ours(reference.state_dict())
     with pytest.raises(KeyMismatchError, match=r"vit\.encoder\.layer\.1\.output\.dense\.bias"):
-        vit.FAMILY.layouts["transformers-v5"](model).to_ours(saved(reference, tmp_path))
+        layouts_of(vit.FAMILY)["transformers-v5"](model).to_ours(saved(reference, tmp_path))
 
 
 def test_what_transformers_lacks_is_refused():
@@ -120,4 +121,4 @@ def test_what_transformers_lacks_is_refused():
     with torch.device("meta"):
         ours = model.build().state_dict()
     with pytest.raises(KeyMismatchError, match="layer_scale"):
-        deit.FAMILY.layouts["transformers"](model).to_theirs(ours)
+        layouts_of(deit.FAMILY)["transformers"](model).to_theirs(ours)

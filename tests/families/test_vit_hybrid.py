@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hybridvit.encoder import Encoder, Model
 from hybridvit.families.vit_hybrid import FAMILY
 from hybridvit.keys import KeyMismatchError, check_keys
+from hybridvit.weights.layouts import layouts_of
 from tests.parity import TOLERANCE, assert_power, error, images, load_from, perturb
 
 # Only a stem, BiT's ResNet, the ResNet-D; with the modules of timm's whose outputs are the maps before the ViT's.
@@ -154,7 +155,7 @@ def test_released_vit_hybrid_fits():
         timms = timm.create_model("vit_base_r50_s16_384").state_dict()
         for classifier in (True, False):
             model = FAMILY.model("vit_base_r50_s16_384").replace(num_classes=1000 * classifier)
-            rules = FAMILY.layouts["transformers"](model)
+            rules = layouts_of(FAMILY)["transformers"](model)
             released = as_released(timms, depth=12, classifier=classifier)
             assert len(released) == 356
             ours = rules.to_ours(released)
@@ -173,7 +174,7 @@ def test_vit_hybrid_layouts_hold_the_same_network():
     model = shallow(name, num_classes=11, img_size=(96, 96))
     timms = reference.state_dict()
     released = as_released(timms, DEPTH)
-    rules = FAMILY.layouts["transformers"](model)
+    rules = layouts_of(FAMILY)["transformers"](model)
     back = rules.to_theirs(rules.to_ours(released))
     assert back.keys() == released.keys()
     assert all(torch.equal(back[key], released[key]) for key in released)

