@@ -8,15 +8,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from ..components import Add, Attention, AvgPool, Conv, LayerNorm, Layout, LinearHead, MeanPool, Mlp, WindowAttention
+from ..components import Add, Attention, AvgPool, LayerNorm, Layout, MeanPool, Mlp, WindowAttention
 from ..components.biases import RelativePositionBias, RelativePositionMlp
 from ..components.blocks import Block, Branch, transformer_block
 from ..components.convblocks import ConvNeXt, MBConv, conv_stem, pooled_shortcut
 from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, Rule, split_heads
+from ..keys import KeyRules, Rename, Rule, renames, split_heads
 from ..spec import Bias, Norm
+from ..trunks import classifier
 from . import Family
-from .coatnet import ENDS, HEAD_WIDTH, conv_rules
+from .coatnet import ENDS, HEAD_WIDTH, conv_rules, tanh_pool
 
 CONV, NORM, BIAS = MBConv(act="silu", bias=False, widen_last=True), LayerNorm(), RelativePositionBias()
 
@@ -55,13 +56,8 @@ def maxvit(
         return Stage(enter=enter, blocks=(Block(branches=attends), *(block,) * (depth - 1)))
 
     stages = (stage(*numbers) for numbers in zip((stem[1], *dims[:-1]), dims, depths, strict=True))
-    last = Conv(dim=dims[-1], bias=True, act="tanh")
-    return Model(
-        stages=(Stage(enter=conv_stem(stem, conv.norm, conv.act, conv.padding, stem_bias)), *stages),
-        pool=MeanPool(post_norm=norm, after=last) if hidden else MeanPool(norm=norm),
-        head=LinearHead(),
-        img_size=(img_size, img_size),
-    )
+    enter = Stage(enter=conv_stem(stem, conv.norm, conv.act, conv.padding, stem_bias))
+    return classifier((enter, *stages), tanh_pool(norm, dims[-1]) if hidden else MeanPool(norm=norm), img_size)
 
 
 Numbers = dict[str, Any]
@@ -92,23 +88,14 @@ heads_apart: MakeRule = partial(split_heads, width=HEAD_WIDTH, conv=False)
 
 def attention_rules(theirs: str, ours: str, qkv: MakeRule = heads_apart, table: MakeRule = Rename) -> list[Rule]:
     """timm's names in attention. `qkv` and `table` make the rules of queries, keys, values and of a bias table."""
-    return [
-        qkv(f"{theirs}.qkv", f"{ours}.qkv"),
-        table(f"{theirs}.rel_pos.relative_position_bias_table", f"{ours}.bias.table"),
-        Rename(f"{theirs}.rel_pos.mlp", f"{ours}.bias"),
-        Rename(f"{theirs}.proj", f"{ours}.proj"),
-    ]
+    bias_table = table(f"{theirs}.rel_pos.relative_position_bias_table", f"{ours}.bias.table")
+    return [qkv(f"{theirs}.qkv", f"{ours}.qkv"), bias_table, *renames(theirs, ours, "rel_pos.mlp=bias proj")]
 
 
 def transformer_rules(theirs: str, attend: str, mlp: str) -> list[Rule]:
     """timm's names next to attention, of the branch that attends and of the one that follows."""
-    return [
-        Rename(f"{theirs}.norm1", f"{attend}.norm"),
-        Rename(f"{theirs}.ls1.gamma", f"{attend}.layer_scale"),
-        Rename(f"{theirs}.norm2", f"{mlp}.norm"),
-        Rename(f"{theirs}.mlp", f"{mlp}.mixer"),
-        Rename(f"{theirs}.ls2.gamma", f"{mlp}.layer_scale"),
-    ]
+    following = renames(theirs, mlp, "norm2=norm mlp=mixer ls2.gamma=layer_scale")
+    return renames(theirs, attend, "norm1=norm ls1.gamma=layer_scale") + following
 
 
 def timm_rules(model: Model, qkv: MakeRule = heads_apart, table: MakeRule = Rename) -> KeyRules:
