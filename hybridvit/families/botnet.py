@@ -18,7 +18,7 @@ HIDDEN = (64, 128, 256, 512)
 
 
 def stem_stages(kind: str, act: str) -> list[Stage]:
-    """Three "tiered" convolutions and a pooling, or the last "strided" instead, or one, "7x7" and a pooling, or "3x3"."""
+    """Three "tiered" convolutions and a pooling, the last "strided" instead, "7x7" and a pooling, or "3x3"."""
     conv, pool = Conv(dim=64, kernel=3, norm=NORM, act=act), MaxPool()
     first, second = conv.replace(dim=24, stride=2), conv.replace(dim=32)
     stems: dict[str, tuple[tuple[Conv, ...], tuple[Transition, ...]]] = {
