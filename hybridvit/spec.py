@@ -230,8 +230,9 @@ class Transition(Spec):
         return in_dim
 
     def out_grid(self, grid: Grid) -> Grid:
-        """Grid after the transition."""
-        return grid
+        """Grid after the transition: unless it says otherwise, each stride that begins inside the map is a position."""
+        stride = self.out_stride(1)
+        return Grid(-(-grid.height // stride), -(-grid.width // stride), grid.prefix)
 
     def out_stride(self, in_stride: int) -> int:
         """Pixels of the image, along one axis, from one position to the next after the transition."""
@@ -239,6 +240,15 @@ class Transition(Spec):
 
     def build(self, in_dim: int, grid: Grid) -> Any:
         raise NotImplementedError
+
+
+class Widening(Transition):
+    """A transition to `dim` channels."""
+
+    dim: int
+
+    def out_dim(self, in_dim: int) -> int:
+        return self.dim
 
 
 class Mixer(Transition):

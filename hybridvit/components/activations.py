@@ -30,8 +30,15 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def activation(name: str) -> Callable[[Tensor], Tensor]:
-    """The activation function of that name; raises SpecError for an unknown one."""
+def unchanged(x: Tensor) -> Tensor:
+    """No activation."""
+    return x
+
+
+def activation(name: str | None) -> Callable[[Tensor], Tensor]:
+    """The activation function of that name, or none; raises SpecError for an unknown one."""
+    if name is None:
+        return unchanged
     if name not in ACTIVATIONS:
         raise SpecError(f"unknown activation {name!r}.{nearest(name, ACTIVATIONS)} Known: {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]

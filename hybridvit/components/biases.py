@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from ..spec import Bias, Grid
 from .activations import linear
 from .convs import refuse_prefix
+from .tables import GridTable
 
 
 def by_pair(by_offset: Tensor, grid: Grid) -> Tensor:
@@ -66,25 +67,17 @@ class RelativePositionBias(Bias):
         return RelativePositionTable(heads, grid)
 
 
-class RelativePositionTable(nn.Module):
-    """A table ((2h - 1) * (2w - 1), heads), owned here together with its resize."""
-
-    table: nn.Parameter
+class RelativePositionTable(GridTable):
+    """A table ((2h - 1) * (2w - 1), heads)."""
 
     def __init__(self, heads: int, grid: Grid) -> None:
-        super().__init__()
-        self.grid = grid
-        self.table = nn.Parameter(torch.empty((2 * grid.height - 1) * (2 * grid.width - 1), heads))
-        nn.init.trunc_normal_(self.table, std=0.02)
+        super().__init__(grid, (2 * grid.height - 1) * (2 * grid.width - 1), heads, std=0.02)
+
+    def resized(self, grid: Grid) -> Tensor:
+        return resize_offset_table(self.table, self.grid, grid)
 
     def forward(self, grid: Grid) -> Tensor:
-        table = self.table if grid.size == self.grid.size else resize_offset_table(self.table, self.grid, grid)
-        return by_pair(table.unflatten(0, (2 * grid.height - 1, 2 * grid.width - 1)), grid)
-
-    def load_resized(self, source: RelativePositionTable) -> None:
-        """Takes over a table that was built for another grid."""
-        with torch.no_grad():
-            self.table.copy_(resize_offset_table(source.table, source.grid, self.grid))
+        return by_pair(self.at(grid).unflatten(0, (2 * grid.height - 1, 2 * grid.width - 1)), grid)
 
 
 class RelativePositionMlp(Bias):
@@ -150,24 +143,20 @@ class DistanceBias(Bias):
         return DistanceTable(heads, grid)
 
 
-class DistanceTable(nn.Module):
-    """A table (heads, h * w) by distance, row by row, owned here together with its resize."""
-
-    table: nn.Parameter
+class DistanceTable(GridTable):
+    """A table (heads, h * w) by distance, row by row."""
 
     def __init__(self, heads: int, grid: Grid) -> None:
-        super().__init__()
-        self.grid = grid
-        self.table = nn.Parameter(torch.zeros(heads, grid.height * grid.width))
+        super().__init__(grid, heads, grid.height * grid.width)
+
+    def resized(self, grid: Grid) -> Tensor:
+        """By the same rule as `resize_offset_table`."""
+        offsets = resize_offset_table(mirrored(self.table, self.grid).flatten(0, 1), self.grid, grid)
+        values = offsets.unflatten(0, (2 * grid.height - 1, 2 * grid.width - 1))[grid.height - 1 :, grid.width - 1 :]
+        return values.permute(2, 0, 1).flatten(1)
 
     def forward(self, grid: Grid) -> Tensor:
-        table = self.table if grid.size == self.grid.size else resize_distances(self.table, self.grid, grid)
-        return by_pair(mirrored(table, grid), grid)
-
-    def load_resized(self, source: DistanceTable) -> None:
-        """Takes over a table that was built for another grid."""
-        with torch.no_grad():
-            self.table.copy_(resize_distances(source.table, source.grid, self.grid))
+        return by_pair(mirrored(self.at(grid), grid), grid)
 
 
 def mirrored(table: Tensor, grid: Grid) -> Tensor:
@@ -175,10 +164,3 @@ def mirrored(table: Tensor, grid: Grid) -> Tensor:
     values = table.unflatten(1, grid.size).permute(1, 2, 0)
     values = torch.cat([values[1:].flip(0), values])
     return torch.cat([values[:, 1:].flip(1), values], dim=1)
-
-
-def resize_distances(table: Tensor, old: Grid, new: Grid) -> Tensor:
-    """A table (heads, h * w) for another grid, by the same rule as `resize_offset_table`."""
-    offsets = resize_offset_table(mirrored(table, old).flatten(0, 1), old, new)
-    values = offsets.unflatten(0, (2 * new.height - 1, 2 * new.width - 1))[new.height - 1 :, new.width - 1 :]
-    return values.permute(2, 0, 1).flatten(1)

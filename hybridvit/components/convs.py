@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..spec import Grid, Mixer, Norm, SpecError, Transition
+from ..spec import Grid, Mixer, Norm, SpecError, Transition, Widening
 from ..tokens import map_to_tokens, tokens_to_map
 from .activations import activation
 
@@ -17,39 +17,44 @@ def refuse_prefix(part: str, grid: Grid) -> None:
         raise SpecError(f"{part} works on the map and would drop {grid.prefix} prefix tokens; add them later")
 
 
-def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after one axis so that the output has ceil(size / stride) positions, as TensorFlow pads."""
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
+Padding = int | Literal["same"] | None
 
 
-class Conv(Transition):
+def padded_size(size: int, kernel: int, stride: int, padding: Padding) -> int:
+    """Positions along an axis after a convolution or pooling of that kernel, stride and padding."""
+    if padding == "same":
+        return -(-size // stride)
+    border = (kernel - 1) // 2 if padding is None else padding
+    return (size + 2 * border - kernel) // stride + 1
+
+
+def pad_same(map_: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:
+    """A map with a border so that of each axis ceil(size / stride) positions result, as TensorFlow pads."""
+    sides: list[int] = []
+    for size in (map_.shape[3], map_.shape[2]):
+        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+        sides += [total // 2, total - total // 2]
+    return F.pad(map_, sides, value=value)
+
+
+class Conv(Widening):
     """Convolution, then an optional norm and activation.
 
     `padding` None is symmetric, (kernel - 1) // 2 on every side; "same" pads for the input at hand so that the output
     has ceil(size / stride) positions, as TensorFlow does. A depthwise convolution has groups = dim.
     """
 
-    dim: int
     kernel: int = 1
     stride: int = 1
-    padding: int | Literal["same"] | None = None
+    padding: Padding = None
     groups: int = 1
     bias: bool = False
     norm: Norm | None = None
     act: str | None = None
 
-    def out_dim(self, in_dim: int) -> int:
-        return self.dim
-
     def out_grid(self, grid: Grid) -> Grid:
-        return Grid(self._out_size(grid.height), self._out_size(grid.width), grid.prefix)
-
-    def _out_size(self, size: int) -> int:
-        if self.padding == "same":
-            return -(-size // self.stride)
-        padding = (self.kernel - 1) // 2 if self.padding is None else self.padding
-        return (size + 2 * padding - self.kernel) // self.stride + 1
+        height, width = (padded_size(size, self.kernel, self.stride, self.padding) for size in grid.size)
+        return Grid(height, width, grid.prefix)
 
     def out_stride(self, in_stride: int) -> int:
         return in_stride * self.stride
@@ -83,19 +88,15 @@ class ConvModule(nn.Module):
         # A strided 1x1 convolution takes every so many positions by itself: oneDNN's crashes with few channels.
         self.every = spec.stride if spec.kernel == 1 else 1
         self.norm = spec.norm.build(spec.dim) if spec.norm else nn.Identity()
-        self.act = activation(spec.act) if spec.act else None
+        self.act = activation(spec.act)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         map_ = tokens_to_map(tokens, grid)
         if self.every > 1:
             map_ = map_[:, :, :: self.every, :: self.every]
         if self.same:
-            kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
-            top, bottom = same_padding(grid.height, kernel, stride)
-            left, right = same_padding(grid.width, kernel, stride)
-            map_ = F.pad(map_, (left, right, top, bottom))
-        tokens = self.norm(map_to_tokens(self.conv(map_)))
-        return self.act(tokens) if self.act else tokens
+            map_ = pad_same(map_, self.conv.kernel_size[0], self.conv.stride[0])
+        return self.act(self.norm(map_to_tokens(self.conv(map_))))
 
 
 class StdConv(Conv):
@@ -124,12 +125,8 @@ class MaxPool(Transition):
     padding: int | Literal["same"] = 1
 
     def out_grid(self, grid: Grid) -> Grid:
-        return Grid(self._out_size(grid.height), self._out_size(grid.width), grid.prefix)
-
-    def _out_size(self, size: int) -> int:
-        if self.padding == "same":
-            return -(-size // self.stride)
-        return (size + 2 * self.padding - self.kernel) // self.stride + 1
+        height, width = (padded_size(size, self.kernel, self.stride, self.padding) for size in grid.size)
+        return Grid(height, width, grid.prefix)
 
     def out_stride(self, in_stride: int) -> int:
         return in_stride * self.stride
@@ -148,10 +145,7 @@ class MaxPoolModule(nn.Module):
         kernel, stride, padding = self.spec.kernel, self.spec.stride, self.spec.padding
         map_ = tokens_to_map(tokens, grid)
         if padding == "same":
-            top, bottom = same_padding(grid.height, kernel, stride)
-            left, right = same_padding(grid.width, kernel, stride)
-            map_ = F.pad(map_, (left, right, top, bottom), value=-torch.inf)
-            padding = 0
+            map_, padding = pad_same(map_, kernel, stride, value=-torch.inf), 0
         return map_to_tokens(F.max_pool2d(map_, kernel, stride, padding))
 
 
@@ -164,9 +158,6 @@ class AvgPool(Transition):
 
     stride: int = 2
     overlap: bool = False
-
-    def out_grid(self, grid: Grid) -> Grid:
-        return Grid(-(-grid.height // self.stride), -(-grid.width // self.stride), grid.prefix)
 
     def out_stride(self, in_stride: int) -> int:
         return in_stride * self.stride

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..spec import Grid, Mixer, Norm, SpecError, Transition
+from ..spec import Grid, Mixer, Norm, SpecError, Transition, Widening
 from ..tokens import join_prefix, split_prefix
 from .activations import activation, linear
 from .convs import refuse_prefix
@@ -37,16 +37,12 @@ class MlpModule(nn.Module):
         return self.fc2(self.norm(self.act(self.fc1(tokens))))
 
 
-class Linear(Transition):
+class Linear(Widening):
     """One linear layer on each token by itself, then an optional norm and activation."""
 
-    dim: int
     bias: bool = True
     norm: Norm | None = None
     act: str | None = None
-
-    def out_dim(self, in_dim: int) -> int:
-        return self.dim
 
     def build(self, in_dim: int, grid: Grid) -> nn.Module:
         return LinearModule(self, in_dim)
@@ -57,11 +53,10 @@ class LinearModule(nn.Module):
         super().__init__()
         self.linear = linear(in_dim, spec.dim, spec.bias)
         self.norm = spec.norm.build(spec.dim) if spec.norm else nn.Identity()
-        self.act = activation(spec.act) if spec.act else None
+        self.act = activation(spec.act)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        tokens = self.norm(self.linear(tokens))
-        return self.act(tokens) if self.act else tokens
+        return self.act(self.norm(self.linear(tokens)))
 
 
 class GatedMlp(Mixer):

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from ..spec import Bias, Grid, Mixer, Norm, Transition
+from ..spec import Bias, Grid, Mixer, Norm, Widening
 from .activations import activation
 from .attention import ScaledDotProduct, biases
 from .biases import DistanceBias
@@ -36,32 +36,24 @@ class NarrowAttentionModule(nn.Module):
         self.qkv = first.build(dim, grid)
         self.bias = spec.bias.build(spec.heads, grid) if spec.bias else None
         self.attend = ScaledDotProduct(spec.key_dim**-0.5)
-        self.act = activation(spec.act) if spec.act else None
+        self.act = activation(spec.act)
         self.proj = first.replace(dim=dim).build(spec.heads * spec.value_dim, grid)
 
     def forward(self, tokens: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
         """`mask` as in AttentionModule."""
         heads = self.qkv(tokens, grid).unflatten(2, (-1, sum(self.widths))).transpose(1, 2)
         mixed = self.attend(*heads.split(self.widths, dim=3), biases(self.bias, grid, mask, tokens.shape[0]))
-        mixed = mixed.transpose(1, 2).flatten(2)
-        return self.proj(self.act(mixed) if self.act else mixed, grid)
+        return self.proj(self.act(mixed.transpose(1, 2).flatten(2)), grid)
 
 
-class ShrinkingAttention(Transition):
+class ShrinkingAttention(Widening):
     """Every second position along both axes asks all positions, which gives a map of half the height and width."""
 
-    dim: int
     heads: int
     key_dim: int
     value_dim: int
     act: str
     norm: Norm
-
-    def out_dim(self, in_dim: int) -> int:
-        return self.dim
-
-    def out_grid(self, grid: Grid) -> Grid:
-        return Grid(-(-grid.height // 2), -(-grid.width // 2))
 
     def out_stride(self, in_stride: int) -> int:
         return 2 * in_stride

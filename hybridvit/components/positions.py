@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from ..spec import Grid, Position
 from ..tokens import join_prefix, map_to_tokens
 from .activations import linear
+from .tables import GridTable
 
 
 class PrefixTokens(nn.Module):
@@ -57,26 +58,18 @@ class LearnedPosition(Position):
         return PositionTable(dim, grid if self.on_prefix else grid._replace(prefix=0))
 
 
-class PositionTable(nn.Module):
-    """Adds a table (1, prefix + H*W, C), owned here together with its resize."""
-
-    table: nn.Parameter
+class PositionTable(GridTable):
+    """Adds a table (1, prefix + H*W, C)."""
 
     def __init__(self, dim: int, grid: Grid) -> None:
-        super().__init__()
-        self.grid = grid
-        self.table = nn.Parameter(torch.empty(1, grid.tokens, dim))
-        nn.init.trunc_normal_(self.table, std=0.02)
+        super().__init__(grid, 1, grid.tokens, dim, std=0.02)
+
+    def resized(self, grid: Grid) -> Tensor:
+        return resize_table(self.table, self.grid, grid)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        table = self.table if grid.size == self.grid.size else resize_table(self.table, self.grid, grid)
-        uncovered = grid.prefix - self.grid.prefix
+        table, uncovered = self.at(grid), grid.prefix - self.grid.prefix
         return tokens + (F.pad(table, (0, 0, uncovered, 0)) if uncovered else table)
-
-    def load_resized(self, source: PositionTable) -> None:
-        """Takes over a table that was built for another grid."""
-        with torch.no_grad():
-            self.table.copy_(resize_table(source.table, source.grid, self.grid))
 
 
 class WindowedPosition(Position):

@@ -2,9 +2,8 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ..spec import Grid, Mixer, Norm, SpecError, Transition
+from ..spec import Grid, Mixer, Norm, SpecError, Transition, Widening
 from ..tokens import map_to_tokens, tokens_to_map
 from .activations import activation, linear
 from .convs import refuse_prefix
@@ -145,11 +144,10 @@ class NormalizeModule(nn.Module):
     def __init__(self, spec: Normalize, dim: int) -> None:
         super().__init__()
         self.norm = spec.norm.build(dim)
-        self.act = activation(spec.act) if spec.act else None
+        self.act = activation(spec.act)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        tokens = self.norm(tokens)
-        return self.act(tokens) if self.act else tokens
+        return self.act(self.norm(tokens))
 
 
 class Activate(Mixer):
@@ -195,22 +193,15 @@ class AtLeastModule(nn.Module):
         return pad_map(tokens, grid, self.spec.out_grid(grid))
 
 
-class Patchify(Transition):
+class Patchify(Widening):
     """One linear map of each patch of `patch` x `patch` positions (arXiv 2010.11929).
 
     Sizes that the patch does not divide are padded with zeros on the right and at the bottom, so no pixel is lost.
     """
 
-    dim: int
     patch: int
     bias: bool = True
     norm: Norm | None = None
-
-    def out_dim(self, in_dim: int) -> int:
-        return self.dim
-
-    def out_grid(self, grid: Grid) -> Grid:
-        return Grid(-(-grid.height // self.patch), -(-grid.width // self.patch), grid.prefix)
 
     def out_stride(self, in_stride: int) -> int:
         return in_stride * self.patch
@@ -230,28 +221,17 @@ class PatchifyModule(nn.Module):
         self.norm = spec.norm.build(spec.dim) if spec.norm else nn.Identity()
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        patch = self.conv.stride[0]
-        below, right = -grid.height % patch, -grid.width % patch
-        map_ = tokens_to_map(tokens, grid)
-        if below or right:
-            map_ = F.pad(map_, (0, right, 0, below))
-        return self.norm(map_to_tokens(self.conv(map_)))
+        whole = whole_windows(grid, Grid(*self.conv.kernel_size))
+        return self.norm(map_to_tokens(self.conv(tokens_to_map(pad_map(tokens, grid, whole), whole))))
 
 
-class PatchMerging(Transition):
+class PatchMerging(Widening):
     """One linear map of each square of four tokens, side by side (arXiv 2103.14030). `norm` comes before it.
 
     Odd sizes are padded with zeros on the right and at the bottom.
     """
 
-    dim: int
     norm: Norm | None = None
-
-    def out_dim(self, in_dim: int) -> int:
-        return self.dim
-
-    def out_grid(self, grid: Grid) -> Grid:
-        return Grid(-(-grid.height // 2), -(-grid.width // 2), grid.prefix)
 
     def out_stride(self, in_stride: int) -> int:
         return 2 * in_stride

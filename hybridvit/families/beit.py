@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..components import Attention, MeanPool, Mlp, NoPosition, Patchify, by_pair, resize_offset_table, transformer_block
+from ..components.tables import GridTable
 from ..encoder import Model
 from ..keys import Concat, KeyRules, Rename
 from ..layouts import timm_eva_rules, transformers_prefix
@@ -24,35 +25,23 @@ class ClassTokenBias(Bias):
         return ClassTokenTable(heads, grid)
 
 
-class ClassTokenTable(nn.Module):
-    """A table ((2h - 1) * (2w - 1) + 3, heads), owned here together with its resize."""
-
-    table: nn.Parameter
+class ClassTokenTable(GridTable):
+    """A table ((2h - 1) * (2w - 1) + 3, heads), of which the last three rows stay on any grid."""
 
     def __init__(self, heads: int, grid: Grid) -> None:
-        super().__init__()
-        self.grid = grid
-        self.table = nn.Parameter(torch.zeros((2 * grid.height - 1) * (2 * grid.width - 1) + 3, heads))
+        super().__init__(grid, (2 * grid.height - 1) * (2 * grid.width - 1) + 3, heads)
 
     def resized(self, grid: Grid) -> Tensor:
-        """The table for another grid; the last three rows stay."""
-        if grid.size == self.grid.size:
-            return self.table
         return torch.cat([resize_offset_table(self.table[:-3], self.grid, grid), self.table[-3:]])
 
     def forward(self, grid: Grid) -> Tensor:
-        table = self.resized(grid)
+        table = self.at(grid)
         positions = by_pair(table[:-3].unflatten(0, (2 * grid.height - 1, 2 * grid.width - 1)), grid)
         of_class, to_class, itself = table[-3:, :, None, None]
         below = torch.cat([to_class.expand(-1, grid.tokens - 1, -1), positions], dim=2)
         return torch.cat([F.pad(of_class.expand(-1, -1, grid.tokens - 1), (1, 0)), below], dim=1) + F.pad(
             itself, (0, grid.tokens - 1, 0, grid.tokens - 1)
         )
-
-    def load_resized(self, source: ClassTokenTable) -> None:
-        """Takes over a table that was built for another grid."""
-        with torch.no_grad():
-            self.table.copy_(source.resized(self.grid))
 
 
 def beit(*, width: str, patch: int, img_size: int = 224, layer_scale: float = 1e-5, norm: Norm = NORM) -> Model:
