@@ -100,9 +100,6 @@ class HaloAttention(Transition):
     window: int = 8
     stride: int = 1
 
-    def out_grid(self, grid: Grid) -> Grid:
-        return Grid(-(-grid.height // self.stride), -(-grid.width // self.stride), grid.prefix)
-
     def out_stride(self, in_stride: int) -> int:
         return in_stride * self.stride
 

@@ -21,9 +21,10 @@ def byob_pair(
     size: Size,
     theirs: dict[str, Any] | None = None,
     ours: dict[str, Any] | None = None,
+    gain: float = 1.0,
 ) -> tuple[Any, Encoder]:
     """timm's model and ours built for a size; the last map of timm's is in front of the head's convolution, as ours."""
-    reference, encoder = pair(family, name, theirs or {}, ours or {}, img_size=size, gain=1.5)
+    reference, encoder = pair(family, name, theirs or {}, ours or {}, img_size=size, gain=gain)
     reference.forward_intermediates = partial(reference.forward_intermediates, exclude_final_conv=True)
     return reference, encoder
 
