@@ -10,8 +10,10 @@ from .activations import linear
 class LinearHead(Head):
     """One linear layer; without classes, none: the model then gives its embedding."""
 
+    bias: bool = True
+
     def build(self, dim: int, num_classes: int) -> nn.Module:
-        return linear(dim, num_classes) if num_classes else nn.Identity()
+        return linear(dim, num_classes, self.bias) if num_classes else nn.Identity()
 
 
 class DistilledHead(Head):

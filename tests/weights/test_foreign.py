@@ -159,6 +159,10 @@ def test_released_sizes_are_recognised(numbers: dict[str, Any], name: str | None
     assert torch.equal(logits(load(tmp_path / "ours"), images(64, 64)), logits(model, images(64, 64)))
 
 
+LEVIT, POOLFORMER, MOBILEVIT = (
+    {"image_processor_type": f"{name}ImageProcessor", "do_flip_channel_order": False}
+    for name in ("Levit", "PoolFormer", "MobileViT")
+)
 HALF, ALL = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}, [0.5, 0.5, 0.5]
 
 
@@ -192,6 +196,25 @@ HALF, ALL = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}, [0.5, 0.5, 0.5]
         ({"size": {"shortest_edge": 224}, "crop_pct": 0.875}, ((224, 224), "bilinear", 0.875, "center", ALL)),
         ({"size": {"shortest_edge": 384}, "crop_pct": 0.875}, ((384, 384), "bilinear", 1.0, "squash", ALL)),
         ({"size": 32, "do_normalize": False, **HALF}, ((32, 32), "bilinear", 1.0, "squash", [0.0, 0.0, 0.0])),
+        # a number alone is a shortest edge for some
+        (
+            {"size": 40, "do_center_crop": True, "crop_size": 32, "feature_extractor_type": "ConvNextFeatureExtractor"},
+            ((32, 32), "bilinear", 0.8, "center", ALL),
+        ),
+        # LeViT's resizes to 256 where it says 224, PoolFormer's by the crop_pct that it crops with
+        (
+            {"size": {"shortest_edge": 28}, "do_center_crop": True, "crop_size": 28, **LEVIT},
+            ((28, 28), "bilinear", 0.875, "center", ALL),
+        ),
+        (
+            {"size": 32, "do_center_crop": True, "crop_size": 32, **POOLFORMER},
+            ((32, 32), "bilinear", 0.9, "center", ALL),
+        ),
+        # MobileViT's does not normalise
+        (
+            {"size": {"shortest_edge": 40}, "do_center_crop": True, "crop_size": 32, **MOBILEVIT},
+            ((32, 32), "bilinear", 0.8, "center", [0.0, 0.0, 0.0]),
+        ),
     ],
 )
 def test_image_processors(processor: dict[str, Any], expected: tuple[Any, ...], tmp_path: Path) -> None:

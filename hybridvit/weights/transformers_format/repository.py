@@ -6,8 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
+
 from ...encoder import Model
 from ...families import load_family
+from ...keys import KeyRules, Rename
 from ...spec import nearest
 from ..foreign import Foreign
 from . import MODEL_TYPES
@@ -19,6 +23,9 @@ if TYPE_CHECKING:
 
 # The classifiers of the model classes that can be read; a file with none of them gives embeddings.
 CLASSIFIERS = ("classifier.weight", "cls_classifier.weight", "classifier.linear.weight", "head.weight")
+
+# Of the types whose processors reverse channels.
+FIRST_KERNEL = "stages.0.enter.conv.weight"
 
 
 def from_transformers(config: Config, files: Files, shapes: Shapes) -> Foreign:
@@ -43,13 +50,28 @@ def from_transformers(config: Config, files: Files, shapes: Shapes) -> Foreign:
         in_chans=config.get("num_channels", 3),
         num_classes=next((shapes[key][0] for key in CLASSIFIERS if key in shapes), 0),
     )
+    processor, layouts = read_processor(files, spec), [make(spec) for make in reader.layouts().values()]
+    if processor and processor.reverses:
+        layouts = [_reversed(rules) for rules in layouts]
     return Foreign(
         architecture=_name_of(spec, reader.family),
         spec=spec,
-        rules=tuple(make(spec) for make in reader.layouts().values()),
-        preprocess=read_processor(files, spec),
+        rules=tuple(layouts),
+        preprocess=processor.preprocess if processor else None,
         labels=_labels(config, spec.num_classes),
         licence=None,
+    )
+
+
+def _reversed(rules: KeyRules) -> KeyRules:
+    """The same layout for weights that see blue, green and red: here their first kernel takes red, green and blue."""
+
+    def turned(kernel: Tensor) -> Tensor:
+        return kernel.flip(1)
+
+    theirs = next(iter(rules.to_theirs({FIRST_KERNEL: torch.empty(0)})))
+    return KeyRules(
+        [Rename(theirs, FIRST_KERNEL, turned, turned), *rules.rules], [each.template for each in rules.dropped]
     )
 
 

@@ -171,6 +171,22 @@ def test_what_is_not_computed_here_is_refused(name: str, numbers: dict[str, Any]
         load(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["MobileViT", "MobileViTV2"])
+def test_weights_that_see_blue_first_take_red_first_here(name: str, tmp_path: Path) -> None:
+    numbers = next(numbers for _, other, numbers in CASES if other == name)
+    reference = reference_of(name, numbers).double()
+    reference.save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(
+        '{"image_processor_type": "MobileViTImageProcessor", "size": 64}'
+    )
+    ours, batch = load(tmp_path), images(SIZE, SIZE).double()
+    with torch.no_grad():
+        assert error(ours.double()(batch), reference(batch.flip(1)).logits) <= TOLERANCE
+        assert error(ours(batch), reference(batch).logits) > 0.01
+    hv.save_pretrained(ours.float(), tmp_path / "ours")
+    assert torch.equal(load(tmp_path / "ours")(batch.float()), ours.float()(batch.float()))
+
+
 def test_every_type_is_tested() -> None:
     """Two are gone from transformers: their tests are beside their families'."""
     assert {kind for kind, _, _ in CASES} | {"vit-hybrid", "efficientformer"} == set(MODEL_TYPES)

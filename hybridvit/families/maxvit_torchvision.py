@@ -1,0 +1,73 @@
+"""MaxViT as torchvision has it (arXiv 2204.01697): `maxvit_t`, next to the paper's network of the same size.
+
+Its convolutions and pooling are padded alike on all sides, zeros included; every strided shortcut has a convolution;
+scores are scaled by the width of all heads together; the classifier has no bias.
+"""
+
+from torch import nn
+
+from ..components import Add, Attention, AvgPool, Conv, LayerNorm, Layout, LinearHead, MeanPool, Mlp, WindowAttention
+from ..components.attention import ScaledDotProduct
+from ..components.biases import RelativePositionBias
+from ..components.blocks import Block, Branch, transformer_block
+from ..components.convblocks import MBConv
+from ..components.norms import BatchNorm
+from ..components.transitions import Steps
+from ..encoder import Model, Stage
+from ..spec import Grid
+from . import Family, Sizes
+from .coatnet import HEAD_WIDTH
+
+NORM, BATCH_NORM = LayerNorm(eps=1e-5), BatchNorm(eps=1e-3)
+CONV = MBConv(norm=BATCH_NORM)
+LAYOUTS: tuple[Layout, ...] = ("block", "grid")
+
+
+class WholeScaleAttention(Attention):
+    """Attention whose scores are scaled by the width of all heads together and not by the width of one."""
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        module = super().build(in_dim, grid)
+        module.attend = ScaledDotProduct(in_dim**-0.5)
+        return module
+
+
+class ZeroPaddedPool(AvgPool):
+    """The mean over windows of 3 x 3 around every second position, the zeros beyond the border included."""
+
+    overlap: bool = True
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        module = super().build(in_dim, grid)
+        module.pool = nn.AvgPool2d(3, stride=2, padding=1)
+        return module
+
+
+def maxvit_torchvision(
+    *, stem: int, dims: tuple[int, ...], depths: tuple[int, ...], window: int = 7, img_size: int = 224
+) -> Model:
+    """A MaxViT of a given width of the stem, and widths and depths of the stages."""
+
+    def stage(in_dim: int, dim: int, depth: int) -> Stage:
+        attention = WholeScaleAttention(heads=dim // HEAD_WIDTH, bias=RelativePositionBias())
+        windows = (WindowAttention(attention=attention, window=(window, window), layout=layout) for layout in LAYOUTS)
+        attends = tuple(b for mixer in windows for b in transformer_block(mixer, Mlp(hidden=4 * dim), NORM).branches)
+        shortcut = Steps(steps=(ZeroPaddedPool(), Conv(dim=dim, bias=True)))
+        block = Block(branches=(Branch(mixer=CONV.body(dim, dim)), *attends))
+        # The first convolution of a stage is its entrance.
+        enter = Add(shortcut=shortcut, body=CONV.body(in_dim, dim, stride=2))
+        return Stage(enter=enter, blocks=(Block(branches=attends), *(block,) * (depth - 1)))
+
+    first = Conv(dim=stem, kernel=3, stride=2, norm=BATCH_NORM, act="gelu")
+    enter = Steps(steps=(first, Conv(dim=stem, kernel=3, bias=True)))
+    stages = (stage(*numbers) for numbers in zip((stem, *dims[:-1]), dims, depths, strict=True))
+    return Model(
+        stages=(Stage(enter=enter), *stages),
+        pool=MeanPool(post_norm=NORM, after=Conv(dim=dims[-1], bias=True, act="tanh")),
+        head=LinearHead(bias=False),
+        img_size=(img_size, img_size),
+    )
+
+
+SIZES: Sizes = {"maxvit_t": {"stem": 64, "dims": (64, 128, 256, 512), "depths": (2, 2, 5, 2)}}
+FAMILY = Family(name="maxvit_torchvision", paper="arXiv 2204.01697", build=maxvit_torchvision, sizes=SIZES, layouts={})
