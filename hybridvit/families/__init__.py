@@ -12,8 +12,9 @@ from typing import Any
 from ..encoder import Model
 from ..keys import KeyRules
 
-# The arguments of a family's builder for each model name.
+# The arguments of a family's builder for each model name, and among them numbers of which each stage has one.
 Sizes = dict[str, dict[str, Any]]
+PerStage = tuple[int, ...]
 
 
 @dataclass(frozen=True)

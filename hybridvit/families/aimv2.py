@@ -23,16 +23,12 @@ def aimv2(*, width: str, patch: int, img_size: int, num_classes: int = 0) -> Mod
     """An AIMv2 of a named width."""
     of = WIDTHS[width]
     attention = Attention(heads=of.heads, qkv_bias=False, proj_bias=False)
-    stage = vit_stage(
-        enter=Patchify(dim=of.dim, patch=patch, norm=NORM),
-        width=of,
-        prefix=0,
-        block=transformer_block(attention, GatedMlp(hidden=of.hidden, bias=False), NORM),
-    )
+    block = transformer_block(attention, GatedMlp(hidden=of.hidden, bias=False), NORM)
+    stage = vit_stage(enter=Patchify(dim=of.dim, patch=patch, norm=NORM), width=of, prefix=0, block=block)
     return vit_model(stage, MeanPool(norm=NORM), img_size, num_classes)
 
 
-SIZES: Sizes = named_sizes(" ".join(f"aimv2_{width}_patch14_{size}" for width in WIDTHS for size in (224, 336, 448)))
+SIZES: Sizes = named_sizes("aimv2_{large,huge,1b,3b}_patch14_{224,336,448}")
 
 
 def timm_rules(model: Model) -> KeyRules:

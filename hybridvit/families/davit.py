@@ -14,9 +14,8 @@ from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, renames
 from ..spec import Grid, Mixer
 from ..trunks import classifier
-from . import Family, Sizes
+from . import Family, PerStage, Sizes
 
-PerStage = tuple[int, ...]
 NORM = LayerNorm(eps=1e-5)
 
 

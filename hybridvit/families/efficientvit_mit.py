@@ -7,9 +7,7 @@ from ..components.linear_attention import ScaledLinearAttention
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rule, renames
 from ..trunks import classifier
-from . import Family, Sizes
-
-PerStage = tuple[int, ...]
+from . import Family, PerStage, Sizes
 
 
 def conv_body(in_dim: int, dim: int, ratio: int, like: Conv, fused: bool = False, fewer: bool = False) -> Steps:

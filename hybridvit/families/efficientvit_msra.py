@@ -14,9 +14,7 @@ from ..keys import KeyRules, renames
 from ..layouts import excite_rules, normed_head_rules, normed_renames
 from ..spec import Grid, Mixer, Transition
 from ..trunks import classifier
-from . import Family, Sizes
-
-PerStage = tuple[int, ...]
+from . import Family, PerStage, Sizes
 
 NORM, AT_0 = BatchNorm(), BatchNorm(zero_init=True)
 

@@ -47,16 +47,12 @@ def eva(
 PRETRAINED = {"rotary": True, "num_classes": 0}
 CLIP, CLIP2 = {"clip": True, "num_classes": 1024}, {"clip": True, "rotary": True}
 SIZES: Sizes = (
-    named_sizes("eva_giant_patch14_224 eva_giant_patch14_336 eva_giant_patch14_560")
-    | named_sizes(
-        "eva02_tiny_patch14_224 eva02_small_patch14_224 eva02_base_patch14_224 eva02_large_patch14_224", **PRETRAINED
-    )
-    | named_sizes(
-        "eva02_tiny_patch14_336 eva02_small_patch14_336 eva02_base_patch14_448 eva02_large_patch14_448", rotary=True
-    )
+    named_sizes("eva_giant_patch14_{224,336,560}")
+    | named_sizes("eva02_{tiny,small,base,large}_patch14_224", **PRETRAINED)
+    | named_sizes("eva02_{tiny,small}_patch14_336 eva02_{base,large}_patch14_448", rotary=True)
     | named_sizes("eva_giant_patch14_clip_224", **CLIP)
     | named_sizes("eva02_base_patch16_clip_224", **CLIP2, num_classes=512)
-    | named_sizes("eva02_large_patch14_clip_224 eva02_large_patch14_clip_336", **CLIP2, num_classes=768)
+    | named_sizes("eva02_large_patch14_clip_{224,336}", **CLIP2, num_classes=768)
     | named_sizes("eva02_enormous_patch14_clip_224", **CLIP, post_norm=True)
 )
 

@@ -14,7 +14,7 @@ from ..keys import KeyRules, Rename, Rule, conv_to_linear, renames
 from ..layouts import excite_rules, map_to_vector, normed_renames
 from ..spec import Grid, Mixer, Transition
 from ..trunks import classifier
-from . import Family
+from . import Family, PerStage
 
 NORM, HEAD_WIDTH, LAYER_SCALE = BatchNorm(), 32, 1e-5
 
@@ -51,8 +51,8 @@ def unit(conv: Conv, small: int = 0, skip: bool = False, act: str | None = "gelu
 
 def fastvit(
     *,
-    dims: tuple[int, ...],
-    depths: tuple[int, ...],
+    dims: PerStage,
+    depths: PerStage,
     ratio: int = 4,
     attending: int = 0,
     excited: bool = False,

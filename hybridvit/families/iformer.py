@@ -8,7 +8,7 @@ from ..encoder import Model, Stage
 from ..keys import KeyRules
 from ..layouts import map_to_vector, normed_head_rules, normed_renames
 from ..spec import Grid, Mixer
-from . import Family, Sizes
+from . import Family, PerStage, Sizes
 
 NORM = BatchNorm()
 
@@ -39,12 +39,12 @@ class GatedAttentionModule(nn.Module):
 
 def iformer(
     *,
-    dims: tuple[int, ...],
-    depths: tuple[int, ...],
-    groups: tuple[int, ...],
+    dims: PerStage,
+    depths: PerStage,
+    groups: PerStage,
     conv_ratio: int = 4,
     mlp_ratio: int = 3,
-    reductions: tuple[int, ...] = (0, 0, 2, 4),
+    reductions: PerStage = (0, 0, 2, 4),
     layer_scale: float | None = None,
     distilled: bool = False,
 ) -> Model:

@@ -16,7 +16,7 @@ from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule, renames, split_heads
 from ..spec import Bias, Norm
 from ..trunks import classifier
-from . import Family
+from . import Family, PerStage
 from .coatnet import ENDS, HEAD_WIDTH, conv_rules, tanh_pool
 
 CONV, NORM, BIAS = MBConv(act="silu", bias=False, widen_last=True), LayerNorm(), RelativePositionBias()
@@ -25,8 +25,8 @@ CONV, NORM, BIAS = MBConv(act="silu", bias=False, widen_last=True), LayerNorm(),
 def maxvit(
     *,
     stem: tuple[int, int],
-    dims: tuple[int, ...],
-    depths: tuple[int, ...],
+    dims: PerStage,
+    depths: PerStage,
     layouts: tuple[Layout, ...] = ("block", "grid"),
     conv: MBConv | ConvNeXt = CONV,
     norm: Norm = NORM,

@@ -11,9 +11,7 @@ from ..components.transitions import Activate, Identity, Normalize, Steps
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, linear_to_conv, renames
 from ..spec import Grid, Head, Mixer, Norm, Transition
-from . import Family, Sizes
-
-PerStage = tuple[int, ...]
+from . import Family, PerStage, Sizes
 
 HEAD_WIDTH, UNBIASED = 32, LayerNorm(bias=False)
 

@@ -10,7 +10,7 @@ from ..encoder import Model, Stage
 from ..keys import KeyRules, Rule, renames
 from ..layouts import excite_rules, normed_head_rules, normed_renames
 from ..trunks import classifier
-from . import Family, Sizes
+from . import Family, PerStage, Sizes
 
 NORM = BatchNorm()
 
@@ -24,7 +24,7 @@ def filters(dim: int, early: bool, excite: bool = False) -> Steps:
     return Steps(steps=(both, Identity() if early else Normalize(norm=NORM), gate))
 
 
-def repvit(*, dims: tuple[int, ...], depths: tuple[int, ...], early: bool = False) -> Model:
+def repvit(*, dims: PerStage, depths: PerStage, early: bool = False) -> Model:
     """A RepViT of given widths and depths."""
     stages: list[Stage] = []
     for index, (dim, depth) in enumerate(zip(dims, depths, strict=True)):

@@ -11,9 +11,7 @@ from ..keys import KeyRules, renames
 from ..layouts import normed_renames
 from ..spec import Transition
 from ..trunks import classifier
-from . import Family, Sizes
-
-PerStage = tuple[int, ...]
+from . import Family, PerStage, Sizes
 
 NORM, BATCH_NORM, AT_0 = LayerNorm(eps=1e-5), BatchNorm(), BatchNorm(zero_init=True)
 

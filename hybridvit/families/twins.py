@@ -11,19 +11,14 @@ from ..components.blocks import Block, Branch, transformer_block
 from ..encoder import Model, Stage
 from ..keys import KeyRules, renames
 from ..trunks import classifier
-from . import Family, Sizes
+from . import Family, PerStage, Sizes
 
 NORM, SUMMARY_NORM = LayerNorm(eps=1e-6), LayerNorm(eps=1e-5)
 WINDOW, REDUCTIONS = (7, 7), (8, 4, 2, 1)
 
 
 def twins(
-    *,
-    dims: tuple[int, ...],
-    depths: tuple[int, ...],
-    heads: tuple[int, ...],
-    mlp_ratios: tuple[int, ...] = (4, 4, 4, 4),
-    windows: bool = False,
+    *, dims: PerStage, depths: PerStage, heads: PerStage, mlp_ratios: PerStage = (4, 4, 4, 4), windows: bool = False
 ) -> Model:
     """A Twins of given widths, depths and heads. `windows`: every other block, from the first on, attends in them."""
     stages: list[Stage] = []

@@ -67,13 +67,12 @@ def vit_diff(*, width: str, patch: int, img_size: int, parallel: bool = False) -
     # Side by side the two have one bias behind them, that of the MLP.
     attentions = [DifferentialAttention(heads=of.heads, share=share, proj_bias=not parallel) for share in shares]
     block = side_by_side if parallel else transformer_block
-    stage = vit_stage(
-        enter=Patchify(dim=of.dim, patch=patch), width=of, position=LearnedPosition(on_prefix=False)
-    ).replace(blocks=tuple(block(attention, mlp, NORM, 1e-5) for attention in attentions))
+    stage = vit_stage(enter=Patchify(dim=of.dim, patch=patch), width=of, position=LearnedPosition(on_prefix=False))
+    stage = stage.replace(blocks=tuple(block(attention, mlp, NORM, 1e-5) for attention in attentions))
     return vit_model(stage, MeanPool(post_norm=NORM), img_size)
 
 
-SIZES: Sizes = named_sizes("vit_dwee_patch16_reg1_gap_256 vit_dlittle_patch16_reg1_gap_256") | named_sizes(
+SIZES: Sizes = named_sizes("vit_{dwee,dlittle}_patch16_reg1_gap_256") | named_sizes(
     "vit_dpwee_patch16_reg1_gap_256", parallel=True
 )
 

@@ -45,14 +45,13 @@ def vit_pe(
 
 
 SIZES: Sizes = (
-    named_sizes("vit_pe_core_tiny_patch16_384 vit_pe_core_small_patch16_384", reference=24, num_classes=512)
+    named_sizes("vit_pe_core_{tiny,small}_patch16_384", reference=24, num_classes=512)
     | named_sizes("vit_pe_core_base_patch16_224", reference=14, num_classes=1024)
     | named_sizes("vit_pe_core_large_patch14_336", reference=24, num_classes=1024)
     | named_sizes("vit_pe_core_gigantic_patch14_448", num_classes=1280)
     | named_sizes("vit_pe_lang_large_patch14_448", depth=23, layer_scale=0.1)
     | named_sizes("vit_pe_lang_gigantic_patch14_448", depth=47, layer_scale=0.1)
-    | named_sizes("vit_pe_spatial_tiny_patch16_512 vit_pe_spatial_small_patch16_512 vit_pe_spatial_base_patch16_512")
-    | named_sizes("vit_pe_spatial_large_patch14_448")
+    | named_sizes("vit_pe_spatial_{tiny,small,base}_patch16_512 vit_pe_spatial_large_patch14_448")
     | named_sizes("vit_pe_spatial_gigantic_patch14_448", layer_scale=0.1)
 )
 
