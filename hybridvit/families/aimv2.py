@@ -4,11 +4,9 @@ The patches are normalised before their positions are added.
 """
 
 from ..components import Attention, GatedMlp, MeanPool, Patchify, RmsNorm, transformer_block
-from ..encoder import Model
-from ..keys import KeyRules, Rename
 from ..layouts import gated_rules, timm_vit_rules
 from ..trunks import Width, named_sizes, vit_model, vit_stage
-from . import Family, Sizes
+from . import Family, KeyRules, Model, Rename, Sizes
 
 WIDTHS = {
     "large": Width(1024, 24, 8, mlp_ratio=2816 / 1024),

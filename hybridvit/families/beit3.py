@@ -1,10 +1,9 @@
 """BEiT-3's image towers (arXiv 2208.10442): ViTs with one more norm in attention and MLP (2210.06423), mean-pooled."""
 
 from ..components import Attention, LayerNorm, MeanPool, Mlp, Patchify, transformer_block
-from ..encoder import Model
 from ..layouts import timm_vit_rules
 from ..trunks import WIDTHS, named_sizes, vit_model, vit_stage
-from . import Family, Sizes
+from . import Family, Model, Sizes
 
 NORM = LayerNorm(eps=1e-5)
 

@@ -7,11 +7,9 @@
 from ..components import CentredRotary, GatedMlp, LayerNorm, Mlp, NoPosition, Patchify, RotaryAttention
 from ..components.blocks import transformer_block
 from ..components.pools import MeanPool, TokenPool
-from ..encoder import Model
-from ..keys import KeyRules
 from ..layouts import gated_rules, timm_eva_rules
 from ..trunks import WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family, Sizes
+from . import Family, KeyRules, Model, Sizes
 
 NORM, REGISTERS = LayerNorm(eps=1e-5), 4
 WIDTHS = WIDTHS | {"huge": Width(1280, 32, 20), "giant": Width(1536, 40, 24, 8 / 3), "7b": Width(4096, 40, 32, 2)}

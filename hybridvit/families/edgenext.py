@@ -7,11 +7,9 @@ from ..components import Block, Branch, Conv, FourierPosition, LayerNorm, MeanPo
 from ..components.channels import CrossCovarianceAttention
 from ..components.mixers import LayerScale, Mlp
 from ..components.transitions import Add, Identity, Normalize, Steps
-from ..encoder import Model, Stage
 from ..keys import KeyRules, conv_to_linear, renames
 from ..spec import Grid, Mixer, Position, Transition
-from ..trunks import classifier
-from . import Family, PerStage, Sizes
+from . import Family, Model, PerStage, Sizes, Stage, classifier
 
 KERNELS, SCALES, POSITION_STAGE = (3, 5, 7, 9), (2, 2, 3, 4), 1
 NORM, LAYER_SCALE = LayerNorm(), 1e-6

@@ -12,11 +12,8 @@ from ..components.convs import AvgPool, Conv, MaxPool, refuse_prefix
 from ..components.positions import LearnedPosition, WindowedPosition
 from ..components.transitions import Add, Identity, Join, Normalize, Steps
 from ..components.windows import WindowAttention, crop_map, from_windows, pad_map, to_windows, whole_windows
-from ..encoder import Model, Stage
-from ..keys import KeyRules, renames
 from ..spec import Grid, Widening
-from ..trunks import classifier
-from . import Family, PerStage, Sizes
+from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
 
 NORM, POOL = LayerNorm(eps=1e-6), MaxPool(kernel=2, stride=2, padding="same")
 

@@ -4,11 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from ..components import BatchNorm, Block, Branch, Conv, Linear, MeanPool, NormedHead, ScaledDotProduct, Steps
-from ..encoder import Model, Stage
-from ..keys import KeyRules
 from ..layouts import map_to_vector, normed_head_rules, normed_renames
 from ..spec import Grid, Mixer
-from . import Family, PerStage, Sizes
+from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier
 
 NORM = BatchNorm()
 
@@ -71,8 +69,8 @@ def iformer(
         last = (conv,) * (convs > 0)
         return Stage(enter=enter, blocks=((conv,) * (convs - 1)) + (group,) * groups[index] + last)
 
-    stages = tuple(stage(index, dim) for index, dim in enumerate(dims))
-    return Model(stages=stages, pool=MeanPool(), head=NormedHead(norm=NORM, count=1 + distilled))
+    stages = (stage(index, dim) for index, dim in enumerate(dims))
+    return classifier(stages, MeanPool(), head=NormedHead(norm=NORM, count=1 + distilled))
 
 
 SIZES: Sizes = {

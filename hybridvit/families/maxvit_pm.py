@@ -6,10 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ..components import Attention, Block, WindowAttention, linear
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename
 from ..spec import Grid, Mixer
-from . import Family, PerStage, Sizes
+from . import Family, KeyRules, Model, PerStage, Rename, Sizes, Stage
 from .coatnet import ENDS, conv_rules
 from .maxvit import AT_256, TINY, attention_rules, maxvit, transformer_rules
 

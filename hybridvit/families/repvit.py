@@ -6,11 +6,8 @@ A filter trains as two convolutions and a shortcut, which one convolution can re
 from ..components import BatchNorm, Block, Branch, Conv, MeanPool, NormedHead
 from ..components.convblocks import conv_mlp, doubling_stem, excite_quarter
 from ..components.transitions import Add, Identity, Normalize, Steps
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rule, renames
 from ..layouts import excite_rules, normed_head_rules, normed_renames
-from ..trunks import classifier
-from . import Family, PerStage, Sizes
+from . import Family, KeyRules, Model, PerStage, Rule, Sizes, Stage, classifier, renames
 
 NORM = BatchNorm()
 

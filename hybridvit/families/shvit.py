@@ -6,12 +6,9 @@ from torch import Tensor, nn
 from ..components import BatchNorm, Block, Branch, Conv, GroupNorm, Linear, MeanPool, NormedHead, ScaledDotProduct
 from ..components.convblocks import conv_mlp, doubling_stem, excited_merge
 from ..components.transitions import Add, Identity, Steps
-from ..encoder import Model, Stage
-from ..keys import KeyRules, renames
 from ..layouts import excite_rules, normed_head_rules, normed_renames
 from ..spec import Grid, Mixer
-from ..trunks import classifier
-from . import Family, PerStage, Sizes
+from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
 
 NORM, AT_0, PART_NORM, KEY_DIM = BatchNorm(), BatchNorm(zero_init=True), GroupNorm(groups=1), 16
 

@@ -7,10 +7,8 @@ their stages, were never trained and are not here.
 
 from ..components import Block, Branch, CosineAttention, MeanPool, RelativePositionMlp
 from ..components.transitions import Normalize, Patchify, PatchMerging
-from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Split, renames
-from ..trunks import classifier
-from . import Family, PerStage, Sizes
+from . import Family, Model, PerStage, Sizes, Stage, classifier
 from .swin import BASE, LARGE, NORM, OURS, SMALL, TINY
 from .swinv2 import ATTENTION, QKV, shifted_pair
 

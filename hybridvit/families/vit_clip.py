@@ -5,10 +5,9 @@ projects to the space that images share with texts. `quickgelu` names those with
 """
 
 from ..components import Attention, LayerNorm, Mlp, Patchify, TokenPool, transformer_block
-from ..encoder import Model
 from ..layouts import timm_vit_rules
 from ..trunks import WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family, Sizes
+from . import Family, Model, Sizes
 
 WIDTHS = WIDTHS | {"xsmall": Width(256, 10, 4)}
 NORM = LayerNorm(eps=1e-5)

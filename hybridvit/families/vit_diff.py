@@ -7,12 +7,11 @@ from torch import Tensor, nn
 
 from ..components import LearnedPosition, MeanPool, Mlp, Patchify, RmsNorm, linear, transformer_block
 from ..components.attention import ScaledDotProduct, head_width
-from ..encoder import Model
 from ..keys import KeyRules, Rename, Rule, Split, renames
 from ..layouts import timm_vit_rules
 from ..spec import Grid, Mixer
 from ..trunks import NORM, Width, named_sizes, vit_model, vit_stage
-from . import Family, Sizes
+from . import Family, Model, Sizes
 from .vit_parallel import hidden_of, side_by_side, side_by_side_rules
 
 WIDTHS = {

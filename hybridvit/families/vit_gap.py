@@ -9,11 +9,10 @@ from typing import Literal
 
 from ..components import Attention, AttentionPool, LearnedPosition, MeanPool, Mlp, Patchify, RmsNorm
 from ..components.blocks import Block, Branch, transformer_block
-from ..encoder import Model
 from ..layouts import timm_vit_rules
 from ..spec import Norm
 from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family, Sizes
+from . import Family, Model, Sizes
 
 WIDTHS = WIDTHS | {
     "test2": Width(64, 8, 2, mlp_ratio=3),
@@ -48,13 +47,9 @@ def vit_gap(
     of = WIDTHS[width]
     attention, mlp = Attention(heads=of.heads, qkv_bias=qkv_bias), Mlp(hidden=of.hidden)
     behind = Block(branches=(Branch(mixer=attention, post_norm=norm), Branch(mixer=mlp, post_norm=norm)))
-    stage = vit_stage(
-        enter=Patchify(dim=of.dim, patch=patch),
-        width=of,
-        prefix=registers,
-        position=LearnedPosition(on_prefix=position_on_prefix),
-        block=behind if norm_behind else transformer_block(attention, mlp, norm, layer_scale),
-    )
+    block = behind if norm_behind else transformer_block(attention, mlp, norm, layer_scale)
+    patches, position = Patchify(dim=of.dim, patch=patch), LearnedPosition(on_prefix=position_on_prefix)
+    stage = vit_stage(enter=patches, width=of, prefix=registers, position=position, block=block)
     pools = {
         "mean": MeanPool(post_norm=norm),
         "norm then mean": MeanPool(norm=norm),

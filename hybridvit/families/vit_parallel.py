@@ -6,12 +6,11 @@
 
 from ..components import Attention, Block, Branch, LayerScale, LearnedPosition, MeanPool, Mlp, RmsNorm, TokenPool
 from ..components.transitions import Add, Normalize, Patchify, Steps
-from ..encoder import Model
 from ..keys import KeyRules, Rule, Split, renames
 from ..layouts import timm_vit_rules
 from ..spec import Norm, Transition
 from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family, Sizes
+from . import Family, Model, Sizes
 
 WIDTHS = WIDTHS | {"pwee": Width(256, 16, 4, mlp_ratio=5), "small_18": Width(384, 18, 6), "base_18": Width(768, 18, 12)}
 

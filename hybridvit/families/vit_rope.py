@@ -7,11 +7,10 @@ without a class token are timm's.
 from ..components import MeanPool, Mlp, Patchify, RotaryAttention, TokenPool, transformer_block
 from ..components.positions import LearnedPosition, NoPosition
 from ..components.rotary import IndexRotary, LearnedRotary
-from ..encoder import Model
 from ..keys import KeyRules, Rule, Split
 from ..layouts import timm_eva_rules
 from ..trunks import NORM, WIDTHS, named_sizes, vit_model, vit_stage
-from . import Family, Sizes
+from . import Family, Model, Sizes
 
 FIXED = IndexRotary(temperature=100.0, columns_first=True)
 # As EVA-02's: the grid of the pretraining is 256 / 16 positions a side.
@@ -32,13 +31,9 @@ def vit_rope(
     of = WIDTHS[width]
     rotary, key_bias = LearnedRotary() if mixed else AS_EVA if registers else FIXED, not registers or not qkv_bias
     attention = RotaryAttention(heads=of.heads, qkv_bias=qkv_bias, key_bias=key_bias, rotary=rotary)
-    stage = vit_stage(
-        enter=Patchify(dim=of.dim, patch=patch),
-        width=of,
-        prefix=registers or 1,
-        position=LearnedPosition(on_prefix=False) if absolute else NoPosition(),
-        block=transformer_block(attention, Mlp(hidden=of.hidden), NORM, layer_scale=1e-5),
-    )
+    position = LearnedPosition(on_prefix=False) if absolute else NoPosition()
+    block, patches = transformer_block(attention, Mlp(hidden=of.hidden), NORM, 1e-5), Patchify(dim=of.dim, patch=patch)
+    stage = vit_stage(enter=patches, width=of, prefix=registers or 1, position=position, block=block)
     return vit_model(stage, MeanPool(post_norm=NORM) if registers else TokenPool(norm=NORM), img_size)
 
 

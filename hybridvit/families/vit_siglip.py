@@ -5,11 +5,9 @@
 """
 
 from ..components import Attention, AttentionPool, Conv, MeanPool, Mlp, Patchify, transformer_block
-from ..encoder import Model
-from ..keys import KeyRules
 from ..layouts import timm_vit_rules
 from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family, Sizes
+from . import Family, KeyRules, Model, Sizes
 
 WIDTHS = WIDTHS | {"giantopt": Width(1536, 40, 16)}
 
