@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -84,9 +85,13 @@ def vit_model(stage: Stage, pool: Pool, img_size: int, num_classes: int = 1000) 
 
 
 def named_sizes(names: str, **numbers: Any) -> dict[str, dict[str, Any]]:
-    """The size of each name: `..._{width}_patch{patch}_..._{img_size}` says three, `numbers` what it does not say."""
+    """The size of each name: `..._WIDTH_patchN_..._SIZE` says its width, patch and image, `numbers` what is left.
+
+    Braces hold alternatives, as in a shell: `vit_{small,base}_patch16_{224,384}` is four names.
+    """
     sizes: dict[str, dict[str, Any]] = {}
-    for name in names.split():
+    pieces = ([piece.split(",") for piece in re.split("[{}]", name)] for name in names.split())
+    for name in ("".join(choice) for alternatives in pieces for choice in itertools.product(*alternatives)):
         _, width, patch, rest = re.split(r"([a-z0-9]+)_patch(\d+)", name)
         of_image = {"img_size": int(size[0])} if (size := re.findall(r"_(\d{3})(?:_|$)", rest)) else {}
         sizes[name] = {"width": width, "patch": int(patch)} | of_image | numbers

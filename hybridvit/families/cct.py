@@ -7,11 +7,9 @@ sequence pooling).
 from ..components import Attention, Block, Branch, Conv, LayerNorm, MaxPool, Mlp, SequencePool, TokenPool
 from ..components.positions import LearnedPosition, SinePosition
 from ..components.transitions import Normalize, Patchify, Steps
-from ..encoder import Model, Stage
-from ..keys import KeyRules, renames
 from ..spec import Grid, Transition
 from ..trunks import vit_model
-from . import Family, Sizes
+from . import Family, KeyRules, Model, Sizes, Stage, renames
 
 NORM = LayerNorm(eps=1e-5)
 
@@ -70,9 +68,8 @@ def _sizes() -> Sizes:
         sizes[f"cvt_{depth}_4_32"] = {"depth": depth, "kernel": 4}
         sizes[f"vit_{depth}_4_32"] = {"depth": depth, "kernel": 4, "sequence_pool": False}
     sizes |= {f"{name}_sine": size | {"sine": True} for name, size in sizes.items()}
-    for img_size in (224, 384):
-        last = {"depth": 14, "kernel": 7, "convs": 2, "img_size": img_size, "num_classes": 1000}
-        sizes[f"cct_14_7x2_{img_size}"] = last
+    last = {"depth": 14, "kernel": 7, "convs": 2, "num_classes": 1000}
+    sizes |= {f"cct_14_7x2_{img_size}": last | {"img_size": img_size} for img_size in (224, 384)}
     return sizes
 
 

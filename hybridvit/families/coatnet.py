@@ -10,11 +10,9 @@ from ..components.attention import Attention, WideningAttention
 from ..components.blocks import Block, Branch, transformer_block
 from ..components.convblocks import ConvNeXt, MBConv, conv_stem, pooled_shortcut
 from ..components.transitions import Add, Identity, Normalize, Steps
-from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule, conv_to_linear, linear_to_conv, renames, split_heads
 from ..spec import Bias, Norm, Transition
-from ..trunks import classifier
-from . import Family, Sizes
+from . import Family, Model, PerStage, Sizes, Stage, classifier
 
 Kind = Literal["conv", "attention", "mixed"]
 HEAD_WIDTH = 32
@@ -29,8 +27,8 @@ def tanh_pool(norm: Norm, dim: int) -> MeanPool:
 def coatnet(
     *,
     stem: tuple[int, int],
-    dims: tuple[int, ...],
-    depths: tuple[int, ...],
+    dims: PerStage,
+    depths: PerStage,
     kinds: tuple[Kind, ...] = ("conv", "conv", "attention", "attention"),
     conv: MBConv | ConvNeXt = MBCONV,
     norm: Norm = NORM,

@@ -9,12 +9,10 @@ from torch import Tensor, nn
 from ..components import LearnedPosition, Mlp, TokenPool, by_pair, linear, refuse_prefix, transformer_block
 from ..components.attention import Attention, ScaledDotProduct, head_width
 from ..components.transitions import Identity, Patchify
-from ..encoder import Model, Stage
-from ..keys import KeyRules, renames
 from ..layouts import HEAD_RULES
 from ..spec import Grid, Mixer
 from ..trunks import NORM, classifier
-from . import Family, Sizes
+from . import Family, KeyRules, Model, Sizes, Stage, renames
 
 
 class GatedPositionalAttention(Mixer):

@@ -3,20 +3,14 @@
 The `_fl` models are the image towers of Florence-2 (2311.06242).
 """
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from ..components import Block, Branch, Conv, LayerNorm, MeanPool, Mlp, WindowAttention, linear
 from ..components.attention import Attention, head_width
 from ..components.transitions import Normalize, Patchify, Steps
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, renames
 from ..spec import Grid, Mixer
-from ..trunks import classifier
-from . import Family, Sizes
+from . import Family, KeyRules, Model, Numbers, PerStage, Rename, Sizes, Stage, classifier, renames
 
-PerStage = tuple[int, ...]
 NORM = LayerNorm(eps=1e-5)
 
 
@@ -86,11 +80,11 @@ def davit(
     return classifier(stages, MeanPool(post_norm=NORM), img_size, num_classes)
 
 
-TINY: dict[str, Any] = {"dims": (96, 192, 384, 768), "heads": (3, 6, 12, 24)}
-BASE: dict[str, Any] = {"dims": (128, 256, 512, 1024), "heads": (4, 8, 16, 32)}
-HUGE: dict[str, Any] = {"dims": (256, 512, 1024, 2048), "heads": (8, 16, 32, 64)}
-DEEP: dict[str, Any] = {"depths": (1, 1, 9, 1)}
-FLORENCE: dict[str, Any] = DEEP | {"window": 12, "florence": True, "img_size": 768, "num_classes": 0}
+TINY: Numbers = {"dims": (96, 192, 384, 768), "heads": (3, 6, 12, 24)}
+BASE: Numbers = {"dims": (128, 256, 512, 1024), "heads": (4, 8, 16, 32)}
+HUGE: Numbers = {"dims": (256, 512, 1024, 2048), "heads": (8, 16, 32, 64)}
+DEEP: Numbers = {"depths": (1, 1, 9, 1)}
+FLORENCE: Numbers = DEEP | {"window": 12, "florence": True, "img_size": 768, "num_classes": 0}
 SIZES: Sizes = {
     "davit_tiny": TINY | {"depths": (1, 1, 3, 1)},
     "davit_small": TINY | DEEP,

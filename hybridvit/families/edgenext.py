@@ -7,11 +7,9 @@ from ..components import Block, Branch, Conv, FourierPosition, LayerNorm, MeanPo
 from ..components.channels import CrossCovarianceAttention
 from ..components.mixers import LayerScale, Mlp
 from ..components.transitions import Add, Identity, Normalize, Steps
-from ..encoder import Model, Stage
 from ..keys import KeyRules, conv_to_linear, renames
 from ..spec import Grid, Mixer, Position, Transition
-from ..trunks import classifier
-from . import Family, Sizes
+from . import Family, Model, PerStage, Sizes, Stage, classifier
 
 KERNELS, SCALES, POSITION_STAGE = (3, 5, 7, 9), (2, 2, 3, 4), 1
 NORM, LAYER_SCALE = LayerNorm(), 1e-6
@@ -54,7 +52,7 @@ class Placed(Mixer):
         return self.position.build(in_dim, grid)
 
 
-def edgenext(*, dims: tuple[int, ...], depths: tuple[int, ...], heads: int = 8, overlap: bool = False) -> Model:
+def edgenext(*, dims: PerStage, depths: PerStage, heads: int = 8, overlap: bool = False) -> Model:
     """An EdgeNeXt of given widths and depths. `overlap`: strided filters, without biases, instead of patches."""
 
     def block(local: Transition, dim: int) -> Block:

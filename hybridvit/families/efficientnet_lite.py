@@ -7,11 +7,8 @@ its batch norm epsilon; the others pad symmetrically.
 import math
 
 from ..components import BatchNorm, Block, Branch, Conv, MeanPool, Steps
-from ..encoder import Model, Stage
-from ..keys import KeyRules, renames
 from ..spec import Transition
-from ..trunks import classifier
-from . import Family, Sizes
+from . import Family, KeyRules, Model, Sizes, Stage, classifier, renames
 
 STEM_WIDTH, EXPANSION, LAST_WIDTH = 32, 6, 1280
 # Width, number of blocks, kernel, and stride of the first block, a stage, all at scale 1.

@@ -4,12 +4,7 @@ from typing import Any
 
 from ..components import BatchNorm, Block, Branch, Conv, LayerNorm, Linear, MeanPool, Steps
 from ..components.linear_attention import ScaledLinearAttention
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rule, renames
-from ..trunks import classifier
-from . import Family, Sizes
-
-PerStage = tuple[int, ...]
+from . import Family, KeyRules, Model, PerStage, Rule, Sizes, Stage, classifier, renames
 
 
 def conv_body(in_dim: int, dim: int, ratio: int, like: Conv, fused: bool = False, fewer: bool = False) -> Steps:

@@ -9,14 +9,9 @@ from ..components.attention import ScaledDotProduct, head_width
 from ..components.convblocks import conv_mlp, doubling_stem, excited_merge
 from ..components.transitions import Add, Identity, Steps
 from ..components.windows import WindowAttention
-from ..encoder import Model, Stage
-from ..keys import KeyRules, renames
 from ..layouts import excite_rules, normed_head_rules, normed_renames
 from ..spec import Grid, Mixer, Transition
-from ..trunks import classifier
-from . import Family, Sizes
-
-PerStage = tuple[int, ...]
+from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
 
 NORM, AT_0 = BatchNorm(), BatchNorm(zero_init=True)
 

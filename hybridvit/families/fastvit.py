@@ -3,18 +3,14 @@
 The `_mci` models are the image towers of MobileCLIP (2311.17049) and MobileCLIP 2 (2508.20691).
 """
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from ..components import Attention, BatchNorm, Block, Branch, Conv, LayerNorm, MeanPool, Mlp, SqueezeExcite
 from ..components.transitions import Activate, Add, Identity, Normalize, Steps
-from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule, conv_to_linear, renames
 from ..layouts import excite_rules, map_to_vector, normed_renames
 from ..spec import Grid, Mixer, Transition
-from ..trunks import classifier
-from . import Family
+from . import Family, Model, Numbers, PerStage, Stage, classifier
 
 NORM, HEAD_WIDTH, LAYER_SCALE = BatchNorm(), 32, 1e-5
 
@@ -51,8 +47,8 @@ def unit(conv: Conv, small: int = 0, skip: bool = False, act: str | None = "gelu
 
 def fastvit(
     *,
-    dims: tuple[int, ...],
-    depths: tuple[int, ...],
+    dims: PerStage,
+    depths: PerStage,
     ratio: int = 4,
     attending: int = 0,
     excited: bool = False,
@@ -87,8 +83,8 @@ def fastvit(
     return classifier(stages, MeanPool(before=last), 256, num_classes)
 
 
-CLIP: dict[str, Any] = {"ratio": 3, "attending": 1, "excited": True, "act": "gelu", "num_classes": 512}
-CLIP2: dict[str, Any] = {"attending": 2, "act": "gelu", "clip2": True, "num_classes": 768}
+CLIP: Numbers = {"ratio": 3, "attending": 1, "excited": True, "act": "gelu", "num_classes": 512}
+CLIP2: Numbers = {"attending": 2, "act": "gelu", "clip2": True, "num_classes": 768}
 SIZES = {
     f"fastvit_{name}": {"dims": tuple(first << s for s in range(len(depths))), "depths": depths} | numbers
     for name, first, depths, numbers in (

@@ -12,27 +12,17 @@ from ..components.convs import AvgPool, Conv, MaxPool, refuse_prefix
 from ..components.positions import LearnedPosition, WindowedPosition
 from ..components.transitions import Add, Identity, Join, Normalize, Steps
 from ..components.windows import WindowAttention, crop_map, from_windows, pad_map, to_windows, whole_windows
-from ..encoder import Model, Stage
-from ..keys import KeyRules, renames
-from ..spec import Grid, Transition
-from ..trunks import classifier
-from . import Family, Sizes
+from ..spec import Grid, Widening
+from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
 
 NORM, POOL = LayerNorm(eps=1e-6), MaxPool(kernel=2, stride=2, padding="same")
 
 
-class PoolingAttention(Transition):
+class PoolingAttention(Widening):
     """Attention whose queries are the maxima of squares of four positions, in windows `window` wide or everywhere."""
 
-    dim: int
     heads: int
     window: int | None
-
-    def out_dim(self, in_dim: int) -> int:
-        return self.dim
-
-    def out_grid(self, grid: Grid) -> Grid:
-        return POOL.out_grid(grid)
 
     def out_stride(self, in_stride: int) -> int:
         return POOL.out_stride(in_stride)
@@ -61,9 +51,7 @@ class PoolingAttentionModule(nn.Module):
         return crop_map(from_windows(mixed, *halves), halves[0], self.spec.out_grid(grid))
 
 
-def hiera(
-    *, dim: int, depths: tuple[int, ...], heads: int = 1, coarse: int | None = None, expand: bool = True
-) -> Model:
+def hiera(*, dim: int, depths: PerStage, heads: int = 1, coarse: int | None = None, expand: bool = True) -> Model:
     """A Hiera of given first width and depths. `coarse`: the side of the image's table in an `abswin` model.
 
     Shortcuts across stages are `expand`ed by a layer; otherwise maximum and mean stand side by side.

@@ -4,11 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from ..components import BatchNorm, Block, Branch, Conv, Linear, MeanPool, NormedHead, ScaledDotProduct, Steps
-from ..encoder import Model, Stage
-from ..keys import KeyRules
 from ..layouts import map_to_vector, normed_head_rules, normed_renames
 from ..spec import Grid, Mixer
-from . import Family, Sizes
+from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier
 
 NORM = BatchNorm()
 
@@ -39,12 +37,12 @@ class GatedAttentionModule(nn.Module):
 
 def iformer(
     *,
-    dims: tuple[int, ...],
-    depths: tuple[int, ...],
-    groups: tuple[int, ...],
+    dims: PerStage,
+    depths: PerStage,
+    groups: PerStage,
     conv_ratio: int = 4,
     mlp_ratio: int = 3,
-    reductions: tuple[int, ...] = (0, 0, 2, 4),
+    reductions: PerStage = (0, 0, 2, 4),
     layer_scale: float | None = None,
     distilled: bool = False,
 ) -> Model:
@@ -71,8 +69,8 @@ def iformer(
         last = (conv,) * (convs > 0)
         return Stage(enter=enter, blocks=((conv,) * (convs - 1)) + (group,) * groups[index] + last)
 
-    stages = tuple(stage(index, dim) for index, dim in enumerate(dims))
-    return Model(stages=stages, pool=MeanPool(), head=NormedHead(norm=NORM, count=1 + distilled))
+    stages = (stage(index, dim) for index, dim in enumerate(dims))
+    return classifier(stages, MeanPool(), head=NormedHead(norm=NORM, count=1 + distilled))
 
 
 SIZES: Sizes = {

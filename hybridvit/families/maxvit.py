@@ -6,17 +6,14 @@ The sizes here are Ross Wightman's; `maxvit_rmlp_*` compute relative positions b
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from ..components import Add, Attention, AvgPool, LayerNorm, Layout, MeanPool, Mlp, WindowAttention
 from ..components.biases import RelativePositionBias, RelativePositionMlp
 from ..components.blocks import Block, Branch, transformer_block
 from ..components.convblocks import ConvNeXt, MBConv, conv_stem, pooled_shortcut
-from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule, renames, split_heads
 from ..spec import Bias, Norm
-from ..trunks import classifier
-from . import Family
+from . import Family, Model, Numbers, PerStage, Sizes, Stage, classifier
 from .coatnet import ENDS, HEAD_WIDTH, conv_rules, tanh_pool
 
 CONV, NORM, BIAS = MBConv(act="silu", bias=False, widen_last=True), LayerNorm(), RelativePositionBias()
@@ -25,8 +22,8 @@ CONV, NORM, BIAS = MBConv(act="silu", bias=False, widen_last=True), LayerNorm(),
 def maxvit(
     *,
     stem: tuple[int, int],
-    dims: tuple[int, ...],
-    depths: tuple[int, ...],
+    dims: PerStage,
+    depths: PerStage,
     layouts: tuple[Layout, ...] = ("block", "grid"),
     conv: MBConv | ConvNeXt = CONV,
     norm: Norm = NORM,
@@ -60,14 +57,13 @@ def maxvit(
     return classifier((enter, *stages), tanh_pool(norm, dims[-1]) if hidden else MeanPool(norm=norm), img_size)
 
 
-Numbers = dict[str, Any]
 MLP, AT_256, AT_384 = {"bias": RelativePositionMlp()}, {"img_size": 256}, {"img_size": 384}
 PICO: Numbers = {"stem": (24, 32), "dims": (32, 64, 128, 256), "depths": (2, 2, 5, 2)}
 TINY = PICO | {"stem": (32, 64), "dims": (64, 128, 256, 512)}
 NANO = TINY | {"depths": (1, 2, 3, 1)}
 SMALL_MLP = TINY | MLP | {"dims": (96, 192, 384, 768), "layer_scale": 1e-6}
 BASE_MLP = SMALL_MLP | {"depths": (2, 6, 14, 2), "layer_scale": None, "hidden": True}
-SIZES: dict[str, Numbers] = {
+SIZES: Sizes = {
     "maxvit_pico_rw_256": PICO | AT_256,
     "maxvit_nano_rw_256": NANO | AT_256,
     "maxvit_tiny_rw_224": TINY,

@@ -8,12 +8,9 @@ from torch.nn import functional as F
 
 from ..components import Attention, Block, Branch, Conv, LayerNorm, MeanPool, linear
 from ..components.transitions import Activate, Identity, Normalize, Steps
-from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, linear_to_conv, renames
 from ..spec import Grid, Head, Mixer, Norm, Transition
-from . import Family, Sizes
-
-PerStage = tuple[int, ...]
+from . import Family, Model, PerStage, Sizes, Stage, classifier
 
 HEAD_WIDTH, UNBIASED = 32, LayerNorm(bias=False)
 
@@ -91,7 +88,7 @@ def metaformer(*, dims: PerStage, depths: PerStage, attending: int) -> Model:
     attentions = [Attention(heads=dim // HEAD_WIDTH, qkv_bias=False, proj_bias=False) for dim in dims]
     first = len(dims) - attending
     stages = pyramid(dims, depths, (*convs[:first], *attentions[first:]))
-    return Model(stages=stages, pool=MeanPool(post_norm=LayerNorm()), head=MlpHead())
+    return classifier(stages, MeanPool(post_norm=LayerNorm()), head=MlpHead())
 
 
 DEEP = {"depths": (3, 12, 18, 3)}

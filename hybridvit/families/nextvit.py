@@ -8,11 +8,9 @@ from torch.nn import functional as F
 
 from ..components import AvgPool, BatchNorm, Block, Branch, Conv, Linear, MeanPool, Mlp, ReducedAttention
 from ..components.transitions import Add, Identity, Join, Normalize, Steps
-from ..encoder import Model, Stage
 from ..keys import Concat, KeyRules, conv_to_linear, renames
 from ..spec import Grid, Transition
-from ..trunks import classifier
-from . import Family, Sizes
+from . import Family, Model, Sizes, Stage, classifier
 
 NORM, HEAD_WIDTH, REDUCTIONS = BatchNorm(), 32, (64, 16, 4, 1)
 DEPTHS = {"small": 10, "base": 20, "large": 30}

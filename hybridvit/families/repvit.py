@@ -6,11 +6,8 @@ A filter trains as two convolutions and a shortcut, which one convolution can re
 from ..components import BatchNorm, Block, Branch, Conv, MeanPool, NormedHead
 from ..components.convblocks import conv_mlp, doubling_stem, excite_quarter
 from ..components.transitions import Add, Identity, Normalize, Steps
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rule, renames
 from ..layouts import excite_rules, normed_head_rules, normed_renames
-from ..trunks import classifier
-from . import Family, Sizes
+from . import Family, KeyRules, Model, PerStage, Rule, Sizes, Stage, classifier, renames
 
 NORM = BatchNorm()
 
@@ -24,7 +21,7 @@ def filters(dim: int, early: bool, excite: bool = False) -> Steps:
     return Steps(steps=(both, Identity() if early else Normalize(norm=NORM), gate))
 
 
-def repvit(*, dims: tuple[int, ...], depths: tuple[int, ...], early: bool = False) -> Model:
+def repvit(*, dims: PerStage, depths: PerStage, early: bool = False) -> Model:
     """A RepViT of given widths and depths."""
     stages: list[Stage] = []
     for index, (dim, depth) in enumerate(zip(dims, depths, strict=True)):

@@ -7,11 +7,8 @@ norm starts at zero, as in timm and torchvision.
 from collections.abc import Sequence
 
 from ..components import BatchNorm, Identity, MaxPool, MeanPool, Residual, Steps
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, Rule, renames
 from ..spec import Transition
-from ..trunks import classifier
-from . import Family, Sizes
+from . import Family, KeyRules, Model, Rename, Rule, Sizes, Stage, classifier, renames
 
 STEM_WIDTH = 64
 DEEP_STEM = (32, 32, 64)

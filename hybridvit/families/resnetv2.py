@@ -10,12 +10,10 @@ from torch.nn import functional as F
 
 from ..components import BatchNorm, GroupNorm, Identity, MeanPool, Residual, Steps
 from ..components.convs import Conv, MaxPool, StdConv, refuse_prefix
-from ..encoder import Model
 from ..keys import KeyRules, Rename, conv_to_linear, renames
 from ..spec import Grid, Transition
 from ..tokens import map_to_tokens, tokens_to_map
-from ..trunks import classifier
-from . import Family, Sizes
+from . import Family, Model, Sizes, classifier
 from .resnet import BASIC, DEEP_STEM, DEPTHS, STEM_WIDTH, body_rules, residual_stages
 
 

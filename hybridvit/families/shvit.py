@@ -6,12 +6,9 @@ from torch import Tensor, nn
 from ..components import BatchNorm, Block, Branch, Conv, GroupNorm, Linear, MeanPool, NormedHead, ScaledDotProduct
 from ..components.convblocks import conv_mlp, doubling_stem, excited_merge
 from ..components.transitions import Add, Identity, Steps
-from ..encoder import Model, Stage
-from ..keys import KeyRules, renames
 from ..layouts import excite_rules, normed_head_rules, normed_renames
 from ..spec import Grid, Mixer
-from ..trunks import classifier
-from . import Family, Sizes
+from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
 
 NORM, AT_0, PART_NORM, KEY_DIM = BatchNorm(), BatchNorm(zero_init=True), GroupNorm(groups=1), 16
 
@@ -40,7 +37,7 @@ class PartAttentionModule(nn.Module):
         return self.proj(torch.cat([self.attend(*heads).squeeze(1), others], dim=2).relu(), grid)
 
 
-def shvit(*, dims: tuple[int, ...], parts: tuple[int, ...], depths: tuple[int, ...], img_size: int = 224) -> Model:
+def shvit(*, dims: PerStage, parts: PerStage, depths: PerStage, img_size: int = 224) -> Model:
     """An SHViT of given widths, numbers of attending channels (0: a stage does not attend) and depths."""
     stages: list[Stage] = []
     for index, (dim, part, depth) in enumerate(zip(dims, parts, depths, strict=True)):

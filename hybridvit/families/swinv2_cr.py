@@ -7,11 +7,9 @@ their stages, were never trained and are not here.
 
 from ..components import Block, Branch, CosineAttention, MeanPool, RelativePositionMlp
 from ..components.transitions import Normalize, Patchify, PatchMerging
-from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Split, renames
-from ..trunks import classifier
-from . import Family, Sizes
-from .swin import BASE, LARGE, NORM, OURS, SMALL, TINY, PerStage
+from . import Family, Model, PerStage, Sizes, Stage, classifier
+from .swin import BASE, LARGE, NORM, OURS, SMALL, TINY
 from .swinv2 import ATTENTION, QKV, shifted_pair
 
 LAST_NORM = Branch(mixer=Normalize(norm=NORM), residual=False)

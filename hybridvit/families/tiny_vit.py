@@ -1,19 +1,12 @@
 """TinyViT: MBConv, then attention in windows with a depthwise convolution behind it (arXiv 2207.10666)."""
 
-from typing import Any
-
 from ..components import Block, Branch, Conv, DistanceBias, MeanPool, Mlp, WindowAttention, doubling_stem
 from ..components.narrow import NarrowAttention
 from ..components.norms import BatchNorm, LayerNorm
 from ..components.transitions import Activate, Normalize, Steps
-from ..encoder import Model, Stage
-from ..keys import KeyRules, renames
 from ..layouts import normed_renames
 from ..spec import Transition
-from ..trunks import classifier
-from . import Family, Sizes
-
-PerStage = tuple[int, ...]
+from . import Family, KeyRules, Model, Numbers, PerStage, Sizes, Stage, classifier, renames
 
 NORM, BATCH_NORM, AT_0 = LayerNorm(eps=1e-5), BatchNorm(), BatchNorm(zero_init=True)
 
@@ -52,7 +45,7 @@ def tiny_vit(*, dims: PerStage, heads: PerStage, depths: PerStage = (2, 2, 6, 2)
     return classifier(stages, MeanPool(post_norm=NORM), img_size)
 
 
-LARGE: dict[str, Any] = {"dims": (96, 192, 384, 576), "heads": (3, 6, 12, 18)}
+LARGE: Numbers = {"dims": (96, 192, 384, 576), "heads": (3, 6, 12, 18)}
 SIZES: Sizes = {
     "tiny_vit_5m_224": {"dims": (64, 128, 160, 320), "heads": (2, 4, 5, 10)},
     "tiny_vit_11m_224": {"dims": (64, 128, 256, 448), "heads": (2, 4, 8, 14)},

@@ -3,27 +3,17 @@
 A filter of each channel behind the first block of a stage tells tokens where they are (2102.10882).
 """
 
-from typing import Any
-
 from ..components import Conv, LayerNorm, MeanPool, Mlp, Patchify, WindowAttention, summaries
 from ..components.attention import Attention, ReducedAttention
 from ..components.blocks import Block, Branch, transformer_block
-from ..encoder import Model, Stage
-from ..keys import KeyRules, renames
-from ..trunks import classifier
-from . import Family, Sizes
+from . import Family, KeyRules, Model, Numbers, PerStage, Sizes, Stage, classifier, renames
 
 NORM, SUMMARY_NORM = LayerNorm(eps=1e-6), LayerNorm(eps=1e-5)
 WINDOW, REDUCTIONS = (7, 7), (8, 4, 2, 1)
 
 
 def twins(
-    *,
-    dims: tuple[int, ...],
-    depths: tuple[int, ...],
-    heads: tuple[int, ...],
-    mlp_ratios: tuple[int, ...] = (4, 4, 4, 4),
-    windows: bool = False,
+    *, dims: PerStage, depths: PerStage, heads: PerStage, mlp_ratios: PerStage = (4, 4, 4, 4), windows: bool = False
 ) -> Model:
     """A Twins of given widths, depths and heads. `windows`: every other block, from the first on, attends in them."""
     stages: list[Stage] = []
@@ -38,7 +28,7 @@ def twins(
     return classifier(stages, MeanPool(norm=NORM))
 
 
-PCPVT: dict[str, Any] = {"dims": (64, 128, 320, 512), "heads": (1, 2, 5, 8), "mlp_ratios": (8, 8, 4, 4)}
+PCPVT: Numbers = {"dims": (64, 128, 320, 512), "heads": (1, 2, 5, 8), "mlp_ratios": (8, 8, 4, 4)}
 SIZES: Sizes = {
     "twins_pcpvt_small": PCPVT | {"depths": (3, 4, 6, 3)},
     "twins_pcpvt_base": PCPVT | {"depths": (3, 4, 18, 3)},

@@ -1,12 +1,10 @@
 """Visformer: a transformer with the stages, batch norms and first convolutions of a ResNet (arXiv 2104.12533)."""
 
 from ..components import Attention, BatchNorm, Block, Branch, Conv, LearnedPosition, MeanPool, Patchify, Steps
-from ..encoder import Model, Stage
 from ..keys import KeyRules, conv_to_linear, renames
 from ..layouts import map_to_table
 from ..spec import Grid
-from ..trunks import classifier
-from . import Family, Sizes
+from . import Family, Model, Sizes, Stage, classifier
 
 NORM = BatchNorm()
 

@@ -7,12 +7,11 @@ from torch import Tensor, nn
 
 from ..components import LearnedPosition, MeanPool, Mlp, Patchify, RmsNorm, linear, transformer_block
 from ..components.attention import ScaledDotProduct, head_width
-from ..encoder import Model
 from ..keys import KeyRules, Rename, Rule, Split, renames
 from ..layouts import timm_vit_rules
 from ..spec import Grid, Mixer
 from ..trunks import NORM, Width, named_sizes, vit_model, vit_stage
-from . import Family, Sizes
+from . import Family, Model, Sizes
 from .vit_parallel import hidden_of, side_by_side, side_by_side_rules
 
 WIDTHS = {
@@ -67,13 +66,12 @@ def vit_diff(*, width: str, patch: int, img_size: int, parallel: bool = False) -
     # Side by side the two have one bias behind them, that of the MLP.
     attentions = [DifferentialAttention(heads=of.heads, share=share, proj_bias=not parallel) for share in shares]
     block = side_by_side if parallel else transformer_block
-    stage = vit_stage(
-        enter=Patchify(dim=of.dim, patch=patch), width=of, position=LearnedPosition(on_prefix=False)
-    ).replace(blocks=tuple(block(attention, mlp, NORM, 1e-5) for attention in attentions))
+    stage = vit_stage(enter=Patchify(dim=of.dim, patch=patch), width=of, position=LearnedPosition(on_prefix=False))
+    stage = stage.replace(blocks=tuple(block(attention, mlp, NORM, 1e-5) for attention in attentions))
     return vit_model(stage, MeanPool(post_norm=NORM), img_size)
 
 
-SIZES: Sizes = named_sizes("vit_dwee_patch16_reg1_gap_256 vit_dlittle_patch16_reg1_gap_256") | named_sizes(
+SIZES: Sizes = named_sizes("vit_{dwee,dlittle}_patch16_reg1_gap_256") | named_sizes(
     "vit_dpwee_patch16_reg1_gap_256", parallel=True
 )
 

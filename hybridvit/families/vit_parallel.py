@@ -6,18 +6,13 @@
 
 from ..components import Attention, Block, Branch, LayerScale, LearnedPosition, MeanPool, Mlp, RmsNorm, TokenPool
 from ..components.transitions import Add, Normalize, Patchify, Steps
-from ..encoder import Model
 from ..keys import KeyRules, Rule, Split, renames
 from ..layouts import timm_vit_rules
 from ..spec import Norm, Transition
 from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family, Sizes
+from . import Family, Model, Sizes
 
-WIDTHS = WIDTHS | {
-    "pwee": Width(256, 16, 4, mlp_ratio=5),
-    "small_18": Width(384, 18, 6),
-    "base_18": Width(768, 18, 12),
-}
+WIDTHS = WIDTHS | {"pwee": Width(256, 16, 4, mlp_ratio=5), "small_18": Width(384, 18, 6), "base_18": Width(768, 18, 12)}
 
 
 def side_by_side(attention: Transition, mlp: Mlp, norm: Norm, layer_scale: float | None = None) -> Block:
@@ -62,7 +57,7 @@ SIZES: Sizes = (
     named_sizes("vit_pwee_patch16_reg1_gap_256", registers=1)
     | named_sizes("vit_small_patch16_18x2_224", width="small_18", pairs=True)
     | named_sizes("vit_base_patch16_18x2_224", width="base_18", pairs=True)
-    | named_sizes("vit_base_patch16_xp_224 vit_large_patch14_xp_224 vit_huge_patch14_xp_224", qk_norm=True)
+    | named_sizes("vit_base_patch16_xp_224 vit_{large,huge}_patch14_xp_224", qk_norm=True)
 )
 
 

@@ -3,12 +3,10 @@
 from ..components import Add, Attention, AvgPool, Conv, GatedMlp, MeanPool, Normalize, Steps, conv_stem, pooled_shortcut
 from ..components.blocks import Block, Branch, transformer_block
 from ..components.positions import LearnedPosition, NoPosition
-from ..encoder import Model, Stage
-from ..keys import KeyRules, renames
 from ..layouts import HEAD_RULES, trunk_rules
 from ..spec import Transition
 from ..trunks import NORM, Width, classifier, vit_stage
-from . import Family, Sizes
+from . import Family, KeyRules, Model, Sizes, Stage, renames
 
 WIDTHS = {
     "small": (64, 128, Width(384, 14, 6, 2)),

@@ -8,10 +8,8 @@ from ..components.channels import CrossCovarianceAttention
 from ..components.mixers import LayerScale, Mlp, OnPrefix
 from ..components.norms import BatchNorm, LayerNorm
 from ..components.transitions import Identity, Normalize, Steps
-from ..encoder import Model, Stage
 from ..keys import KeyRules, conv_to_linear, renames
-from ..trunks import classifier
-from . import Family, Sizes
+from . import Family, Model, Sizes, Stage, classifier
 
 NORM = LayerNorm(eps=1e-6)
 
