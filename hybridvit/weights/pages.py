@@ -62,7 +62,7 @@ def family_page(family: str) -> str:
         f"## Models\n\n{models_table(models)}\n{FLOPS}\n",
         f"## Inside `{smallest}`\n\n{stages_table(outline(spec))}",
         f"The head is {_article(spec.head.kind)} on {_article(spec.pool.kind)}. "
-        "`A; B` are branches of a block, `[x + ...]` is a shortcut, `/2` a stride; norms are left out.\n",
+        "`A; B` are branches of a block, `[x + ...]` is a shortcut, `/2` a stride; norms between parts are left out.\n",
         f"## Checkpoints\n\n{weights_table(weights)}" if weights else "## Checkpoints\n\nNone released.\n",
     ]
     return "\n".join(parts)
@@ -83,7 +83,7 @@ def zoo_page() -> str:
             sizes = sorted(entry.params for name, entry in own.items() if name in _real(own))
             count = sum(len(entries_of(name)) for name in own)
             link = f"[{family}](families/{family}.md)"
-            span = " to ".join(millions(size) for size in dict.fromkeys((sizes[0], sizes[-1])))
+            span = " to ".join(dict.fromkeys(map(about, (sizes[0], sizes[-1])))) + " M"
             rows.append((link, linked(family_description(family)[0]), len(own), span, count or "-"))
         table = markdown_table(("family", "what it is", "models", "parameters", "checkpoints"), rows, right=(2, 3, 4))
         parts.append(f"## {group[0].upper()}{group[1:]}\n\n{table}")
@@ -197,21 +197,20 @@ def stages_table(stages: Iterable[StageOutline]) -> str:
 
 
 def weights_table(weights: Iterable[WeightEntry]) -> str:
-    weights = list(weights)
-    told = any(entry.measured or entry.reported or entry.note for entry in weights)
-    columns = ("checkpoint", "classes", "image", "licence", "paper", *(("figures and notes",) if told else ()))
+    columns = ("checkpoint", "classes", "image", "licence", "paper", "figures and notes")
     rows = [
         (
             hub_link(entry),
             entry.num_classes or "-",
             size(entry.preprocess.input_size),
             entry.licence + (" (non-commercial)" if entry.non_commercial else ""),
-            ", ".join(linked(paper) for paper in entry.paper.split(", ")) or "-",
-            *(("; ".join(filter(None, (entry.note, *figures(entry)))) or "-",) if told else ()),
+            ", ".join(map(linked, filter(None, entry.paper.split(", ")))) or "-",
+            "; ".join(filter(None, (entry.note, *figures(entry)))) or "-",
         )
         for entry in weights
     ]
-    return markdown_table(columns, rows, right=(1, 2))
+    told = [number for number in range(len(columns)) if any(row[number] != "-" for row in rows)]
+    return markdown_table([columns[i] for i in told], [[row[i] for i in told] for row in rows], right=(1, 2))
 
 
 def figures(entry: WeightEntry) -> list[str]:
@@ -259,6 +258,11 @@ def anchor(title: str) -> str:
 
 def millions(count: int) -> str:
     return f"{count / 1e6:,.2f} M"
+
+
+def about(count: int) -> str:
+    """A count in millions, to three digits."""
+    return f"{count / 1e6:.3g}" if count < 999.5e6 else f"{count / 1e6:,.0f}"
 
 
 def billions(count: int) -> str:
