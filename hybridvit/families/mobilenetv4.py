@@ -68,7 +68,7 @@ def mobilenetv4(
         front, wide = Conv(dim=in_dim, kernel=start, groups=in_dim, norm=NORM), conv.replace(dim=ratio * in_dim)
         inner = wide.replace(kernel=middle, groups=wide.dim)
         filters = strided(inner) if first else (inner if middle else ABSENT, ABSENT)
-        scale = (LayerScale(initial=SCALE),) if scaled and first else ()
+        scale = (LayerScale(initial=1.0),) if scaled and first else ()  # at SCALE, without a shortcut, all would vanish
         return Steps(steps=(front if start else ABSENT, wide, *filters, Conv(dim=dim, norm=NORM), *scale))
 
     def branch(dim: int, code: str) -> Branch:
