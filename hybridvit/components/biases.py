@@ -50,9 +50,9 @@ def growth(steps: int, reach: int) -> float:
 
 
 @functools.cache
-def growths(steps: int) -> Tensor:
+def growths(steps: int) -> tuple[float, ...]:
     """`growth` for every reach of an axis of up to 1024 positions: what a program of any size looks up."""
-    return torch.tensor([growth(steps, reach) for reach in range(1024)], dtype=torch.float64)
+    return tuple(growth(steps, reach) for reach in range(1024))
 
 
 def stretch(values: Tensor, size: int) -> Tensor:
@@ -62,7 +62,10 @@ def stretch(values: Tensor, size: int) -> Tensor:
     values, and the far ones stretch. Between them values are linear, beyond them constant.
     """
     reach = values.shape[0] // 2
-    ratio = growth(reach, size - 1) if known(Grid(size, size)) else growths(reach)[size - 1]
+    if known(Grid(size, size)):
+        ratio = growth(reach, size - 1)
+    else:
+        ratio = torch.tensor(growths(reach), dtype=torch.float64)[size - 1]
     far = (ratio ** torch.arange(1, reach + 1, dtype=torch.float64) - 1) / (ratio - 1)
     places = torch.cat([-far.flip(0), torch.zeros(1), far]).to(values)
     wanted = torch.arange(1 - size, size, device=values.device).to(values).clamp(places[0], places[-1])
