@@ -266,10 +266,13 @@ def list_(
     family: Annotated[str | None, typer.Option(help="One family only.")] = None,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Released weights, as arch.tag.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Names alone, one a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything that the index knows, as JSON.")] = False,
 ) -> None:
-    """The models of the zoo, or their released weights."""
-    from .registry import index
-    from .weights.entries import entries, entries_of
+    """The models of the zoo, group by group, or their released weights."""
+    from dataclasses import asdict
+
+    from .registry import group_of, groups, index
+    from .weights.entries import entries
     from .weights.info import list_models
 
     names = list_models(pattern, pretrained=pretrained, family=family)
@@ -278,48 +281,100 @@ def list_(
     if plain:
         typer.echo("\n".join(names))
         return
+    tags: dict[str, list[str]] = {}
+    for weights, entry in entries().items():
+        tags.setdefault(entry.architecture, []).append(weights)
+    facts = {name: index()[name.partition(".")[0]] for name in names}
+    group = {name: group_of(entry.family) for name, entry in facts.items()}
+    if as_json:
+        for name, entry in facts.items():
+            more = asdict(entries()[name]) if pretrained else {"weights": tags.get(name, [])}
+            typer.echo(json.dumps({"name": name, "group": group[name]} | asdict(entry) | more))
+        return
     from rich.console import Console
-    from rich.table import Column, Table
+    from rich.table import Table
 
-    name_column = Column("weights" if pretrained else "model", no_wrap=True)
-    table = Table(name_column, "family", "parameters", "size", "licence" if pretrained else "weights")
-    for name in names:
-        entry = index()[name.partition(".")[0]]
-        last = entries()[name].licence if pretrained else str(len(entries_of(name)) or "")
-        table.add_row(name, entry.family, f"{entry.params / 1e6:.2f} M", "{} x {}".format(*entry.img_size), last)
-    Console().print(table)
+    console = Console(highlight=False)
+    widest = min(max(map(len, names)), console.width - (28 if pretrained else 44))
+    for title in groups():
+        members = [name for name in names if group[name] == title]
+        if not members:
+            continue
+        table = Table(
+            title=f"[bold]{title}[/bold]", title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False
+        )
+        table.add_column("weights" if pretrained else "model", overflow="fold", width=widest)
+        for column in ("params", "size") if pretrained else ("params", "GFLOPs", "size", "weights"):
+            table.add_column(column, justify="right", no_wrap=True)
+        table.add_column("licence" if pretrained else "family", overflow="fold")
+        for name in members:
+            entry, params = facts[name], f"{facts[name].params / 1e6:.2f}M"
+            if pretrained:
+                weights = entries()[name]
+                table.add_row(name, params, _size(weights.preprocess.input_size), weights.licence)
+            else:
+                count = str(len(tags.get(name, ())) or "-")
+                table.add_row(name, params, f"{entry.flops / 1e9:.2f}", _size(entry.img_size), count, entry.family)
+        console.print(table)
+        console.print()
+    counted = "checkpoints" if pretrained else "models; GFLOPs count a multiply-add as two"
+    console.print(f"{len(names)} {counted}", soft_wrap=True)
+
+
+def _size(size: tuple[int, int]) -> str:
+    return "x".join(map(str, size))
 
 
 @app.command()
-def info(name: Annotated[str, typer.Argument(help="Model name, or arch.tag.")]) -> None:
-    """What a model is: size, cost, feature maps, released weights and their licences."""
+def info(
+    name: Annotated[str, typer.Argument(help="Model name, or arch.tag.")],
+    as_json: Annotated[bool, typer.Option("--json", help="The facts as JSON, with the spec.")] = False,
+) -> None:
+    """What a model is: what it is made of, its cost, feature maps, released weights and their licences."""
+    from rich import box
     from rich.console import Console
     from rich.table import Column, Table
+    from rich.text import Text
 
     from .weights.info import model_info
 
     facts = model_info(name)
+    if as_json:
+        typer.echo(json.dumps(facts.to_dict()))
+        return
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"[bold]{facts.name}[/bold]  family {facts.family}, {facts.paper}")
+    console.print(f"[bold]{facts.name}[/bold]  family {facts.family} ({facts.group}), {facts.paper}")
+    for paragraph in facts.description:
+        console.print(Text(paragraph), soft_wrap=False)
     console.print(
-        f"{facts.params / 1e6:.2f} M parameters, {facts.flops / 1e9:.2f} GFLOP an image of "
-        f"{facts.img_size[0]} x {facts.img_size[1]}; embedding of {facts.num_features}"
+        f"{facts.params / 1e6:.2f} M parameters, {facts.flops / 1e9:.2f} GFLOPs (a multiply-add is two) an image of "
+        f"{_size(facts.img_size)}; embedding of {facts.num_features}",
+        soft_wrap=False,
     )
     maps = ", ".join(f"{channels} channels at stride {stride}" for channels, stride in facts.features)
-    console.print(f"feature maps: {maps}")
+    console.print(f"feature maps: {maps}", soft_wrap=False)
+    right = [Column(column, justify="right", no_wrap=True) for column in ("width", "map", "params", "GFLOPs")]
+    table = Table("entrance", "blocks", *right, box=box.SIMPLE_HEAD, pad_edge=False)
+    for stage in facts.stages:
+        map_ = _size(stage.grid) + (f"+{stage.prefix}" if stage.prefix else "")
+        cost = f"{stage.params / 1e6:.2f}M", f"{stage.flops / 1e9:.2f}"
+        table.add_row(Text(stage.enter), Text(stage.blocks), str(stage.width), map_, *cost)
+    console.print(table, soft_wrap=False)
     if not facts.weights:
         console.print("no released weights in the zoo")
         return
-    table = Table(Column("weights", no_wrap=True), "licence", "classes", "input")
+    table = Table(
+        Column("weights", overflow="fold"), "licence", "classes", "input", box=box.SIMPLE_HEAD, pad_edge=False
+    )
     for entry in facts.weights:
         licence = f"[red]{entry.licence} (non-commercial)[/red]" if entry.non_commercial else entry.licence
-        size = "{} x {}".format(*entry.preprocess.input_size)
-        table.add_row(entry.name, licence, str(entry.num_classes), size)
-    console.print(table)
+        table.add_row(entry.name, licence, str(entry.num_classes), _size(entry.preprocess.input_size))
+    console.print(table, soft_wrap=False)
     for entry in facts.weights:
-        if entry.note or entry.measured:
-            figures = ", ".join(f"{key} {value}" for key, value in (entry.measured or {}).items())
-            console.print(f"{entry.name}: {'; '.join(filter(None, (entry.note, figures)))}")
+        told = [f"{key} {value}" for key, value in (entry.measured or {}).items()]
+        told += [f"reported {key} {value}" for key, value in (entry.reported or {}).items()]
+        if told or entry.note:
+            console.print(f"{entry.name}: {'; '.join(filter(None, (entry.note, *told)))}", soft_wrap=False)
 
 
 @app.command()

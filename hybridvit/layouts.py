@@ -10,7 +10,7 @@ from .components.attention import Attention
 from .components.mixers import GatedMlp
 from .components.transitions import Normalize
 from .encoder import Model
-from .keys import Concat, KeyRules, Rename, Rule, Split, conv_to_linear
+from .keys import Concat, KeyRules, Rename, Rule, Split, conv_to_linear, renames
 from .spec import Grid
 
 
@@ -19,29 +19,15 @@ def trunk_rules(stage: int = 0, first_block: int = 0, norm: str = "norm") -> lis
 
     `norm` is "post_norm" if norms are behind attention and MLP.
     """
-    block = f"stages.{stage}.blocks.{{b+{first_block}}}"
-    return [
-        Rename("pos_embed", f"stages.{stage}.position.table"),
-        *([Rename("norm_pre", f"stages.{stage}.blocks.0.branches.0.mixer.norm")] if first_block else []),
-        Rename("blocks.{b}.norm1", f"{block}.branches.0.{norm}"),
-        Rename("blocks.{b}.attn", f"{block}.branches.0.mixer"),
-        Rename("blocks.{b}.ls1.gamma", f"{block}.branches.0.layer_scale"),
-        Rename("blocks.{b}.norm2", f"{block}.branches.1.{norm}"),
-        Rename("blocks.{b}.mlp", f"{block}.branches.1.mixer"),
-        Rename("blocks.{b}.ls2.gamma", f"{block}.branches.1.layer_scale"),
-    ]
+    ours, first = f"stages.{stage}", "norm_pre=blocks.0.branches.0.mixer.norm" if first_block else ""
+    parts = f"norm1=0.{norm} attn=0.mixer ls1.gamma=0.layer_scale norm2=1.{norm} mlp=1.mixer ls2.gamma=1.layer_scale"
+    block = renames("blocks.{b}", f"{ours}.blocks.{{b+{first_block}}}.branches", parts)
+    return [*renames("", ours, f"pos_embed=position.table {first}"), *block]
 
 
 HEAD_RULES: list[Rule] = [
-    Rename("norm", "pool.norm"),
-    Rename("fc_norm", "pool.post_norm"),
-    Rename("attn_pool.latent", "pool.latent"),
-    Rename("attn_pool.q", "pool.query"),
-    Rename("attn_pool.kv", "pool.key_value"),
-    Rename("attn_pool.proj", "pool.proj"),
-    Rename("attn_pool.norm", "pool.mlp_norm"),
-    Rename("attn_pool.mlp", "pool.mlp"),
-    Rename("head", "head"),
+    *renames("", "", "norm=pool.norm fc_norm=pool.post_norm head"),
+    *renames("attn_pool", "pool", "latent q=query kv=key_value proj norm=mlp_norm mlp"),
 ]
 
 
@@ -58,16 +44,12 @@ def timm_vit_rules(
     norm = "post_norm" if stage.blocks[-1].branches[0].post_norm else "norm"
     registers = stage.prefix - class_token
     tokens = ("cls_token",) * class_token + ("reg_token",) * (registers > 0)
-    return KeyRules(
-        [
-            *first,
-            Rename("patch_embed.proj", "stages.0.enter.conv"),
-            Concat(tokens, "stages.0.prefix.tokens", dim=1, sizes=(1, registers) if len(tokens) == 2 else None),
-            *trunk_rules(first_block=first_block, norm=norm),
-            *HEAD_RULES,
-        ],
-        dropped,
-    )
+    sizes = (1, registers) if len(tokens) == 2 else None
+    start = [
+        Rename("patch_embed.proj", "stages.0.enter.conv"),
+        Concat(tokens, "stages.0.prefix.tokens", dim=1, sizes=sizes),
+    ]
+    return KeyRules([*first, *start, *trunk_rules(first_block=first_block, norm=norm), *HEAD_RULES], dropped)
 
 
 def timm_eva_rules(model: Model, class_token: bool = True, first: Sequence[Rule] = ()) -> KeyRules:
@@ -78,10 +60,7 @@ def timm_eva_rules(model: Model, class_token: bool = True, first: Sequence[Rule]
     """
     attention, mlp = (branch.mixer for branch in model.stages[0].blocks[-1].branches)
     theirs, block = "blocks.{b}", f"stages.0.blocks.{{b+{_first_block(model)}}}.branches"
-    rules: list[Rule] = [
-        Rename(f"{theirs}.gamma_1", f"{block}.0.layer_scale"),
-        Rename(f"{theirs}.gamma_2", f"{block}.1.layer_scale"),
-    ]
+    rules = renames(theirs, block, "gamma_1=0.layer_scale gamma_2=1.layer_scale")
     keyless = isinstance(attention, Attention) and attention.qkv_bias and not attention.key_bias
     if isinstance(mlp, GatedMlp) and mlp.norm:
         parts = [f"{theirs}.attn.{name}" for name in ("q_proj", "k_proj", "v_proj")]
@@ -96,23 +75,17 @@ def timm_eva_rules(model: Model, class_token: bool = True, first: Sequence[Rule]
 def gated_rules(model: Model, packed: bool) -> list[Rule]:
     """timm's names of a gated MLP, whose first two layers may be one, `packed`."""
     theirs, ours = "blocks.{b}.mlp", f"stages.0.blocks.{{b+{_first_block(model)}}}.branches.1.mixer"
-    gates = [f"{ours}.gate", f"{ours}.value"]
-    first: list[Rule] = [Split(f"{theirs}.fc1", gates)] if packed else []
-    return [
-        *first,
-        Rename(f"{theirs}.fc1_g", gates[0]),
-        Rename(f"{theirs}.fc1_x", gates[1]),
-        Rename(f"{theirs}.fc2", f"{ours}.proj"),
-    ]
+    first = [Split(f"{theirs}.fc1", [f"{ours}.gate", f"{ours}.value"])] if packed else []
+    return [*first, *renames(theirs, ours, "fc1_g=gate fc1_x=value fc2=proj")]
 
 
 def normed_head_rules(*heads: str, norm: str = "bn", layer: str = "linear") -> list[Rule]:
     """The names of classifiers that are a norm and a linear layer each; without a `layer`, the linear layer alone."""
-    rules: list[Rule] = []
-    for index, head in enumerate(heads):
-        linear = f"{head}.{layer}" if layer else head
-        rules += [Rename(f"{head}.{norm}", f"head.norms.{index}"), Rename(linear, f"head.linears.{index}")]
-    return rules
+    return [
+        rule
+        for index, head in enumerate(heads)
+        for rule in renames(head, "head", f"{norm}=norms.{index} {layer}=linears.{index}")
+    ]
 
 
 def map_to_table(theirs: str, ours: str, grid: Grid) -> Rename:
@@ -129,17 +102,24 @@ def map_to_vector(theirs: str, ours: str, batch: tuple[int, ...] = ()) -> Rename
     return Rename(theirs, ours, lambda map_: map_.flatten(), lambda vector: vector.reshape(*batch, -1, 1, 1))
 
 
+def normed_renames(
+    theirs: str, ours: str, parts: str, conv: str = "c", norm: str = "bn", linear: bool = False
+) -> list[Rule]:
+    """As `renames`, of parts that are a convolution and its norm, by these names. `linear`: ours are linear layers."""
+
+    def layer(their: str, our: str) -> Rename:
+        their = f"{their}.{conv}"
+        return conv_to_linear(their, f"{our}.linear") if linear else Rename(their, f"{our}.conv")
+
+    norms = renames(theirs, ours, parts, lambda their, our: Rename(f"{their}.{norm}", f"{our}.norm"))
+    return renames(theirs, ours, parts, layer) + norms
+
+
 def normed_rules(places: Mapping[str, str], conv: str = "c", norm: str = "bn", linear: bool = False) -> list[Rule]:
-    """The names of convolutions with a norm, theirs -> ours. `linear`: ours are linear layers."""
-    rules: list[Rule] = []
-    for theirs, ours in places.items():
-        layer = f"{theirs}.{conv}"
-        rules.append(conv_to_linear(layer, f"{ours}.linear") if linear else Rename(layer, f"{ours}.conv"))
-        rules.append(Rename(f"{theirs}.{norm}", f"{ours}.norm"))
-    return rules
+    """As `normed_renames`, of whole places, theirs -> ours."""
+    return [rule for pair in places.items() for rule in normed_renames(*pair, "=", conv, norm, linear)]
 
 
 def excite_rules(theirs: str, ours: str, names: tuple[str, str] = ("fc1", "fc2")) -> list[Rule]:
     """The layers of squeeze-and-excitation, of theirs convolutions, of ours linear."""
-    pairs = zip(names, ("reduce", "expand"), strict=True)
-    return [conv_to_linear(f"{theirs}.{name}", f"{ours}.{place}") for name, place in pairs]
+    return renames(theirs, ours, f"{names[0]}=reduce {names[1]}=expand", conv_to_linear)

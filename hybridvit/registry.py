@@ -23,11 +23,14 @@ class UnknownNameError(ValueError):
 
 @dataclass(frozen=True)
 class IndexEntry:
-    """What the index knows of a model: family, paper, number of parameters, and the (height, width) it is built for."""
+    """What the index knows of a model: how many parameters it has, and what an image of (height, width) `img_size`
+    costs in floating point operations, a multiply-add counted as two.
+    """
 
     family: str
     paper: str
     params: int
+    flops: int
     img_size: tuple[int, int]
 
 
@@ -36,6 +39,18 @@ def index() -> Mapping[str, IndexEntry]:
     """Every model by name, from the data file that ships with the package."""
     data = json.loads((zoo_path() / "index.json").read_text())
     return {name: IndexEntry(**entry | {"img_size": tuple(entry["img_size"])}) for name, entry in data.items()}
+
+
+@functools.cache
+def groups() -> Mapping[str, tuple[str, ...]]:
+    """The kinds of models there are, from pure ViTs to CNNs, and the families of each."""
+    data = json.loads((zoo_path() / "groups.json").read_text())
+    return {group: tuple(families) for group, families in data.items()}
+
+
+def group_of(family: str) -> str:
+    """The group that a family is in."""
+    return next(group for group, families in groups().items() if family in families)
 
 
 def model_names(pattern: str = "*", family: str | None = None) -> list[str]:
@@ -87,19 +102,16 @@ def _kind_families(data: Any) -> set[str]:
 
 
 def build_index() -> dict[str, Any]:
-    """The contents of the index, recomputed from the families; parameters are counted on the meta device."""
-    import torch
-
+    """The contents of the index, recomputed from the families."""
     from .families import family_names, load_family
+    from .inspect.costs import cost
 
     entries: dict[str, Any] = {}
     for family in map(load_family, family_names()):
         for name in family.sizes:
             spec = family.model(name)
-            with torch.device("meta"):
-                params = sum(parameter.numel() for parameter in spec.build().parameters())
             assert name not in entries, f"{name} is registered twice"
-            entries[name] = asdict(IndexEntry(family.name, family.paper, params, spec.img_size))
+            entries[name] = asdict(IndexEntry(family.name, family.paper, *cost(spec), spec.img_size))
     return entries
 
 

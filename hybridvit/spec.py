@@ -38,6 +38,11 @@ class Grid(NamedTuple):
         return self.height, self.width
 
 
+def fewer(size: int, stride: int) -> int:
+    """size / stride, rounded up, in the form that convolutions have: of two, a program for any size proves nothing."""
+    return (size - 1) // stride + 1
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """' Did you mean ...?' for an unknown name, or the empty string when nothing is close."""
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
@@ -232,7 +237,7 @@ class Transition(Spec):
     def out_grid(self, grid: Grid) -> Grid:
         """Grid after the transition: unless it says otherwise, each stride that begins inside the map is a position."""
         stride = self.out_stride(1)
-        return Grid(-(-grid.height // stride), -(-grid.width // stride), grid.prefix)
+        return Grid(fewer(grid.height, stride), fewer(grid.width, stride), grid.prefix)
 
     def out_stride(self, in_stride: int) -> int:
         """Pixels of the image, along one axis, from one position to the next after the transition."""

@@ -10,9 +10,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .spec import Grid
+from .spec import Grid, fewer
 
-__all__ = ["Grid", "image_to_tokens", "join_prefix", "map_to_tokens", "split_prefix", "tokens_to_map"]
+__all__ = [
+    "Grid",
+    "every",
+    "image_to_tokens",
+    "join_prefix",
+    "known",
+    "map_to_tokens",
+    "same_size",
+    "split_prefix",
+    "tokens_to_map",
+]
 
 
 def tokens_to_map(tokens: Tensor, grid: Grid) -> Tensor:
@@ -27,6 +37,28 @@ def map_to_tokens(map_: Tensor) -> Tensor:
     Without `contiguous` an NCHW map would pass on as a strided view, and everything after it would run in NCHW.
     """
     return map_.permute(0, 2, 3, 1).flatten(1, 2).contiguous()
+
+
+def known(grid: Grid) -> bool:
+    """Whether height and width are numbers. In a program that is exported for any size they are symbols.
+
+    To ask symbols anything would tie the program to the answer; there, what depends on the size is computed.
+    """
+    return isinstance(grid.height, int) and isinstance(grid.width, int)
+
+
+def same_size(one: Grid, other: Grid) -> bool:
+    """Whether two grids are known to have the same height and width."""
+    return known(one) and known(other) and one.size == other.size
+
+
+def every(tokens: Tensor, grid: Grid, step: int) -> Tensor:
+    """Every `step`-th position along both axes, contiguous."""
+    map_ = tokens.unflatten(1, grid.size)
+    if known(grid):
+        return map_[:, ::step, ::step].flatten(1, 2).contiguous()
+    rows, columns = (torch.arange(fewer(size, step), device=tokens.device) * step for size in grid.size)
+    return map_[:, rows[:, None], columns].flatten(1, 2)
 
 
 def split_prefix(tokens: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from .components.attention import Attention
@@ -13,7 +15,7 @@ from .components.norms import LayerNorm
 from .components.positions import LearnedPosition
 from .components.transitions import Normalize
 from .encoder import Model, Stage
-from .spec import Norm, Pool, Position, Transition
+from .spec import Head, Norm, Pool, Position, Transition
 
 
 class Width(NamedTuple):
@@ -46,6 +48,7 @@ WIDTHS = {
 }
 NORM = LayerNorm(eps=1e-6)
 POSITION = LearnedPosition()
+LINEAR = LinearHead()
 
 
 def vit_stage(
@@ -68,15 +71,27 @@ def vit_stage(
     return Stage(enter=enter, prefix=prefix, position=position, blocks=first + (block,) * width.depth)
 
 
+def classifier(
+    stages: Iterable[Stage], pool: Pool, img_size: int = 224, num_classes: int = 1000, head: Head = LINEAR
+) -> Model:
+    """A model for square images, `img_size` pixels a side."""
+    size = (img_size, img_size)
+    return Model(stages=tuple(stages), pool=pool, head=head, img_size=size, num_classes=num_classes)
+
+
 def vit_model(stage: Stage, pool: Pool, img_size: int, num_classes: int = 1000) -> Model:
     """A model of one stage, with a linear classifier, for square images."""
-    return Model(stages=(stage,), pool=pool, head=LinearHead(), img_size=(img_size, img_size), num_classes=num_classes)
+    return classifier((stage,), pool, img_size, num_classes)
 
 
 def named_sizes(names: str, **numbers: Any) -> dict[str, dict[str, Any]]:
-    """The size of each name: `..._{width}_patch{patch}_..._{img_size}` says three, `numbers` what it does not say."""
+    """The size of each name: `..._WIDTH_patchN_..._SIZE` says its width, patch and image, `numbers` what is left.
+
+    Braces hold alternatives, as in a shell: `vit_{small,base}_patch16_{224,384}` is four names.
+    """
     sizes: dict[str, dict[str, Any]] = {}
-    for name in names.split():
+    pieces = ([piece.split(",") for piece in re.split("[{}]", name)] for name in names.split())
+    for name in ("".join(choice) for alternatives in pieces for choice in itertools.product(*alternatives)):
         _, width, patch, rest = re.split(r"([a-z0-9]+)_patch(\d+)", name)
         of_image = {"img_size": int(size[0])} if (size := re.findall(r"_(\d{3})(?:_|$)", rest)) else {}
         sizes[name] = {"width": width, "patch": int(patch)} | of_image | numbers

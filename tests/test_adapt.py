@@ -19,6 +19,7 @@ TINY = "cct_2_3x2_32"
 # Each way to know positions, each kind of first kernel, each kind of classifier.
 VARIED = [
     TINY,
+    "botnet26t_256",
     "coatnet_nano_rw_224",
     "coatnet_rmlp_nano_rw_224",
     "cct_2_3x2_32_sine",

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 import hybridvit as hv
 from hybridvit.cli import app
 from hybridvit.hub import LoopbackHub
+from hybridvit.registry import model_spec, spec_from_dict
 from hybridvit.weights.entries import entries
 from hybridvit.weights.sources import WeightsNotFoundError
 from tests.hub.conftest import api, loopback_hub, run_client, run_python
@@ -61,11 +62,31 @@ def test_list_names_every_model() -> None:
     )
 
 
-def test_list_shows_size_and_licence() -> None:
-    (row,) = [line for line in output("list").splitlines() if " vit_tiny_patch16_224 " in line]
-    assert all(part in row for part in (" vit ", "5.72 M", "224 x 224"))
+def test_list_shows_cost_size_and_licence_by_group() -> None:
+    shown = [line.rstrip() for line in output("list").splitlines()]
+    (row,) = [line for line in shown if line.startswith("vit_tiny_patch16_224 ")]
+    assert re.search(r" 5\.72M +2\.51 +224x224 +2 +vit$", row.strip())
+    assert shown.index("CNN") > shown.index("CNN stem + ViT") > shown.index(row) > shown.index("pure ViT")
     shown = output("list", "vit_tiny_patch16_384*", "--pretrained")
-    assert re.search(r"vit_tiny_patch16_384\.augreg_in21k_ft_in1k .*384 x 384 .*apache-2\.0", shown)
+    assert re.search(r"vit_tiny_patch16_384\.augreg_in21k_ft_in1k .*384x384 .*apache-2\.0", shown)
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+@pytest.mark.parametrize("options", [(), ("--pretrained",)])
+def test_list_fits_the_terminal(columns: str, options: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, ["list", *options], env={"COLUMNS": columns})
+    assert "…" not in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= int(columns)
+
+
+def test_list_as_json_is_the_index() -> None:
+    rows = [json.loads(line) for line in output("list", "cvt_13*", "--json").splitlines()]
+    assert [row["name"] for row in rows] == hv.list_models("cvt_13*")
+    assert rows[0]["group"] == "convolution-augmented attention"
+    assert rows[0]["weights"] == ["cvt_13.ms_in1k"]
+    assert rows[0]["flops"] == hv.model_info("cvt_13").flops
+    (row,) = map(json.loads, output("list", "cvt_13.*", "--pretrained", "--json").splitlines())
+    assert (row["source"], row["licence"], row["family"]) == ("hf:microsoft/cvt-13", "apache-2.0", "cvt")
 
 
 def test_listing_imports_no_torch() -> None:
@@ -76,14 +97,26 @@ def test_listing_imports_no_torch() -> None:
     )
 
 
-def test_info_tells_cost_maps_and_weights() -> None:
+def test_info_tells_parts_cost_maps_and_weights() -> None:
     shown = output("info", "vit_tiny_patch16_224")
-    assert "5.72 M parameters, 2.51 GFLOP an image of 224 x 224; embedding of 192" in shown
+    assert "family vit (pure ViT), arXiv 2010.11929" in shown
+    assert "ViT: patches, a class token, transformer blocks" in shown
+    assert re.search(r"Patchify 16x16 192 \+ 1 prefix token \+ LearnedPosition .* 192 +14x14\+1 +5\.52M +2\.51", shown)
+    assert "12 x (Attention 3 heads; Mlp 768)" in shown
+    assert "5.72 M parameters, 2.51 GFLOPs (a multiply-add is two) an image of 224x224; embedding of 192" in shown
     assert "feature maps: 192 channels at stride 16" in shown
     assert "vit_tiny_patch16_224.augreg_in21k_ft_in1k" in shown
-    assert re.search(r"augreg_in21k \W+apache-2\.0 \W+21843 \W+224 x 224", shown)
+    assert re.search(r"augreg_in21k \W+apache-2\.0 \W+21843 \W+224x224", shown)
     assert "augreg_in21k_ft_in1k" not in output("info", "vit_tiny_patch16_224.augreg_in21k")
     assert "no released weights" in output("info", "cct_7_3x2_32")
+    assert "top1 0.9307" in output("info", "cct_2_3x2_32")
+
+
+def test_info_as_json_has_the_spec_and_all_facts() -> None:
+    facts = json.loads(output("info", "cvt_13", "--json"))
+    assert spec_from_dict(facts["spec"]) == model_spec("cvt_13")
+    assert [stage["width"] for stage in facts["stages"]] == [64, 192, 384]
+    assert facts["weights"][0]["name"] == "cvt_13.ms_in1k"
 
 
 def test_info_shows_what_is_not_for_commercial_use() -> None:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from hybridvit.components.attention import ScaledDotProduct
 from hybridvit.components.blocks import BlockModule, BranchModule, drop_path
 from hybridvit.components.norms import BatchNormModule
-from hybridvit.registry import build_index, index, model_spec, spec_from_dict
+from hybridvit.families import family_names
+from hybridvit.registry import build_index, groups, index, model_spec, spec_from_dict
 from hybridvit.spec import Grid
 from tests.parity import images, perturb
 from tests.representatives import one_of_each_family, representatives, shortened, small_model, small_spec
@@ -42,7 +43,12 @@ def test_index_is_the_registry():
     built = json.loads(json.dumps(build_index()))
     assert list(stored) == list(built), "run `python -m hybridvit.registry` after adding models"
     for name, entry in built.items():
-        assert stored[name] == entry, f"{name}: the pinned number of parameters changed"
+        assert stored[name] == entry, f"{name}: the pinned numbers of parameters and operations changed"
+
+
+def test_every_family_is_in_one_group():
+    listed = [family for families in groups().values() for family in families]
+    assert sorted(listed) == family_names(), "name a new family in zoo/groups.json"
 
 
 @every_model

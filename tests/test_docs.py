@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ import hybridvit as hv
 from hybridvit.hub import LoopbackHub
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(page: Path) -> list[str]:
@@ -84,3 +85,22 @@ def test_named_tests_and_files_exist(page: Path):
     for path in re.findall(r"`((?:tests|hybridvit|zoo|docs)/[\w/.-]+)(?:::\w+)?`", page.read_text()):
         generic = any(part in path for part in ("myfamily",))
         assert generic or (ROOT / path).exists(), f"{page.name} names {path}"
+
+
+def test_the_ablations_run_and_learn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    page = ROOT / "docs" / "ablations.md"
+    scope: dict[str, Any] = {}
+    for block in blocks(page):
+        assert "class " not in block
+        exec(compile(block, page.name, "exec"), scope)
+    shown = capsys.readouterr().out
+    assert "stage 0, block 0, branch 0: Steps changes width and grid" in shown
+    table = re.search(r"(?:^\|.*\n)+", shown, flags=re.M)
+    assert table is not None
+    assert table[0] in page.read_text()
+    for name, result in scope["results"].items():
+        losses = [epoch.train_loss for epoch in result.history]
+        assert losses[-1] < 0.95 * losses[0], name

@@ -25,9 +25,11 @@ from .convblocks import (
     ConvNeXt,
     Excite,
     MBConv,
+    conv_mlp,
     conv_stem,
     doubling_stem,
     excite_quarter,
+    excited_merge,
     inverted_residual,
     pooled_shortcut,
     summaries,
@@ -35,11 +37,12 @@ from .convblocks import (
 from .convs import AvgPool, Conv, MaxPool, NeighbourMean, StdConv, refuse_prefix
 from .heads import DistilledHead, LinearHead, NormedHead
 from .linear_attention import ScaledLinearAttention
-from .mixers import BehindPrefix, GatedMlp, LayerScale, Linear, Mlp, OnPrefix, SqueezeExcite
+from .mixers import GatedMlp, LayerScale, Linear, Mlp, OnPrefix, SqueezeExcite
 from .narrow import NarrowAttention, ShrinkingAttention
 from .norms import BatchNorm, GroupNorm, LayerNorm, RmsNorm
 from .pools import AttentionPool, MeanPool, SequencePool, TokenPool
 from .positions import FourierPosition, LearnedPosition, NoPosition, SinePosition
+from .relative import BottleneckAttention, HaloAttention
 from .residual import Residual
 from .rotary import CentredRotary, IndexRotary, LearnedRotary, Rotary
 from .transitions import Activate, Add, AtLeast, Identity, Join, Normalize, Patchify, PatchMerging, Steps

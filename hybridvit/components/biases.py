@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..spec import Bias, Grid
+from ..tokens import known
 from .activations import linear
 from .convs import refuse_prefix
 from .tables import GridTable
@@ -15,11 +18,22 @@ from .tables import GridTable
 def by_pair(by_offset: Tensor, grid: Grid) -> Tensor:
     """Values by offset (2h - 1, 2w - 1, heads) -> by query and key (heads, N, N), at the offset query - key.
 
-    Offset 0 is the middle of its axis. Windows of the table are views, so no table of indices is needed.
+    Offset 0 is the middle of its axis. Windows of the table are views, so no table of indices is needed, except in a
+    program for any size, for `unfold` takes no symbols.
     """
+    if not known(grid):
+        rows, columns = (_offsets(size, by_offset.device) for size in grid.size)
+        pairs = by_offset[rows[:, None, :, None], columns[None, :, None, :]]
+        return pairs.permute(4, 0, 1, 2, 3).flatten(3, 4).flatten(1, 2)
     windows = by_offset.permute(2, 0, 1).unfold(1, grid.height, 1).unfold(2, grid.width, 1)
     # windows[:, y, x, i, j] is the value at (y + i, x + j), the offset to the key (h - 1 - i, w - 1 - j).
     return windows.flip(3, 4).flatten(3, 4).flatten(1, 2)
+
+
+def _offsets(size: int, device: torch.device) -> Tensor:
+    """Where in a table by offset the pairs (size, size) of query and key on an axis are."""
+    position = torch.arange(size, device=device)
+    return position[:, None] - position + (size - 1)
 
 
 def growth(steps: int, reach: int) -> float:
@@ -35,6 +49,12 @@ def growth(steps: int, reach: int) -> float:
     return ratio
 
 
+@functools.cache
+def growths(steps: int) -> Tensor:
+    """`growth` for every reach of an axis of up to 1024 positions: what a program of any size looks up."""
+    return torch.tensor([growth(steps, reach) for reach in range(1024)], dtype=torch.float64)
+
+
 def stretch(values: Tensor, size: int) -> Tensor:
     """Values (2n - 1, ...) by offset along an axis of n positions, for an axis of `size` positions.
 
@@ -42,13 +62,13 @@ def stretch(values: Tensor, size: int) -> Tensor:
     values, and the far ones stretch. Between them values are linear, beyond them constant.
     """
     reach = values.shape[0] // 2
-    ratio = growth(reach, size - 1)
-    far = [(ratio**step - 1) / (ratio - 1) for step in range(1, reach + 1)]
-    known = torch.tensor([-distance for distance in reversed(far)] + [0.0, *far], device=values.device)
-    wanted = torch.arange(1.0 - size, size, device=values.device).clamp(known[0], known[-1])
-    right = torch.searchsorted(known, wanted)
+    ratio = growth(reach, size - 1) if known(Grid(size, size)) else growths(reach)[size - 1]
+    far = (ratio ** torch.arange(1, reach + 1, dtype=torch.float64) - 1) / (ratio - 1)
+    places = torch.cat([-far.flip(0), torch.zeros(1), far]).to(values)
+    wanted = torch.arange(1 - size, size, device=values.device).to(values).clamp(places[0], places[-1])
+    right = (places < wanted[:, None]).sum(dim=1)
     left = (right - 1).clamp(min=0)
-    share = (wanted - known[left]) / (known[right] - known[left]).clamp(min=1)
+    share = (wanted - places[left]) / (places[right] - places[left]).clamp(min=1)
     return values[left].lerp(values[right], share[:, None, None])
 
 
@@ -97,7 +117,7 @@ class RelativePositionMlpModule(nn.Module):
         self.fc2 = linear(hidden, heads)
 
     def forward(self, grid: Grid) -> Tensor:
-        axes = (torch.arange(1.0 - size, size, device=self.fc1.weight.device) for size in grid.size)
+        axes = (torch.arange(1 - size, size, device=self.fc1.weight.device).float() for size in grid.size)
         offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
         coordinates = (offsets.sign() * offsets.abs().log1p()).to(self.fc1.weight.dtype)
         return by_pair(self.fc2(F.relu(self.fc1(coordinates))), grid)
@@ -126,7 +146,7 @@ class ContinuousPositionBiasModule(nn.Module):
 
     def forward(self, grid: Grid) -> Tensor:
         axes = (
-            8 * torch.arange(1.0 - size, size, device=self.fc1.weight.device) / max(trained - 1, 1)
+            8 * torch.arange(1 - size, size, device=self.fc1.weight.device).float() / max(trained - 1, 1)
             for size, trained in zip(grid.size, self.trained, strict=True)
         )
         offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)

@@ -9,7 +9,7 @@ from .mixers import LayerScale, Mlp, SqueezeExcite
 from .norms import BatchNorm, LayerNorm
 from .transitions import AtLeast, Identity, Normalize, Steps
 
-BATCH_NORM, LAYER_NORM = BatchNorm(), LayerNorm()
+BATCH_NORM, AT_ZERO, LAYER_NORM = BatchNorm(), BatchNorm(zero_init=True), LayerNorm()
 Padding = Literal["same"] | None
 
 
@@ -48,6 +48,18 @@ def inverted_residual(
     """
     early = Conv(dim=hidden, bias=not normed, norm=norm if normed else None, act=act)
     return Steps(steps=(early, early.replace(kernel=3, stride=stride, groups=hidden), Conv(dim=dim, norm=norm)))
+
+
+def conv_mlp(dim: int, act: str) -> Steps:
+    """Two layers on each position, through twice the width, with a norm behind each; the last starts at zero."""
+    return Steps(steps=(Conv(dim=2 * dim, norm=BATCH_NORM, act=act), Conv(dim=dim, norm=AT_ZERO)))
+
+
+def excited_merge(in_dim: int, dim: int) -> Steps:
+    """An inverted residual (arXiv 1801.04381) at stride 2, with squeeze-and-excitation."""
+    wide = Conv(dim=4 * in_dim, norm=BATCH_NORM, act="relu")
+    filters = wide.replace(kernel=3, stride=2, groups=4 * in_dim)
+    return Steps(steps=(wide, filters, excite_quarter(4 * in_dim), Conv(dim=dim, norm=BATCH_NORM)))
 
 
 def excite_quarter(dim: int) -> SqueezeExcite:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..spec import Grid, Mixer, Norm, SpecError, Transition, Widening
-from ..tokens import map_to_tokens, tokens_to_map
+from ..spec import Grid, Mixer, Norm, SpecError, Transition, Widening, fewer
+from ..tokens import every, map_to_tokens, tokens_to_map
 from .activations import activation
 
 
@@ -23,7 +23,7 @@ Padding = int | Literal["same"] | None
 def padded_size(size: int, kernel: int, stride: int, padding: Padding) -> int:
     """Positions along an axis after a convolution or pooling of that kernel, stride and padding."""
     if padding == "same":
-        return -(-size // stride)
+        return fewer(size, stride)
     border = (kernel - 1) // 2 if padding is None else padding
     return (size + 2 * border - kernel) // stride + 1
 
@@ -32,7 +32,7 @@ def pad_same(map_: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tens
     """A map with a border so that of each axis ceil(size / stride) positions result, as TensorFlow pads."""
     sides: list[int] = []
     for size in (map_.shape[3], map_.shape[2]):
-        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+        total = max((fewer(size, stride) - 1) * stride + kernel - size, 0)
         sides += [total // 2, total - total // 2]
     return F.pad(map_, sides, value=value)
 
@@ -91,9 +91,10 @@ class ConvModule(nn.Module):
         self.act = activation(spec.act)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        map_ = tokens_to_map(tokens, grid)
         if self.every > 1:
-            map_ = map_[:, :, :: self.every, :: self.every]
+            tokens = every(tokens, grid, self.every)
+            grid = Grid(fewer(grid.height, self.every), fewer(grid.width, self.every))
+        map_ = tokens_to_map(tokens, grid)
         if self.same:
             map_ = pad_same(map_, self.conv.kernel_size[0], self.conv.stride[0])
         return self.act(self.norm(map_to_tokens(self.conv(map_))))

@@ -1,5 +1,7 @@
 """Mixers that are neither attention nor convolution."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -110,6 +112,24 @@ class SqueezeExciteModule(nn.Module):
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         squeezed = tokens.mean(dim=1, keepdim=True)
         return tokens * self.gate(self.expand(self.act(self.reduce(squeezed))))
+
+
+class EfficientChannelAttention(Mixer):
+    """Scales each channel by a gate computed from the means of its neighbours among the channels (arXiv 1910.03151)."""
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        refuse_prefix(self.kind, grid)
+        return EfficientChannelModule(in_dim)
+
+
+class EfficientChannelModule(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        kernel = max(3, int((math.log2(dim) + 1) / 2) // 2 * 2 + 1)
+        self.conv = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        return tokens * self.conv(tokens.mean(dim=1, keepdim=True)).sigmoid()
 
 
 class OnPrefix(Mixer):

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from ..spec import Bias, Grid, Mixer, Norm, Widening
+from ..tokens import every
 from .activations import activation
 from .attention import ScaledDotProduct, biases
 from .biases import DistanceBias
@@ -77,9 +78,9 @@ class ShrinkingAttentionModule(nn.Module):
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         spec = self.spec
-        asking = tokens.unflatten(1, grid.size)[:, ::2, ::2].flatten(1, 2)
+        asking = every(tokens, grid, 2)
         query = self.query(asking, grid).unflatten(2, (spec.heads, -1)).transpose(1, 2)
         key_value = self.key_value(tokens, grid).unflatten(2, (spec.heads, -1)).transpose(1, 2)
-        bias = self.bias(grid).unflatten(1, grid.size)[:, ::2, ::2].flatten(1, 2).unsqueeze(0)
+        bias = every(self.bias(grid), grid, 2).unsqueeze(0)
         mixed = self.attend(query, *key_value.split([spec.key_dim, spec.value_dim], dim=3), bias)
         return self.proj(self.act(mixed.transpose(1, 2).flatten(2)), grid)

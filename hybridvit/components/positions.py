@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..spec import Grid, Position
-from ..tokens import join_prefix, map_to_tokens
+from ..spec import Grid, Position, fewer
+from ..tokens import join_prefix, map_to_tokens, same_size
 from .activations import linear
 from .tables import GridTable
 
@@ -90,7 +90,7 @@ class WindowedPositionModule(nn.Module):
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         coarse = F.interpolate(self.coarse.float(), size=grid.size, mode="bicubic", antialias=True).to(tokens.dtype)
-        counts = [-(-size // self.window.shape[-1]) for size in grid.size]
+        counts = [fewer(size, self.window.shape[-1]) for size in grid.size]
         window = self.window.tile(1, 1, *counts)[:, :, : grid.height, : grid.width]
         return tokens + map_to_tokens(coarse + window)
 
@@ -115,7 +115,7 @@ class SinePositionModule(nn.Module):
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         table = sine_table(self.grid.tokens, self.dim, tokens.device)
-        if grid.size != self.grid.size:
+        if not same_size(grid, self.grid):
             table = resize_table(table, self.grid, grid)
         return tokens + table.to(tokens.dtype)
 

@@ -48,8 +48,8 @@ class RotaryModule(nn.Module):
 
 def by_axes(rows: Tensor, columns: Tensor, rates: Tensor, columns_first: bool = False) -> Tensor:
     """Angles (h * w, 2 * rates): the places along one axis times every rate, then those along the other."""
-    along_rows = (rows[:, None] * rates)[:, None].expand(-1, len(columns), -1)
-    along_columns = (columns[:, None] * rates)[None].expand(len(rows), -1, -1)
+    along_rows = (rows[:, None] * rates)[:, None].expand(-1, columns.shape[0], -1)
+    along_columns = (columns[:, None] * rates)[None].expand(rows.shape[0], -1, -1)
     axes = (along_columns, along_rows) if columns_first else (along_rows, along_columns)
     return torch.cat(axes, dim=-1).flatten(0, 1)
 

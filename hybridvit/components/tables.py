@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..spec import Grid
+from ..tokens import same_size
 
 
 class GridTable(nn.Module):
@@ -26,7 +27,7 @@ class GridTable(nn.Module):
 
     def at(self, grid: Grid) -> Tensor:
         """The table for the grid at hand."""
-        return self.table if grid.size == self.grid.size else self.resized(grid)
+        return self.table if same_size(grid, self.grid) else self.resized(grid)
 
     def load_resized(self, source: Self) -> None:
         """Takes over a table that was built for another grid."""

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..spec import Grid, Mixer, SpecError, Transition
-from ..tokens import map_to_tokens, tokens_to_map
+from ..spec import Grid, Mixer, SpecError, Transition, fewer
+from ..tokens import map_to_tokens, same_size, tokens_to_map
 from .convs import refuse_prefix
 
 Layout = Literal["block", "grid"]
@@ -15,25 +15,28 @@ Layout = Literal["block", "grid"]
 
 def whole_windows(grid: Grid, window: Grid) -> Grid:
     """The smallest grid that windows cover without a rest and that `grid` fits into."""
-    return Grid(grid.height + -grid.height % window.height, grid.width + -grid.width % window.width)
+    return Grid(*(fewer(size, side) * side for size, side in zip(grid.size, window.size, strict=True)))
 
 
 def pad_map(tokens: Tensor, grid: Grid, larger: Grid) -> Tensor:
     """Zeros on the right and at the bottom, up to a larger grid."""
-    if larger.size == grid.size:
+    if same_size(larger, grid):
         return tokens
     below, right = larger.height - grid.height, larger.width - grid.width
     return F.pad(tokens.unflatten(1, grid.size), (0, 0, 0, right, 0, below)).flatten(1, 2)
 
 
 def crop_map(tokens: Tensor, grid: Grid, smaller: Grid) -> Tensor:
-    """The inverse of `pad_map`; contiguous."""
-    return tokens.unflatten(1, grid.size)[:, : smaller.height, : smaller.width].flatten(1, 2).contiguous()
+    """The inverse of `pad_map`; contiguous if `tokens` are."""
+    if same_size(smaller, grid):
+        return tokens
+    kept = tokens.unflatten(1, grid.size)[:, : smaller.height, : smaller.width]
+    return kept.clone(memory_format=torch.contiguous_format).flatten(1, 2)
 
 
 def resize_map(tokens: Tensor, grid: Grid, new: Grid, align_corners: bool = False) -> Tensor:
     """The map, bilinear, on another grid. `align_corners`: positions in corners keep their values."""
-    if new.size == grid.size:
+    if same_size(new, grid):
         return tokens
     map_ = tokens_to_map(tokens, grid)
     return map_to_tokens(F.interpolate(map_, size=new.size, mode="bilinear", align_corners=align_corners))
@@ -46,10 +49,11 @@ def to_windows(tokens: Tensor, grid: Grid, window: Grid, layout: Layout = "block
     `grid` is a multiple of the window.
     """
     map_ = tokens.unflatten(1, grid.size)
+    rows, columns = grid.height // window.height, grid.width // window.width
     if layout == "block":
-        parts = map_.unflatten(2, (-1, window.width)).unflatten(1, (-1, window.height)).permute(0, 1, 3, 2, 4, 5)
+        parts = map_.unflatten(2, (columns, window.width)).unflatten(1, (rows, window.height)).permute(0, 1, 3, 2, 4, 5)
     else:
-        parts = map_.unflatten(2, (window.width, -1)).unflatten(1, (window.height, -1)).permute(0, 2, 4, 1, 3, 5)
+        parts = map_.unflatten(2, (window.width, columns)).unflatten(1, (window.height, rows)).permute(0, 2, 4, 1, 3, 5)
     return parts.flatten(3, 4).flatten(0, 2)
 
 
@@ -75,7 +79,7 @@ def shift_mask(grid: Grid, window: Grid, shift: tuple[int, int], like: Tensor) -
 
     def region(size: int, side: int, moved: int) -> Tensor:
         position = torch.arange(size, device=like.device)
-        return (position >= size - side).int() + (position >= size - moved).int() if moved else 0 * position
+        return (position >= size - side).int() + (position >= size - moved).int()
 
     rows, columns = (region(*numbers) for numbers in zip(grid.size, window.size, shift, strict=True))
     regions = to_windows((3 * rows[:, None] + columns).reshape(1, -1, 1), grid, window).squeeze(2)
@@ -113,11 +117,13 @@ class WindowAttentionModule(nn.Module):
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         window, whole = self.window, whole_windows(grid, self.window)
+        # No shift where one window covers the axis; told without asking, see `same_size`.
         down, right = (
-            moved if size > side else 0 for size, side, moved in zip(grid.size, window.size, self.shift, strict=True)
+            torch.sym_min(moved, moved * (size // side - 1))
+            for size, side, moved in zip(whole.size, window.size, self.shift, strict=True)
         )
         tokens = pad_map(tokens, grid, whole)
-        if not (down or right):
+        if same_size(Grid(down, right), Grid(0, 0)) or not any(self.shift):
             windows = self.attention(to_windows(tokens, whole, window, self.layout), window)
             return crop_map(from_windows(windows, whole, window, self.layout), whole, grid)
         windows = to_windows(roll_map(tokens, whole, -down, -right), whole, window, self.layout)

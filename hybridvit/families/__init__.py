@@ -1,6 +1,7 @@
 """The families of the zoo, one file each: a size table, a function from numbers to a Model, and key rules.
 
-A family file defines `FAMILY`. Files are found by listing this package, so adding one is adding a file.
+A family file defines `FAMILY`. Files are found by listing this package, so adding one is adding a file. What nearly
+every family file needs can be imported from here.
 """
 
 import importlib
@@ -9,11 +10,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..encoder import Model
-from ..keys import KeyRules
+from ..encoder import Model, Stage
+from ..keys import KeyRules, Rename, Rule, renames
+from ..trunks import classifier
 
-# The arguments of a family's builder for each model name.
-Sizes = dict[str, dict[str, Any]]
+__all__ = ["Family", "KeyRules", "Model", "Numbers", "PerStage", "Rename", "Rule", "Sizes", "Stage"]
+__all__ += ["classifier", "renames"]
+
+# The arguments of a family's builder, and those for each model name; and numbers, of which each stage has one.
+Numbers = dict[str, Any]
+Sizes = dict[str, Numbers]
+PerStage = tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,9 @@ The patches are normalised before their positions are added.
 """
 
 from ..components import Attention, GatedMlp, MeanPool, Patchify, RmsNorm, transformer_block
-from ..encoder import Model
-from ..keys import KeyRules, Rename
 from ..layouts import gated_rules, timm_vit_rules
 from ..trunks import Width, named_sizes, vit_model, vit_stage
-from . import Family, Sizes
+from . import Family, KeyRules, Model, Rename, Sizes
 
 WIDTHS = {
     "large": Width(1024, 24, 8, mlp_ratio=2816 / 1024),
@@ -23,16 +21,12 @@ def aimv2(*, width: str, patch: int, img_size: int, num_classes: int = 0) -> Mod
     """An AIMv2 of a named width."""
     of = WIDTHS[width]
     attention = Attention(heads=of.heads, qkv_bias=False, proj_bias=False)
-    stage = vit_stage(
-        enter=Patchify(dim=of.dim, patch=patch, norm=NORM),
-        width=of,
-        prefix=0,
-        block=transformer_block(attention, GatedMlp(hidden=of.hidden, bias=False), NORM),
-    )
+    block = transformer_block(attention, GatedMlp(hidden=of.hidden, bias=False), NORM)
+    stage = vit_stage(enter=Patchify(dim=of.dim, patch=patch, norm=NORM), width=of, prefix=0, block=block)
     return vit_model(stage, MeanPool(norm=NORM), img_size, num_classes)
 
 
-SIZES: Sizes = named_sizes(" ".join(f"aimv2_{width}_patch14_{size}" for width in WIDTHS for size in (224, 336, 448)))
+SIZES: Sizes = named_sizes("aimv2_{large,huge,1b,3b}_patch14_{224,336,448}")
 
 
 def timm_rules(model: Model) -> KeyRules:

@@ -1,10 +1,9 @@
 """BEiT-3's image towers (arXiv 2208.10442): ViTs with one more norm in attention and MLP (2210.06423), mean-pooled."""
 
 from ..components import Attention, LayerNorm, MeanPool, Mlp, Patchify, transformer_block
-from ..encoder import Model
 from ..layouts import timm_vit_rules
 from ..trunks import WIDTHS, named_sizes, vit_model, vit_stage
-from . import Family, Sizes
+from . import Family, Model, Sizes
 
 NORM = LayerNorm(eps=1e-5)
 
@@ -17,8 +16,5 @@ def beit3(*, width: str, patch: int, img_size: int) -> Model:
     return vit_model(stage, MeanPool(post_norm=NORM), img_size)
 
 
-SIZES: Sizes = named_sizes(
-    "beit3_base_patch16_224 beit3_large_patch16_224 beit3_giant_patch14_224 beit3_giant_patch14_336"
-)
-
+SIZES: Sizes = named_sizes("beit3_{base,large}_patch16_224 beit3_giant_patch14_{224,336}")
 FAMILY = Family(name="beit3", paper="arXiv 2208.10442", build=beit3, sizes=SIZES, layouts={"timm": timm_vit_rules})

@@ -4,13 +4,12 @@ The two steps on the way to it are ViT-Lite (`vit_*_4_32`: patches, class token)
 sequence pooling).
 """
 
-from ..components import Attention, Block, Branch, Conv, LayerNorm, LinearHead, MaxPool, Mlp, SequencePool, TokenPool
+from ..components import Attention, Block, Branch, Conv, LayerNorm, MaxPool, Mlp, SequencePool, TokenPool
 from ..components.positions import LearnedPosition, SinePosition
 from ..components.transitions import Normalize, Patchify, Steps
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename
 from ..spec import Grid, Transition
-from . import Family, Sizes
+from ..trunks import vit_model
+from . import Family, KeyRules, Model, Sizes, Stage, renames
 
 NORM = LayerNorm(eps=1e-5)
 
@@ -55,20 +54,9 @@ def compact_transformer(
     )
     enter = tokenizer(dim, kernel, convs) if convs else Patchify(dim=dim, patch=kernel)
     size = enter.out_grid(Grid(img_size, img_size)).size
-    return Model(
-        stages=(
-            Stage(
-                enter=enter,
-                blocks=(block,) * depth,
-                prefix=0 if sequence_pool else 1,
-                position=SinePosition(size=size) if sine else LearnedPosition(),
-            ),
-        ),
-        pool=SequencePool(norm=NORM) if sequence_pool else TokenPool(norm=NORM),
-        head=LinearHead(),
-        img_size=(img_size, img_size),
-        num_classes=num_classes,
-    )
+    position = SinePosition(size=size) if sine else LearnedPosition()
+    stage = Stage(enter=enter, blocks=(block,) * depth, prefix=0 if sequence_pool else 1, position=position)
+    return vit_model(stage, SequencePool(norm=NORM) if sequence_pool else TokenPool(norm=NORM), img_size, num_classes)
 
 
 def _sizes() -> Sizes:
@@ -80,43 +68,22 @@ def _sizes() -> Sizes:
         sizes[f"cvt_{depth}_4_32"] = {"depth": depth, "kernel": 4}
         sizes[f"vit_{depth}_4_32"] = {"depth": depth, "kernel": 4, "sequence_pool": False}
     sizes |= {f"{name}_sine": size | {"sine": True} for name, size in sizes.items()}
-    for img_size in (224, 384):
-        sizes[f"cct_14_7x2_{img_size}"] = {
-            "depth": 14,
-            "kernel": 7,
-            "convs": 2,
-            "img_size": img_size,
-            "num_classes": 1000,
-        }
+    last = {"depth": 14, "kernel": 7, "convs": 2, "num_classes": 1000}
+    sizes |= {f"cct_14_7x2_{img_size}": last | {"img_size": img_size} for img_size in (224, 384)}
     return sizes
 
 
 def original_rules(model: Model) -> KeyRules:
     """The layout of the authors' own checkpoints. A sine table is computed here, so theirs is dropped."""
-    stage, block = "stages.0", "stages.0.blocks.{b}.branches"
-    has_table = model.stages[0].position == LearnedPosition()
-    return KeyRules(
-        [
-            # A tokenizer step is convolution, ReLU and pooling of theirs, convolution and pooling of ours.
-            *(
-                Rename(f"tokenizer.conv_layers.{i}.0", f"{stage}.enter.steps.{2 * i}.conv")
-                for i in range(2)
-                if model.stages[0].enter.kind == "Steps"
-            ),
-            Rename("tokenizer.conv_layers.0.0", f"{stage}.enter.conv"),
-            Rename("classifier.class_emb", f"{stage}.prefix.tokens"),
-            Rename("classifier.positional_emb", f"{stage}.position.table"),
-            Rename("classifier.blocks.{b}.pre_norm", f"{block}.0.norm"),
-            Rename("classifier.blocks.{b}.self_attn", f"{block}.0.mixer"),
-            Rename("classifier.blocks.{b}.norm1", f"{block}.1.mixer.norm"),
-            Rename("classifier.blocks.{b}.linear1", f"{block}.2.mixer.fc1"),
-            Rename("classifier.blocks.{b}.linear2", f"{block}.2.mixer.fc2"),
-            Rename("classifier.norm", "pool.norm"),
-            Rename("classifier.attention_pool", "pool.score"),
-            Rename("classifier.fc", "head"),
-        ],
-        dropped=() if has_table else ("classifier.positional_emb",),
-    )
+    stage = model.stages[0]
+    ends = "class_emb=stages.0.prefix.tokens positional_emb=stages.0.position.table "
+    ends += "norm=pool.norm attention_pool=pool.score fc=head"
+    block = "pre_norm=0.norm self_attn=0.mixer norm1=1.mixer.norm linear1=2.mixer.fc1 linear2=2.mixer.fc2"
+    # A tokenizer step is convolution, ReLU and pooling of theirs, convolution and pooling of ours.
+    convs = "0.0=steps.0.conv 1.0=steps.2.conv" if stage.enter.kind == Steps.kind else "0.0=conv"
+    rules = renames("tokenizer.conv_layers", "stages.0.enter", convs) + renames("classifier", "", ends)
+    rules += renames("classifier.blocks.{b}", "stages.0.blocks.{b}.branches", block)
+    return KeyRules(rules, () if stage.position == LearnedPosition() else ("classifier.positional_emb",))
 
 
 LAYOUTS = {"original": original_rules}

@@ -5,27 +5,30 @@ Pooling keeps what an odd border leaves over, where timm drops it or fails.
 
 from typing import Literal
 
-from ..components import AvgPool, Conv, LayerNorm, LayerScale, LinearHead, MeanPool, Mlp, RelativePositionBias
+from ..components import AvgPool, Conv, LayerNorm, LayerScale, MeanPool, Mlp, RelativePositionBias
 from ..components.attention import Attention, WideningAttention
 from ..components.blocks import Block, Branch, transformer_block
 from ..components.convblocks import ConvNeXt, MBConv, conv_stem, pooled_shortcut
 from ..components.transitions import Add, Identity, Normalize, Steps
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, Rule, conv_to_linear, linear_to_conv, split_heads
+from ..keys import KeyRules, Rename, Rule, conv_to_linear, linear_to_conv, renames, split_heads
 from ..spec import Bias, Norm, Transition
-from . import Family, Sizes
+from . import Family, Model, PerStage, Sizes, Stage, classifier
 
 Kind = Literal["conv", "attention", "mixed"]
-
 HEAD_WIDTH = 32
 MBCONV, NORM, BIAS, POOL = MBConv(), LayerNorm(), RelativePositionBias(), AvgPool(stride=2)
+
+
+def tanh_pool(norm: Norm, dim: int) -> MeanPool:
+    """The mean, normalised, and a layer with a tanh."""
+    return MeanPool(post_norm=norm, after=Conv(dim=dim, bias=True, act="tanh"))
 
 
 def coatnet(
     *,
     stem: tuple[int, int],
-    dims: tuple[int, ...],
-    depths: tuple[int, ...],
+    dims: PerStage,
+    depths: PerStage,
     kinds: tuple[Kind, ...] = ("conv", "conv", "attention", "attention"),
     conv: MBConv | ConvNeXt = MBCONV,
     norm: Norm = NORM,
@@ -61,13 +64,8 @@ def coatnet(
         return Stage(enter=Add(shortcut=shortcut, body=body), blocks=first + (block,) * (depth - 1))
 
     stages = (stage(*numbers) for numbers in zip(kinds, (stem[1], *dims[:-1]), dims, depths, strict=True))
-    last = Conv(dim=dims[-1], bias=True, act="tanh")
-    return Model(
-        stages=(Stage(enter=conv_stem(stem, conv.norm, conv.act)), *stages),
-        pool=MeanPool(post_norm=norm, after=last) if hidden else MeanPool(norm=norm),
-        head=LinearHead(),
-        img_size=(img_size, img_size),
-    )
+    end = tanh_pool(norm, dims[-1]) if hidden else MeanPool(norm=norm)
+    return classifier((Stage(enter=conv_stem(stem, conv.norm, conv.act)), *stages), end, img_size)
 
 
 SIZES: Sizes = {
@@ -79,44 +77,27 @@ SIZES: Sizes = {
     "coatnet_5_224": {"stem": (192, 192), "dims": (256, 512, 1280, 2048), "depths": (2, 12, 28, 2)},
 }
 
-# The steps of a convolutional body by timm's names, MBConv's and then ConvNeXt's; no two have the same place.
-STEPS = {"pre_norm": "0.norm", "conv1_1x1": "2.conv", "norm1": "2.norm", "conv2_kxk": "3.conv", "norm2": "5.norm"}
-STEPS |= {"conv3_1x1": "7.conv", "conv_dw": "0.conv", "norm": "1.norm", "ls.gamma": "3.gamma"}
-LINEAR_STEPS = {"se_early.fc1": "4.reduce", "se_early.fc2": "4.expand", "se.fc1": "6.reduce", "se.fc2": "6.expand"}
-LINEAR_STEPS |= {"mlp": "2"}
-
-
-ENDS: list[Rule] = [
-    Rename("stem.conv1", "stages.0.enter.steps.0.conv"),
-    Rename("stem.norm1", "stages.0.enter.steps.0.norm"),
-    Rename("stem.conv2", "stages.0.enter.steps.1.conv"),
-    Rename("norm", "pool.norm"),
-    Rename("head.norm", "pool.post_norm"),
-    linear_to_conv("head.pre_logits.fc", "pool.after.conv"),
-    Rename("head.fc", "head"),
-]
+ENDS = renames("stem", "stages.0.enter.steps", "conv1=0.conv norm1=0.norm conv2=1.conv")
+ENDS += renames("", "", "norm=pool.norm head.norm=pool.post_norm head.fc=head")
+ENDS.append(linear_to_conv("head.pre_logits.fc", "pool.after.conv"))
 
 
 def conv_rules(theirs: str, steps: str) -> list[Rule]:
-    """timm's names in a convolutional block, whose steps are at `steps`."""
-    return [
-        *(Rename(f"{theirs}.{name}", f"{steps}.{step}") for name, step in STEPS.items()),
-        *(conv_to_linear(f"{theirs}.{name}", f"{steps}.{step}") for name, step in LINEAR_STEPS.items()),
-    ]
+    """timm's names in a convolutional block, whose steps are at `steps`: MBConv's, or else ConvNeXt's."""
+    mbconv = "pre_norm=0.norm conv1_1x1=2.conv norm1=2.norm conv2_kxk=3.conv norm2=5.norm conv3_1x1=7.conv"
+    linear = "se_early.fc1=4.reduce se_early.fc2=4.expand se.fc1=6.reduce se.fc2=6.expand mlp=2"
+    convnext = "conv_dw=0.conv norm=1.norm ls.gamma=3.gamma"
+    return renames(theirs, steps, f"{mbconv} {convnext}") + renames(theirs, steps, linear, conv_to_linear)
 
 
 def transformer_rules(theirs: str, norm: str, attention: str, scale: str, mlp: str) -> list[Rule]:
     """timm's names in a transformer block, whose parts are at the given places."""
+    bias = "relative_position_bias_table=bias.table mlp=bias"
     return [
-        Rename(f"{theirs}.norm1", norm),
+        *renames(theirs, "", f"norm1={norm} ls1.gamma={scale} norm2={mlp}.norm ls2.gamma={mlp}.layer_scale"),
         split_heads(f"{theirs}.attn.qkv", f"{attention}.qkv", HEAD_WIDTH),
-        conv_to_linear(f"{theirs}.attn.proj", f"{attention}.proj"),
-        Rename(f"{theirs}.attn.rel_pos.relative_position_bias_table", f"{attention}.bias.table"),
-        Rename(f"{theirs}.attn.rel_pos.mlp", f"{attention}.bias"),
-        Rename(f"{theirs}.ls1.gamma", scale),
-        Rename(f"{theirs}.norm2", f"{mlp}.norm"),
-        conv_to_linear(f"{theirs}.mlp", f"{mlp}.mixer"),
-        Rename(f"{theirs}.ls2.gamma", f"{mlp}.layer_scale"),
+        *renames(f"{theirs}.attn.rel_pos", attention, bias),
+        *renames(theirs, "", f"attn.proj={attention}.proj mlp={mlp}.mixer", conv_to_linear),
     ]
 
 

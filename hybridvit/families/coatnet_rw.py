@@ -5,16 +5,13 @@
 """
 
 from dataclasses import replace
-from typing import Any
 
 from ..components import BatchNorm, ConvNeXt, Excite, MaxPool, MBConv, RelativePositionMlp
-from . import Family
+from . import Family, Numbers, Sizes
 from .coatnet import coatnet, timm_rules
 
-Numbers = dict[str, Any]
 
-
-def _sizes() -> dict[str, Numbers]:
+def _sizes() -> Sizes:
     nano: Numbers = {"stem": (32, 64), "dims": (64, 128, 256, 512), "depths": (3, 4, 6, 3)}
     small: Numbers = {"stem": (32, 64), "dims": (96, 192, 384, 768), "depths": (2, 3, 7, 2)}
     base: Numbers = small | {"depths": (2, 6, 14, 2)}

@@ -6,15 +6,13 @@ In its first blocks every head has a gate between where it looks by content and 
 import torch
 from torch import Tensor, nn
 
-from ..components import LearnedPosition, LinearHead, Mlp, TokenPool, by_pair, linear, refuse_prefix, transformer_block
+from ..components import LearnedPosition, Mlp, TokenPool, by_pair, linear, refuse_prefix, transformer_block
 from ..components.attention import Attention, ScaledDotProduct, head_width
 from ..components.transitions import Identity, Patchify
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, Rule
 from ..layouts import HEAD_RULES
 from ..spec import Grid, Mixer
-from ..trunks import NORM
-from . import Family, Sizes
+from ..trunks import NORM, classifier
+from . import Family, KeyRules, Model, Sizes, Stage, renames
 
 
 class GatedPositionalAttention(Mixer):
@@ -89,43 +87,24 @@ def convit(*, heads: int, depth: int = 12, gated: int = 10, head_dim: int = 48) 
     mlp = Mlp(hidden=4 * dim)
     local = transformer_block(GatedPositionalAttention(heads=heads), mlp, NORM)
     last = transformer_block(Attention(heads=heads, qkv_bias=False), mlp, NORM)
-    return Model(
-        stages=(
-            Stage(enter=Patchify(dim=dim, patch=16), position=LearnedPosition(), blocks=(local,) * gated),
-            Stage(enter=Identity(), prefix=1, blocks=(last,) * (depth - gated)),
-        ),
-        pool=TokenPool(norm=NORM),
-        head=LinearHead(),
-    )
+    first = Stage(enter=Patchify(dim=dim, patch=16), position=LearnedPosition(), blocks=(local,) * gated)
+    second = Stage(enter=Identity(), prefix=1, blocks=(last,) * (depth - gated))
+    return classifier((first, second), TokenPool(norm=NORM))
 
 
-SIZES: Sizes = {
-    "convit_tiny": {"heads": 4},
-    "convit_small": {"heads": 9},
-    "convit_base": {"heads": 16},
-}
+SIZES: Sizes = {"convit_tiny": {"heads": 4}, "convit_small": {"heads": 9}, "convit_base": {"heads": 16}}
 
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout, in which blocks are counted through."""
-    rules: list[Rule] = [
-        Rename("patch_embed.proj", "stages.0.enter.conv"),
-        Rename("pos_embed", "stages.0.position.table"),
-        Rename("cls_token", "stages.1.prefix.tokens"),
-    ]
-    count = 0
+    start = "patch_embed.proj=0.enter.conv pos_embed=0.position.table cls_token=1.prefix.tokens"
+    gated = "attn.gating_param=attend.gate attn.pos_proj=position attn.qk=query_key attn.v=value attn="
+    rules, count = renames("", "stages", start), 0
     for s, stage in enumerate(model.stages):
         for b in range(len(stage.blocks)):
             theirs, ours = f"blocks.{count}", f"stages.{s}.blocks.{b}.branches"
-            rules += [
-                Rename(f"{theirs}.attn.gating_param", f"{ours}.0.mixer.attend.gate"),
-                Rename(f"{theirs}.attn.pos_proj", f"{ours}.0.mixer.position"),
-                Rename(f"{theirs}.attn.qk", f"{ours}.0.mixer.query_key"),
-                Rename(f"{theirs}.attn.v", f"{ours}.0.mixer.value"),
-                Rename(f"{theirs}.attn", f"{ours}.0.mixer"),
-                Rename(f"{theirs}.mlp", f"{ours}.1.mixer"),
-                *(Rename(f"{theirs}.norm{branch + 1}", f"{ours}.{branch}.norm") for branch in (0, 1)),
-            ]
+            rules += renames(theirs, f"{ours}.0.mixer", gated)
+            rules += renames(theirs, ours, "norm1=0.norm norm2=1.norm mlp=1.mixer")
             count += 1
     return KeyRules([*rules, *HEAD_RULES])
 

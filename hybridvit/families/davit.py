@@ -3,19 +3,13 @@
 The `_fl` models are the image towers of Florence-2 (2311.06242).
 """
 
-from typing import Any
-
 from torch import Tensor, nn
 
-from ..components import Block, Branch, Conv, LayerNorm, LinearHead, MeanPool, Mlp, WindowAttention, linear
+from ..components import Block, Branch, Conv, LayerNorm, MeanPool, Mlp, WindowAttention, linear
 from ..components.attention import Attention, head_width
 from ..components.transitions import Normalize, Patchify, Steps
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, Rule
 from ..spec import Grid, Mixer
-from . import Family, Sizes
-
-PerStage = tuple[int, ...]
+from . import Family, KeyRules, Model, Numbers, PerStage, Rename, Sizes, Stage, classifier, renames
 
 NORM = LayerNorm(eps=1e-5)
 
@@ -83,15 +77,14 @@ def davit(
         first = Conv(dim=dim, kernel=7, stride=4, bias=True, norm=NORM)
         enter = Steps(steps=(Normalize(norm=NORM), merge)) if stages else first
         stages.append(Stage(enter=enter, blocks=(dual_block(dim, count, window, florence),) * depth))
-    pool, size = MeanPool(post_norm=NORM), (img_size, img_size)
-    return Model(stages=tuple(stages), pool=pool, head=LinearHead(), img_size=size, num_classes=num_classes)
+    return classifier(stages, MeanPool(post_norm=NORM), img_size, num_classes)
 
 
-TINY: dict[str, Any] = {"dims": (96, 192, 384, 768), "heads": (3, 6, 12, 24)}
-BASE: dict[str, Any] = {"dims": (128, 256, 512, 1024), "heads": (4, 8, 16, 32)}
-HUGE: dict[str, Any] = {"dims": (256, 512, 1024, 2048), "heads": (8, 16, 32, 64)}
-DEEP: dict[str, Any] = {"depths": (1, 1, 9, 1)}
-FLORENCE: dict[str, Any] = DEEP | {"window": 12, "florence": True, "img_size": 768, "num_classes": 0}
+TINY: Numbers = {"dims": (96, 192, 384, 768), "heads": (3, 6, 12, 24)}
+BASE: Numbers = {"dims": (128, 256, 512, 1024), "heads": (4, 8, 16, 32)}
+HUGE: Numbers = {"dims": (256, 512, 1024, 2048), "heads": (8, 16, 32, 64)}
+DEEP: Numbers = {"depths": (1, 1, 9, 1)}
+FLORENCE: Numbers = DEEP | {"window": 12, "florence": True, "img_size": 768, "num_classes": 0}
 SIZES: Sizes = {
     "davit_tiny": TINY | {"depths": (1, 1, 3, 1)},
     "davit_small": TINY | DEEP,
@@ -104,35 +97,22 @@ SIZES: Sizes = {
 }
 
 
-OURS = "stages.{s}.blocks.{b}.branches"
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     channels = model.stages[0].blocks[0].branches[5].mixer
     assert isinstance(channels, ChannelAttention)
     names = ("spatial_block", "channel_block") if channels.by_positions else ("0", "1")
-    rules: list[Rule] = [
-        Rename("stem", "stages.0.enter"),
-        Rename("stages.{s}.downsample.norm", "stages.{s}.enter.steps.0.norm"),
-        Rename("stages.{s}.downsample.conv", "stages.{s}.enter.steps.1.conv"),
-        Rename("head.norm", "pool.post_norm"),
-        Rename("head.fc", "head"),
-    ]
+    block, ours = "stages.{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches"
+    rules = renames("", "", "stem=stages.0.enter head.norm=pool.post_norm head.fc=head")
+    rules += renames("stages.{s}.downsample", "stages.{s}.enter.steps", "norm=0.norm conv=1.conv")
+    if not channels.by_positions:
+        # What DaViT calls keys, values and queries of channels are our queries, keys and values.
+        thirds = (lambda t: t.roll(-len(t) // 3, 0)), (lambda t: t.roll(len(t) // 3, 0))
+        rules.append(Rename(f"{block}.{names[1]}.attn.qkv", f"{ours}.5.mixer.qkv", *thirds))
     for first, name, attention in zip((0, 4), names, ("mixer.attention", "mixer"), strict=True):
-        block = f"stages.{{s}}.blocks.{{b}}.{name}"
-        if attention == "mixer" and not channels.by_positions:
-            # What DaViT calls keys, values and queries of channels are our queries, keys and values.
-            thirds = (lambda t: t.roll(-len(t) // 3, 0)), (lambda t: t.roll(len(t) // 3, 0))
-            rules.append(Rename(f"{block}.attn.qkv", f"{OURS}.{first + 1}.mixer.qkv", *thirds))
-        rules += [
-            Rename(f"{block}.cpe1.proj", f"{OURS}.{first}.mixer.conv"),
-            Rename(f"{block}.norm1", f"{OURS}.{first + 1}.norm"),
-            Rename(f"{block}.attn", f"{OURS}.{first + 1}.{attention}"),
-            Rename(f"{block}.cpe2.proj", f"{OURS}.{first + 2}.mixer.conv"),
-            Rename(f"{block}.norm2", f"{OURS}.{first + 3}.norm"),
-            Rename(f"{block}.mlp", f"{OURS}.{first + 3}.mixer"),
-        ]
+        parts = f"cpe1.proj={first}.mixer.conv norm1={first + 1}.norm attn={first + 1}.{attention} "
+        parts += f"cpe2.proj={first + 2}.mixer.conv norm2={first + 3}.norm mlp={first + 3}.mixer"
+        rules += renames(f"{block}.{name}", ours, parts)
     return KeyRules(rules)
 
 

@@ -7,19 +7,12 @@
 from ..components import CentredRotary, GatedMlp, LayerNorm, Mlp, NoPosition, Patchify, RotaryAttention
 from ..components.blocks import transformer_block
 from ..components.pools import MeanPool, TokenPool
-from ..encoder import Model
-from ..keys import KeyRules
 from ..layouts import gated_rules, timm_eva_rules
 from ..trunks import WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family, Sizes
+from . import Family, KeyRules, Model, Sizes
 
-NORM = LayerNorm(eps=1e-5)
-REGISTERS = 4
-WIDTHS = WIDTHS | {
-    "huge": Width(1280, 32, 20),
-    "giant": Width(1536, 40, 24, 8 / 3),
-    "7b": Width(4096, 40, 32, 2),
-}
+NORM, REGISTERS = LayerNorm(eps=1e-5), 4
+WIDTHS = WIDTHS | {"huge": Width(1280, 32, 20), "giant": Width(1536, 40, 24, 8 / 3), "7b": Width(4096, 40, 32, 2)}
 
 
 def dinov3(
@@ -29,32 +22,24 @@ def dinov3(
     of = WIDTHS[width]
     attention = RotaryAttention(heads=of.heads, qkv_bias=bias, key_bias=not bias, rotary=CentredRotary())
     mlp = GatedMlp(hidden=of.hidden) if gated else Mlp(hidden=of.hidden)
-    stage = vit_stage(
-        enter=Patchify(dim=of.dim, patch=patch),
-        width=of,
-        prefix=1 + REGISTERS,
-        position=NoPosition(),
-        block=transformer_block(attention, mlp, NORM, layer_scale=1e-5),
-    )
+    block = transformer_block(attention, mlp, NORM, layer_scale=1e-5)
+    enter, prefix = Patchify(dim=of.dim, patch=patch), 1 + REGISTERS
+    stage = vit_stage(enter=enter, width=of, prefix=prefix, position=NoPosition(), block=block)
     return vit_model(stage, TokenPool(norm=NORM) if token else MeanPool(norm=NORM), img_size, num_classes=0)
 
 
-def _sizes() -> Sizes:
-    plain, gated = ("small", "base", "large"), ("small", "huge")
-    names = [f"vit_{width}_patch16_dinov3" for width in plain]
-    lingbot = {"img_size": 512, "token": True}
-    return (
-        named_sizes(" ".join(names))
-        | named_sizes(" ".join(f"{name}_qkvb" for name in ["vit_tiny_patch16_dinov3", *names]), bias=True)
-        | {f"vit_{width}_plus_patch16_dinov3": {"width": width, "patch": 16, "gated": True} for width in gated}
-        | {
-            f"vit_{width}_plus_patch16_dinov3_qkvb": {"width": width, "patch": 16, "gated": True, "bias": True}
-            for width in gated
-        }
-        | {"vit_7b_patch16_dinov3": {"width": "7b", "patch": 16, "gated": True}}
-        | named_sizes(" ".join(f"vit_{width}_patch16_lingbot" for width in plain), bias=True, **lingbot)
-        | named_sizes("vit_giant_patch16_lingbot", gated=True, **lingbot)
-    )
+LINGBOT = {"img_size": 512, "token": True}
+SIZES: Sizes = (
+    named_sizes("vit_{small,base,large}_patch16_dinov3")
+    | named_sizes("vit_{tiny,small,base,large}_patch16_dinov3_qkvb", bias=True)
+    | named_sizes("vit_small_plus_patch16_dinov3", width="small", gated=True)
+    | named_sizes("vit_huge_plus_patch16_dinov3", width="huge", gated=True)
+    | named_sizes("vit_small_plus_patch16_dinov3_qkvb", width="small", gated=True, bias=True)
+    | named_sizes("vit_huge_plus_patch16_dinov3_qkvb", width="huge", gated=True, bias=True)
+    | named_sizes("vit_7b_patch16_dinov3", gated=True)
+    | named_sizes("vit_{small,base,large}_patch16_lingbot", bias=True, **LINGBOT)
+    | named_sizes("vit_giant_patch16_lingbot", gated=True, **LINGBOT)
+)
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -63,4 +48,4 @@ def timm_rules(model: Model) -> KeyRules:
     return timm_eva_rules(model, first=gated_rules(model, packed=False) if gated else ())
 
 
-FAMILY = Family(name="dinov3", paper="arXiv 2508.10104", build=dinov3, sizes=_sizes(), layouts={"timm": timm_rules})
+FAMILY = Family(name="dinov3", paper="arXiv 2508.10104", build=dinov3, sizes=SIZES, layouts={"timm": timm_rules})

@@ -3,14 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from ..components import Block, Branch, Conv, FourierPosition, LayerNorm, LinearHead, MeanPool, summaries
+from ..components import Block, Branch, Conv, FourierPosition, LayerNorm, MeanPool, summaries
 from ..components.channels import CrossCovarianceAttention
 from ..components.mixers import LayerScale, Mlp
 from ..components.transitions import Add, Identity, Normalize, Steps
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, conv_to_linear
+from ..keys import KeyRules, conv_to_linear, renames
 from ..spec import Grid, Mixer, Position, Transition
-from . import Family, Sizes
+from . import Family, Model, PerStage, Sizes, Stage, classifier
 
 KERNELS, SCALES, POSITION_STAGE = (3, 5, 7, 9), (2, 2, 3, 4), 1
 NORM, LAYER_SCALE = LayerNorm(), 1e-6
@@ -53,7 +52,7 @@ class Placed(Mixer):
         return self.position.build(in_dim, grid)
 
 
-def edgenext(*, dims: tuple[int, ...], depths: tuple[int, ...], heads: int = 8, overlap: bool = False) -> Model:
+def edgenext(*, dims: PerStage, depths: PerStage, heads: int = 8, overlap: bool = False) -> Model:
     """An EdgeNeXt of given widths and depths. `overlap`: strided filters, without biases, instead of patches."""
 
     def block(local: Transition, dim: int) -> Block:
@@ -63,9 +62,8 @@ def edgenext(*, dims: tuple[int, ...], depths: tuple[int, ...], heads: int = 8, 
     stages: list[Stage] = []
     for index, (dim, depth, kernel, scales) in enumerate(zip(dims, depths, KERNELS, SCALES, strict=True)):
         filters = Conv(dim=dim, kernel=kernel, groups=dim, bias=not overlap)
-        attend = Steps(
-            steps=(Normalize(norm=NORM), CrossCovarianceAttention(heads=heads), LayerScale(initial=LAYER_SCALE))
-        )
+        channels = CrossCovarianceAttention(heads=heads)
+        attend = Steps(steps=(Normalize(norm=NORM), channels, LayerScale(initial=LAYER_SCALE)))
         position = Placed(position=FourierPosition()) if index == POSITION_STAGE else Identity()
         cascade = Cascade(parts=scales, bias=not overlap)
         transposed = Steps(steps=(cascade, position, Add(shortcut=Identity(), body=attend)))
@@ -79,7 +77,7 @@ def edgenext(*, dims: tuple[int, ...], depths: tuple[int, ...], heads: int = 8, 
             if overlap:
                 enter, locals_[0] = filters.replace(stride=2, groups=dims[index - 1]), Identity()
         stages.append(Stage(enter=enter, blocks=tuple(block(local, dim) for local in locals_)))
-    return Model(stages=tuple(stages), pool=MeanPool(post_norm=NORM), head=LinearHead(), img_size=(256, 256))
+    return classifier(stages, MeanPool(post_norm=NORM), img_size=256)
 
 
 DEPTHS = (3, 3, 9, 3)
@@ -97,28 +95,16 @@ def timm_rules(model: Model) -> KeyRules:
     overlap = isinstance(model.stages[0].enter, Conv)
     stem = "stages.0.enter" if overlap else "stages.0.enter.steps.1"
     block, ours = "stages.{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches.0"
-    local = f"{ours}.mixer.steps.0"
-    return KeyRules(
-        [
-            Rename("stem.0", f"{stem}.conv"),
-            Rename("stem.1", f"{stem}.norm"),
-            Rename("stages.{s}.downsample.0", "stages.{s}.enter.steps.0.norm"),
-            Rename("stages.{s}.downsample.1", "stages.{s}.enter.steps.1.steps.1.conv"),
-            *([Rename("stages.{s+1}.blocks.0.conv_dw", "stages.{s+1}.enter.conv")] if overlap else []),
-            Rename(f"{block}.conv_dw", f"{local}.conv"),
-            Rename(f"{block}.convs.{{i}}", f"{local}.steps.0.convs.{{i}}.conv"),
-            conv_to_linear(f"{block}.pos_embd.token_projection", f"{local}.steps.1.proj"),
-            Rename(f"{block}.norm_xca", f"{local}.steps.2.body.steps.0.norm"),
-            Rename(f"{block}.xca.temperature", f"{local}.steps.2.body.steps.1.factor"),
-            Rename(f"{block}.xca", f"{local}.steps.2.body.steps.1"),
-            Rename(f"{block}.gamma_xca", f"{local}.steps.2.body.steps.2.gamma"),
-            Rename(f"{block}.norm", f"{ours}.mixer.steps.1.norm"),
-            Rename(f"{block}.mlp", f"{ours}.mixer.steps.2"),
-            Rename(f"{block}.gamma", f"{ours}.layer_scale"),
-            Rename("head.norm", "pool.post_norm"),
-            Rename("head.fc", "head"),
-        ]
-    )
+    attention = "norm_xca=0.norm xca.temperature=1.factor xca=1 gamma_xca=2.gamma"
+    rules = renames("stem", stem, "0=conv 1=norm")
+    rules += renames("stages.{s}.downsample", "stages.{s}.enter.steps", "0=0.norm 1=1.steps.1.conv")
+    if overlap:
+        rules += renames("stages.{s+1}", "stages.{s+1}", "blocks.0.conv_dw=enter.conv")
+    rules += renames(block, f"{ours}.mixer.steps.0", "conv_dw=conv convs.{i}=steps.0.convs.{i}.conv")
+    rules.append(conv_to_linear(f"{block}.pos_embd.token_projection", f"{ours}.mixer.steps.0.steps.1.proj"))
+    rules += renames(block, f"{ours}.mixer.steps.0.steps.2.body.steps", attention)
+    rules += renames(block, ours, "norm=mixer.steps.1.norm mlp=mixer.steps.2 gamma=layer_scale")
+    return KeyRules([*rules, *renames("head", "", "norm=pool.post_norm fc=head")])
 
 
 FAMILY = Family(name="edgenext", paper="arXiv 2206.10589", build=edgenext, sizes=SIZES, layouts={"timm": timm_rules})

@@ -6,11 +6,9 @@ its batch norm epsilon; the others pad symmetrically.
 
 import math
 
-from ..components import BatchNorm, Block, Branch, Conv, LinearHead, MeanPool, Steps
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename
+from ..components import BatchNorm, Block, Branch, Conv, MeanPool, Steps
 from ..spec import Transition
-from . import Family, Sizes
+from . import Family, KeyRules, Model, Sizes, Stage, classifier, renames
 
 STEM_WIDTH, EXPANSION, LAST_WIDTH = 32, 6, 1280
 # Width, number of blocks, kernel, and stride of the first block, a stage, all at scale 1.
@@ -19,27 +17,15 @@ STAGES = ((16, 1, 3, 1), (24, 2, 3, 2), (40, 2, 5, 2), (80, 3, 3, 2), (112, 3, 5
 
 def conv(dim: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, act: str | None = "relu6", tf: bool) -> Conv:
     """Convolution, batch norm and ReLU6. At stride 1 TensorFlow's padding is the symmetric one."""
-    return Conv(
-        dim=dim,
-        kernel=kernel,
-        stride=stride,
-        padding="same" if tf and stride > 1 else None,
-        groups=groups,
-        norm=BatchNorm(eps=1e-3 if tf else 1e-5),
-        act=act,
-    )
+    padding, norm = "same" if tf and stride > 1 else None, BatchNorm(eps=1e-3 if tf else 1e-5)
+    return Conv(dim=dim, kernel=kernel, stride=stride, padding=padding, groups=groups, norm=norm, act=act)
 
 
 def inverted_residual(in_dim: int, dim: int, kernel: int, stride: int = 1, *, tf: bool) -> Transition:
     """Expand, filter each channel, project without activation (arXiv 1801.04381)."""
     hidden = EXPANSION * in_dim
-    return Steps(
-        steps=(
-            conv(hidden, tf=tf),
-            conv(hidden, kernel, stride=stride, groups=hidden, tf=tf),
-            conv(dim, act=None, tf=tf),
-        )
-    )
+    filters = conv(hidden, kernel, stride=stride, groups=hidden, tf=tf)
+    return Steps(steps=(conv(hidden, tf=tf), filters, conv(dim, act=None, tf=tf)))
 
 
 def scaled_width(width: int, scale: float) -> int:
@@ -67,12 +53,8 @@ def lite_stages(*, width: float = 1.0, depth: float = 1.0, tf: bool = False) -> 
 
 def efficientnet_lite(*, width: float, depth: float, img_size: int, tf: bool) -> Model:
     """An EfficientNet-Lite with widths and depths scaled from Lite0."""
-    return Model(
-        stages=lite_stages(width=width, depth=depth, tf=tf),
-        pool=MeanPool(before=conv(LAST_WIDTH, tf=tf)),
-        head=LinearHead(),
-        img_size=(img_size, img_size),
-    )
+    stages = lite_stages(width=width, depth=depth, tf=tf)
+    return classifier(stages, MeanPool(before=conv(LAST_WIDTH, tf=tf)), img_size)
 
 
 def _sizes() -> Sizes:
@@ -84,47 +66,31 @@ def _sizes() -> Sizes:
     }
 
 
-def _conv_rules(conv: str, norm: str, ours: str) -> list[Rename]:
-    return [Rename(conv, f"{ours}.conv"), Rename(norm, f"{ours}.norm")]
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout: the first block of a stage of theirs is the entrance of ours."""
-    rules = [
-        *_conv_rules("conv_stem", "bn1", "stages.0.enter.steps.0"),
-        *_conv_rules("blocks.0.0.conv_dw", "blocks.0.0.bn1", "stages.0.enter.steps.1"),
-        *_conv_rules("blocks.0.0.conv_pw", "blocks.0.0.bn2", "stages.0.enter.steps.2"),
-    ]
-    for theirs, ours in (
-        ("blocks.{s}.0", "stages.{s}.enter"),
-        ("blocks.{s}.{b+1}", "stages.{s}.blocks.{b}.branches.0.mixer"),
-    ):
-        for step, name in enumerate(("conv_pw", "conv_dw", "conv_pwl")):
-            rules += _conv_rules(f"{theirs}.{name}", f"{theirs}.bn{step + 1}", f"{ours}.steps.{step}")
-    return KeyRules([*rules, *_conv_rules("conv_head", "bn2", "pool.before"), Rename("classifier", "head")])
+    stem, block = "stages.0.enter.steps", "stages.{s}.blocks.{b}.branches.0.mixer.steps"
+    steps = "conv_pw=0.conv bn1=0.norm conv_dw=1.conv bn2=1.norm conv_pwl=2.conv bn3=2.norm"
+    rules = renames("", stem, "conv_stem=0.conv bn1=0.norm")
+    rules += renames("blocks.0.0", stem, "conv_dw=1.conv bn1=1.norm conv_pw=2.conv bn2=2.norm")
+    rules += renames("blocks.{s}.0", "stages.{s}.enter.steps", steps)
+    rules += renames("blocks.{s}.{b+1}", block, steps)
+    return KeyRules([*rules, *renames("", "", "conv_head=pool.before.conv bn2=pool.before.norm classifier=head")])
 
 
 def efficientnet_pytorch_rules(model: Model) -> KeyRules:
     """The layout of the efficientnet_pytorch package, which numbers the blocks of all stages through."""
-    rules = _conv_rules("_conv_stem", "_bn0", "stages.0.enter.steps.0")
-    ours = [
-        place
-        for s, stage in enumerate(model.stages)
-        for place in (
-            f"stages.{s}.enter",
-            *(f"stages.{s}.blocks.{b}.branches.0.mixer" for b in range(len(stage.blocks))),
-        )
-    ]
-    for index, place in enumerate(ours):
-        for step, name in enumerate(("expand", "depthwise", "project")):
-            rules += _conv_rules(f"_blocks.{index}._{name}_conv", f"_blocks.{index}._bn{step}", f"{place}.steps.{step}")
-    return KeyRules([*rules, *_conv_rules("_conv_head", "_bn1", "pool.before"), Rename("_fc", "head")])
+    rules = renames("", "stages.0.enter.steps.0", "_conv_stem=conv _bn0=norm")
+    rules += renames("", "", "_conv_head=pool.before.conv _bn1=pool.before.norm _fc=head")
+    places: list[str] = []
+    for s, stage in enumerate(model.stages):
+        places += [f"stages.{s}.enter", *(f"stages.{s}.blocks.{b}.branches.0.mixer" for b in range(len(stage.blocks)))]
+    steps = "_expand_conv=0.conv _bn0=0.norm _depthwise_conv=1.conv _bn1=1.norm _project_conv=2.conv _bn2=2.norm"
+    for index, place in enumerate(places):
+        rules += renames(f"_blocks.{index}", f"{place}.steps", steps)
+    return KeyRules(rules)
 
 
+LAYOUTS = {"timm": timm_rules, "efficientnet_pytorch": efficientnet_pytorch_rules}
 FAMILY = Family(
-    name="efficientnet_lite",
-    paper="arXiv 1905.11946",
-    build=efficientnet_lite,
-    sizes=_sizes(),
-    layouts={"timm": timm_rules, "efficientnet_pytorch": efficientnet_pytorch_rules},
+    name="efficientnet_lite", paper="arXiv 1905.11946", build=efficientnet_lite, sizes=_sizes(), layouts=LAYOUTS
 )

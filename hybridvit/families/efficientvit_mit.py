@@ -2,13 +2,9 @@
 
 from typing import Any
 
-from ..components import BatchNorm, Block, Branch, Conv, LayerNorm, Linear, LinearHead, MeanPool, Steps
+from ..components import BatchNorm, Block, Branch, Conv, LayerNorm, Linear, MeanPool, Steps
 from ..components.linear_attention import ScaledLinearAttention
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, Rule
-from . import Family, Sizes
-
-PerStage = tuple[int, ...]
+from . import Family, KeyRules, Model, PerStage, Rule, Sizes, Stage, classifier, renames
 
 
 def conv_body(in_dim: int, dim: int, ratio: int, like: Conv, fused: bool = False, fewer: bool = False) -> Steps:
@@ -57,39 +53,21 @@ def efficientvit(
     stages = (stage(index, dims[index - 1], dims[index], depths[index]) for index in range(1, len(dims)))
     after = Linear(dim=head_dims[1], bias=False, norm=LayerNorm(eps=eps), act=act)
     pool = MeanPool(before=like.replace(dim=head_dims[0]), after=after)
-    return Model(stages=(first, *stages), pool=pool, head=LinearHead())
+    return classifier((first, *stages), pool)
 
 
-LARGE: dict[str, Any] = {"head_dim": 32, "large": True}
 SIZES: Sizes = {
-    "efficientvit_b0": {
-        "dims": (8, 16, 32, 64, 128),
-        "depths": (1, 2, 2, 2, 2),
-        "head_dim": 16,
-        "head_dims": (1024, 1280),
-    },
-    "efficientvit_b1": {
-        "dims": (16, 32, 64, 128, 256),
-        "depths": (1, 2, 3, 3, 4),
-        "head_dim": 16,
-        "head_dims": (1536, 1600),
-    },
-    "efficientvit_b2": {
-        "dims": (24, 48, 96, 192, 384),
-        "depths": (1, 3, 4, 4, 6),
-        "head_dim": 32,
-        "head_dims": (2304, 2560),
-    },
-    "efficientvit_b3": {
-        "dims": (32, 64, 128, 256, 512),
-        "depths": (1, 4, 6, 6, 9),
-        "head_dim": 32,
-        "head_dims": (2304, 2560),
-    },
-    "efficientvit_l1": LARGE | {"dims": (32, 64, 128, 256, 512), "depths": (1, 1, 1, 6, 6), "head_dims": (3072, 3200)},
-    "efficientvit_l2": LARGE | {"dims": (32, 64, 128, 256, 512), "depths": (1, 2, 2, 8, 8), "head_dims": (3072, 3200)},
-    "efficientvit_l3": LARGE
-    | {"dims": (64, 128, 256, 512, 1024), "depths": (1, 2, 2, 8, 8), "head_dims": (6144, 6400)},
+    f"efficientvit_{name}": {"dims": tuple(width << s for s in range(5)), "depths": depths}
+    | {"head_dim": head_dim, "head_dims": head_dims, "large": name.startswith("l")}
+    for name, width, depths, head_dim, head_dims in (
+        ("b0", 8, (1, 2, 2, 2, 2), 16, (1024, 1280)),
+        ("b1", 16, (1, 2, 3, 3, 4), 16, (1536, 1600)),
+        ("b2", 24, (1, 3, 4, 4, 6), 32, (2304, 2560)),
+        ("b3", 32, (1, 4, 6, 6, 9), 32, (2304, 2560)),
+        ("l1", 32, (1, 1, 1, 6, 6), 32, (3072, 3200)),
+        ("l2", 32, (1, 2, 2, 8, 8), 32, (3072, 3200)),
+        ("l3", 64, (1, 2, 2, 8, 8), 32, (6144, 6400)),
+    )
 }
 
 
@@ -100,30 +78,24 @@ def body_rules(theirs: str, ours: str, body: Any) -> list[Rule]:
         first, last = body.steps
         names = ("depth_conv" if first.groups > 1 else "spatial_conv", "point_conv")
         names = ("conv1", "conv2") if last.kernel == 3 else names
-    return [Rename(f"{theirs}.{name}", f"{ours}.steps.{step}") for step, name in enumerate(names)]
+    return renames(theirs, f"{ours}.steps", " ".join(f"{name}={step}" for step, name in enumerate(names)))
 
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
-    block, mixer = "stages.0.blocks.{b}.branches", model.stages[0].blocks[0].branches[0].mixer
-    rules = [Rename("stem.in_conv", "stages.0.enter"), *body_rules("stem.res{b}.main", f"{block}.0.mixer", mixer)]
+    last = "in_conv=pool.before classifier.0=pool.after.linear classifier.1=pool.after.norm classifier.4=head"
+    rules = renames("stem", "stages.0", "in_conv=enter") + renames("head", "", last)
+    first = model.stages[0].blocks[0].branches[0].mixer
+    rules += body_rules("stem.res{b}.main", "stages.0.blocks.{b}.branches.0.mixer", first)
     for s, stage in enumerate(model.stages[1:]):
-        theirs, block = f"stages.{s}.blocks", f"stages.{s + 1}.blocks.{{b}}.branches"
-        rules += body_rules(f"{theirs}.0.main", f"stages.{s + 1}.enter", stage.enter)
+        theirs, block = f"stages.{s}.blocks.{{b+1}}", f"stages.{s + 1}.blocks.{{b}}.branches"
+        rules += body_rules(f"stages.{s}.blocks.0.main", f"stages.{s + 1}.enter", stage.enter)
         *attention, conv = stage.blocks[0].branches if stage.blocks else (Branch(mixer=stage.enter),)
         if attention:
-            context = f"{theirs}.{{b+1}}.context_module.main"
-            rules += [Rename(f"{context}.aggreg.0.{i}", f"{block}.0.mixer.blur.steps.{i}.conv") for i in (0, 1)]
-            rules += [Rename(f"{context}.{name}", f"{block}.0.mixer.{name}") for name in ("qkv", "proj")]
-            rules += body_rules(f"{theirs}.{{b+1}}.local_module.main", f"{block}.1.mixer", conv.mixer)
-        else:
-            rules += body_rules(f"{theirs}.{{b+1}}.main", f"{block}.0.mixer", conv.mixer)
-    rules += [
-        Rename("head.in_conv", "pool.before"),
-        Rename("head.classifier.0", "pool.after.linear"),
-        Rename("head.classifier.1", "pool.after.norm"),
-        Rename("head.classifier.4", "head"),
-    ]
+            parts = "aggreg.0.0=blur.steps.0.conv aggreg.0.1=blur.steps.1.conv qkv proj"
+            rules += renames(f"{theirs}.context_module.main", f"{block}.0.mixer", parts)
+        name = "local_module.main" if attention else "main"
+        rules += body_rules(f"{theirs}.{name}", f"{block}.{len(attention)}.mixer", conv.mixer)
     return KeyRules(rules)
 
 

@@ -4,18 +4,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..components import BatchNorm, Block, Branch, Conv, DistanceBias, MeanPool, NormedHead, doubling_stem
+from ..components import BatchNorm, Block, Branch, Conv, DistanceBias, Linear, MeanPool, NormedHead
 from ..components.attention import ScaledDotProduct, head_width
-from ..components.mixers import Linear, SqueezeExcite
+from ..components.convblocks import conv_mlp, doubling_stem, excited_merge
 from ..components.transitions import Add, Identity, Steps
 from ..components.windows import WindowAttention
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename
-from ..layouts import excite_rules, normed_head_rules, normed_rules
+from ..layouts import excite_rules, normed_head_rules, normed_renames
 from ..spec import Grid, Mixer, Transition
-from . import Family, Sizes
-
-PerStage = tuple[int, ...]
+from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
 
 NORM, AT_0 = BatchNorm(), BatchNorm(zero_init=True)
 
@@ -61,8 +57,7 @@ class CascadedAttentionModule(nn.Module):
 
 def local_bodies(dim: int) -> tuple[Transition, Transition]:
     """A depthwise convolution, and two layers on each position."""
-    mlp = Steps(steps=(Conv(dim=2 * dim, norm=NORM, act="relu"), Conv(dim=dim, norm=AT_0)))
-    return Conv(dim=dim, kernel=3, groups=dim, norm=AT_0), mlp
+    return Conv(dim=dim, kernel=3, groups=dim, norm=AT_0), conv_mlp(dim, "relu")
 
 
 def efficientvit(*, dims: PerStage, depths: PerStage, heads: PerStage, kernels: PerStage, img_size: int = 224) -> Model:
@@ -72,13 +67,10 @@ def efficientvit(*, dims: PerStage, depths: PerStage, heads: PerStage, kernels: 
     """
 
     def merge(in_dim: int, dim: int) -> Transition:
-        hidden = 4 * in_dim
-        wide = Conv(dim=hidden, norm=NORM, act="relu")
-        middle = (wide, wide.replace(kernel=3, stride=2, groups=hidden), SqueezeExcite(hidden=in_dim))
         before, after = (
             tuple(Add(shortcut=Identity(), body=body) for body in local_bodies(width)) for width in (in_dim, dim)
         )
-        return Steps(steps=(*before, *middle, Conv(dim=dim, norm=NORM), *after))
+        return Steps(steps=(*before, *excited_merge(in_dim, dim).steps, *after))
 
     stages: list[Stage] = []
     for dim, depth, count in zip(dims, depths, heads, strict=True):
@@ -88,8 +80,7 @@ def efficientvit(*, dims: PerStage, depths: PerStage, heads: PerStage, kernels: 
         block = Block(branches=tuple(Branch(mixer=mixer) for mixer in mixers))
         enter = merge(dims[len(stages) - 1], dim) if stages else doubling_stem(dim, 16, NORM, "relu")
         stages.append(Stage(enter=enter, blocks=(block,) * depth))
-    size = (img_size, img_size)
-    return Model(stages=tuple(stages), pool=MeanPool(), head=NormedHead(norm=NORM), img_size=size)
+    return classifier(stages, MeanPool(), img_size, head=NormedHead(norm=NORM))
 
 
 def _sizes() -> Sizes:
@@ -109,27 +100,18 @@ def _sizes() -> Sizes:
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout. Heads and their filters are in lists."""
     block, ours, down = "stages.{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches", "stages.{s}.downsample"
-    enter, attention = "stages.{s}.enter.steps", f"{ours}.2.mixer.attention"
-    convs = {f"patch_embed.conv{step + 1}": f"stages.0.enter.steps.{step}" for step in range(4)}
-    for i, (first, second) in enumerate(((0, 1), (3, 4))):
-        convs |= {f"{block}.dw{i}.m": f"{ours}.{first}.mixer"}
-        convs |= {f"{block}.ffn{i}.m.pw{step + 1}": f"{ours}.{second}.mixer.steps.{step}" for step in (0, 1)}
-    for name, first in (("res1", 0), ("res2", 6)):
-        convs |= {f"{down}.{name}.0.m": f"{enter}.{first}.body"}
-        convs |= {f"{down}.{name}.1.m.pw{step + 1}": f"{enter}.{first + 1}.body.steps.{step}" for step in (0, 1)}
-    convs |= {f"{down}.patchmerge.conv{number}": f"{enter}.{step}" for number, step in ((1, 2), (2, 3), (3, 5))}
-    convs |= {f"{block}.mixer.m.attn.dws.{{h}}": f"{attention}.filters.{{h}}"}
-    theirs = f"{block}.mixer.m.attn"
-    layers = {f"{theirs}.qkvs.{{h}}": f"{attention}.qkv.{{h}}", f"{theirs}.proj.1": f"{attention}.proj"}
-    return KeyRules(
-        [
-            *normed_rules(convs, conv="conv"),
-            *normed_rules(layers, conv="conv", linear=True),
-            Rename(f"{theirs}.attention_biases", f"{attention}.bias.table"),
-            *excite_rules(f"{down}.patchmerge.se", f"{enter}.4"),
-            *normed_head_rules("head"),
-        ]
-    )
+    enter, attention, theirs = "stages.{s}.enter.steps", f"{ours}.2.mixer.attention", f"{block}.mixer.m.attn"
+    rules = normed_renames("patch_embed", "stages.0.enter.steps", "conv1=0 conv2=1 conv3=2 conv4=3", "conv")
+    rules += normed_renames(f"{down}.patchmerge", enter, "conv1=2 conv2=3 conv3=5", "conv")
+    for i, (filters, mlp, first) in enumerate(((0, 1, 0), (3, 4, 6))):
+        bodies = f"dw{i}.m={filters}.mixer ffn{i}.m.pw1={mlp}.mixer.steps.0 ffn{i}.m.pw2={mlp}.mixer.steps.1"
+        rules += normed_renames(block, ours, bodies, "conv")
+        steps = f"0.m={first}.body 1.m.pw1={first + 1}.body.steps.0 1.m.pw2={first + 1}.body.steps.1"
+        rules += normed_renames(f"{down}.res{i + 1}", enter, steps, "conv")
+    rules += normed_renames(theirs, attention, "dws.{h}=filters.{h}", "conv")
+    rules += normed_renames(theirs, attention, "qkvs.{h}=qkv.{h} proj.1=proj", "conv", linear=True)
+    rules += renames(theirs, attention, "attention_biases=bias.table")
+    return KeyRules([*rules, *excite_rules(f"{down}.patchmerge.se", f"{enter}.4"), *normed_head_rules("head")])
 
 
 LAYOUTS = {"timm": timm_rules}

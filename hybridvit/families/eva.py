@@ -6,12 +6,10 @@ the CLIP towers inside attention as well. The largest tower has norms behind att
 
 from ..components import Attention, GatedMlp, IndexRotary, MeanPool, Mlp, Patchify, RotaryAttention, TokenPool
 from ..components.blocks import Block, Branch, transformer_block
-from ..encoder import Model
-from ..keys import KeyRules
 from ..layouts import gated_rules, timm_eva_rules
 from ..spec import Mixer
 from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family, Sizes
+from . import Family, KeyRules, Model, Sizes
 
 WIDTHS = WIDTHS | {"enormous": Width(1792, 64, 16, 15360 / 1792)}
 # The grid of the pretraining, 224 / 14 positions a side.
@@ -47,16 +45,12 @@ def eva(
 PRETRAINED = {"rotary": True, "num_classes": 0}
 CLIP, CLIP2 = {"clip": True, "num_classes": 1024}, {"clip": True, "rotary": True}
 SIZES: Sizes = (
-    named_sizes("eva_giant_patch14_224 eva_giant_patch14_336 eva_giant_patch14_560")
-    | named_sizes(
-        "eva02_tiny_patch14_224 eva02_small_patch14_224 eva02_base_patch14_224 eva02_large_patch14_224", **PRETRAINED
-    )
-    | named_sizes(
-        "eva02_tiny_patch14_336 eva02_small_patch14_336 eva02_base_patch14_448 eva02_large_patch14_448", rotary=True
-    )
+    named_sizes("eva_giant_patch14_{224,336,560}")
+    | named_sizes("eva02_{tiny,small,base,large}_patch14_224", **PRETRAINED)
+    | named_sizes("eva02_{tiny,small}_patch14_336 eva02_{base,large}_patch14_448", rotary=True)
     | named_sizes("eva_giant_patch14_clip_224", **CLIP)
     | named_sizes("eva02_base_patch16_clip_224", **CLIP2, num_classes=512)
-    | named_sizes("eva02_large_patch14_clip_224 eva02_large_patch14_clip_336", **CLIP2, num_classes=768)
+    | named_sizes("eva02_large_patch14_clip_{224,336}", **CLIP2, num_classes=768)
     | named_sizes("eva02_enormous_patch14_clip_224", **CLIP, post_norm=True)
 )
 

@@ -3,17 +3,14 @@
 The `_mci` models are the image towers of MobileCLIP (2311.17049) and MobileCLIP 2 (2508.20691).
 """
 
-from typing import Any
-
 from torch import Tensor, nn
 
-from ..components import Attention, BatchNorm, Block, Branch, Conv, LayerNorm, LinearHead, MeanPool, Mlp, SqueezeExcite
+from ..components import Attention, BatchNorm, Block, Branch, Conv, LayerNorm, MeanPool, Mlp, SqueezeExcite
 from ..components.transitions import Activate, Add, Identity, Normalize, Steps
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, Rule, conv_to_linear
-from ..layouts import excite_rules, map_to_vector
+from ..keys import KeyRules, Rename, Rule, conv_to_linear, renames
+from ..layouts import excite_rules, map_to_vector, normed_renames
 from ..spec import Grid, Mixer, Transition
-from . import Family
+from . import Family, Model, Numbers, PerStage, Stage, classifier
 
 NORM, HEAD_WIDTH, LAYER_SCALE = BatchNorm(), 32, 1e-5
 
@@ -50,8 +47,8 @@ def unit(conv: Conv, small: int = 0, skip: bool = False, act: str | None = "gelu
 
 def fastvit(
     *,
-    dims: tuple[int, ...],
-    depths: tuple[int, ...],
+    dims: PerStage,
+    depths: PerStage,
     ratio: int = 4,
     attending: int = 0,
     excited: bool = False,
@@ -83,12 +80,11 @@ def fastvit(
         block = Block(branches=(mixing.replace(layer_scale=LAYER_SCALE), mlp.replace(layer_scale=LAYER_SCALE)))
         stages.append(Stage(enter=Steps(steps=enter), blocks=(block,) * depth))
     last = unit(conv.replace(dim=2 * dims[-1], stride=1, groups=dims[-1]), 1, excite=1 / 16)
-    pool, size = MeanPool(before=last), (256, 256)
-    return Model(stages=tuple(stages), pool=pool, head=LinearHead(), img_size=size, num_classes=num_classes)
+    return classifier(stages, MeanPool(before=last), 256, num_classes)
 
 
-CLIP: dict[str, Any] = {"ratio": 3, "attending": 1, "excited": True, "act": "gelu", "num_classes": 512}
-CLIP2: dict[str, Any] = {"attending": 2, "act": "gelu", "clip2": True, "num_classes": 768}
+CLIP: Numbers = {"ratio": 3, "attending": 1, "excited": True, "act": "gelu", "num_classes": 512}
+CLIP2: Numbers = {"attending": 2, "act": "gelu", "clip2": True, "num_classes": 768}
 SIZES = {
     f"fastvit_{name}": {"dims": tuple(first << s for s in range(len(depths))), "depths": depths} | numbers
     for name, first, depths, numbers in (
@@ -120,10 +116,8 @@ def timm_rules(model: Model) -> KeyRules:
         if isinstance(part, Add) and isinstance(part.shortcut, Normalize):
             rules.append(Rename(f"{theirs}.identity", f"{ours}.shortcut.norm"))
             part, ours = part.body, f"{ours}.body"
-        places = {small: f"{ours}.shortcut", large: f"{ours}.body"} if isinstance(part, Add) else {large: ours}
-        for name, place in places.items():
-            rules.append(Rename(f"{theirs}.{name}.conv", f"{place}.conv"))
-            rules.append(Rename(f"{theirs}.{name}.bn", f"{place}.norm"))
+        parts = f"{small}=shortcut {large}=body" if isinstance(part, Add) else f"{large}="
+        rules.extend(normed_renames(theirs, ours, parts, "conv"))
 
     for s, stage in enumerate(model.stages):
         enter, ours, theirs = stage.enter, f"stages.{s}.blocks.{{b}}.branches", f"stages.{s}.blocks.{{b}}"
@@ -133,16 +127,15 @@ def timm_rules(model: Model) -> KeyRules:
             names = ("large_conv", "small_conv") if s and not step else ()
             add(place, f"stages.{s}.enter.steps.{step}", part, *names)
         rules.append(Rename(f"stages.{s}.pos_emb.pos_enc", f"stages.{s}.enter.steps.2.body.conv"))
-        scales = ["layer_scale_1", "layer_scale_2"]
+        scales = "layer_scale_1.gamma=0.layer_scale layer_scale_2.gamma=1.layer_scale"
         if isinstance(mixer := stage.blocks[0].branches[0].mixer, RepMixer):
-            scales = ["token_mixer.layer_scale", "layer_scale"]
+            scales = "token_mixer.layer_scale.gamma=0.layer_scale layer_scale.gamma=1.layer_scale"
             add(f"{theirs}.token_mixer.mixer", f"{ours}.0.mixer.filters", mixer.filters)
             rules.append(Rename(f"{theirs}.token_mixer.norm.identity", f"{ours}.0.mixer.norm"))
-        for branch, name in enumerate(scales):
-            rules.append(map_to_vector(f"{theirs}.{name}.gamma", f"{ours}.{branch}.layer_scale"))
+        rules += renames(theirs, ours, scales, map_to_vector)
         add(f"{theirs}.mlp", f"{ours}.1.mixer.steps.0", Identity(), "conv")
         rules.append(conv_to_linear(f"{theirs}.mlp", f"{ours}.1.mixer.steps.1"))
-        rules += [Rename(f"{theirs}.norm", f"{ours}.0.norm"), Rename(f"{theirs}.token_mixer", f"{ours}.0.mixer")]
+        rules += renames(theirs, f"{ours}.0", "norm token_mixer=mixer")
     add("final_conv", "pool.before", model.pool.before)
     return KeyRules(rules)
 

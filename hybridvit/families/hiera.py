@@ -5,34 +5,24 @@ The `abswin` models repeat a position table for one window over a coarser one fo
 
 from torch import Tensor, nn
 
-from ..components import LayerNorm, LayerScale, Linear, LinearHead, MeanPool, Mlp, linear
+from ..components import LayerNorm, LayerScale, Linear, MeanPool, Mlp, linear
 from ..components.attention import Attention, ScaledDotProduct, head_width
 from ..components.blocks import transformer_block
 from ..components.convs import AvgPool, Conv, MaxPool, refuse_prefix
 from ..components.positions import LearnedPosition, WindowedPosition
 from ..components.transitions import Add, Identity, Join, Normalize, Steps
 from ..components.windows import WindowAttention, crop_map, from_windows, pad_map, to_windows, whole_windows
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, Rule
-from ..spec import Grid, Transition
-from . import Family, Sizes
+from ..spec import Grid, Widening
+from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
 
-NORM = LayerNorm(eps=1e-6)
-POOL = MaxPool(kernel=2, stride=2, padding="same")
+NORM, POOL = LayerNorm(eps=1e-6), MaxPool(kernel=2, stride=2, padding="same")
 
 
-class PoolingAttention(Transition):
+class PoolingAttention(Widening):
     """Attention whose queries are the maxima of squares of four positions, in windows `window` wide or everywhere."""
 
-    dim: int
     heads: int
     window: int | None
-
-    def out_dim(self, in_dim: int) -> int:
-        return self.dim
-
-    def out_grid(self, grid: Grid) -> Grid:
-        return POOL.out_grid(grid)
 
     def out_stride(self, in_stride: int) -> int:
         return POOL.out_stride(in_stride)
@@ -61,15 +51,13 @@ class PoolingAttentionModule(nn.Module):
         return crop_map(from_windows(mixed, *halves), halves[0], self.spec.out_grid(grid))
 
 
-def hiera(
-    *, dim: int, depths: tuple[int, ...], heads: int = 1, coarse: int | None = None, expand: bool = True
-) -> Model:
+def hiera(*, dim: int, depths: PerStage, heads: int = 1, coarse: int | None = None, expand: bool = True) -> Model:
     """A Hiera of given first width and depths. `coarse`: the side of the image's table in an `abswin` model.
 
     Shortcuts across stages are `expand`ed by a layer; otherwise maximum and mean stand side by side.
     """
     stages: list[Stage] = []
-    layer_scale, size = (1e-5, (256, 256)) if coarse else (None, (224, 224))
+    layer_scale, img_size = (1e-5, 256) if coarse else (None, 224)
     for index, depth in enumerate(depths):
         width, count, window = dim << index, heads << index, 8 >> index
         attention, mlp = Attention(heads=count), Mlp(hidden=4 * width)
@@ -88,7 +76,7 @@ def hiera(
             patches = Conv(dim=width, kernel=7, stride=4, bias=True)
             position = WindowedPosition(coarse=coarse, window=window) if coarse else LearnedPosition()
             stages.append(Stage(enter=patches, position=position, blocks=(block,) * depth))
-    return Model(stages=tuple(stages), pool=MeanPool(post_norm=NORM), head=LinearHead(), img_size=size)
+    return classifier(stages, MeanPool(post_norm=NORM), img_size)
 
 
 SIZES: Sizes = {
@@ -105,32 +93,22 @@ SIZES: Sizes = {
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout, which counts blocks across stages; the first of a stage is our entrance and MLP."""
-    rules: list[Rule] = []
+    table = "coarse" if isinstance(model.stages[0].position, WindowedPosition) else "table"
+    rules = renames("", "stages.0", f"patch_embed.proj=enter.conv pos_embed=position.{table}")
+    rules += renames("", "", "pos_embed_win=stages.0.position.window head.norm=pool.post_norm head.fc=head")
     blocks = [(s, b) for s, stage in enumerate(model.stages) for b in range(len(stage.blocks))]
     for count, (s, b) in enumerate(blocks):
-        ours, enter = f"stages.{s}.blocks.{b}.branches", f"stages.{s}.enter"
-        places = {"norm1": f"{ours}.0.norm", "attn": f"{ours}.0.mixer", "ls1.gamma": f"{ours}.0.layer_scale"}
-        if s < 2:
-            places["attn"] = f"{ours}.0.mixer.attention"
+        theirs, ours, mlp = f"blocks.{count}", f"stages.{s}.blocks.{b}.branches", 1
         if s and not b:
-            expand = isinstance(model.stages[s].enter, Steps)
+            expand, mlp = isinstance(model.stages[s].enter, Steps), 0
             norm, body = ("steps.0", "steps.1.body") if expand else ("body.steps.0", "body.steps.1")
-            places = {"norm1": f"{enter}.{norm}.norm", "proj": f"{enter}.steps.1.shortcut.steps.0.linear"}
-            places |= {"attn": f"{enter}.{body}.steps.0", "ls1.gamma": f"{enter}.{body}.steps.1.gamma"}
-        last = f"{ours}.{int(not s or b > 0)}"
-        places |= {"norm2": f"{last}.norm", "mlp": f"{last}.mixer", "ls2.gamma": f"{last}.layer_scale"}
-        rules += [Rename(f"blocks.{count}.{theirs}", place) for theirs, place in places.items()]
-    table = "coarse" if isinstance(model.stages[0].position, WindowedPosition) else "table"
-    return KeyRules(
-        [
-            *rules,
-            Rename("patch_embed.proj", "stages.0.enter.conv"),
-            Rename("pos_embed", f"stages.0.position.{table}"),
-            Rename("pos_embed_win", "stages.0.position.window"),
-            Rename("head.norm", "pool.post_norm"),
-            Rename("head.fc", "head"),
-        ]
-    )
+            first = f"norm1={norm}.norm proj=steps.1.shortcut.steps.0.linear attn={body}.steps.0"
+            rules += renames(theirs, f"stages.{s}.enter", f"{first} ls1.gamma={body}.steps.1.gamma")
+        else:
+            attention = "mixer.attention" if s < 2 else "mixer"
+            rules += renames(theirs, f"{ours}.0", f"norm1=norm attn={attention} ls1.gamma=layer_scale")
+        rules += renames(theirs, f"{ours}.{mlp}", "norm2=norm mlp=mixer ls2.gamma=layer_scale")
+    return KeyRules(rules)
 
 
 FAMILY = Family(name="hiera", paper="arXiv 2306.00989", build=hiera, sizes=SIZES, layouts={"timm": timm_rules})

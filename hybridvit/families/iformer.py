@@ -4,11 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from ..components import BatchNorm, Block, Branch, Conv, Linear, MeanPool, NormedHead, ScaledDotProduct, Steps
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rule
-from ..layouts import map_to_vector, normed_head_rules, normed_rules
+from ..layouts import map_to_vector, normed_head_rules, normed_renames
 from ..spec import Grid, Mixer
-from . import Family, Sizes
+from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier
 
 NORM = BatchNorm()
 
@@ -39,12 +37,12 @@ class GatedAttentionModule(nn.Module):
 
 def iformer(
     *,
-    dims: tuple[int, ...],
-    depths: tuple[int, ...],
-    groups: tuple[int, ...],
+    dims: PerStage,
+    depths: PerStage,
+    groups: PerStage,
     conv_ratio: int = 4,
     mlp_ratio: int = 3,
-    reductions: tuple[int, ...] = (0, 0, 2, 4),
+    reductions: PerStage = (0, 0, 2, 4),
     layer_scale: float | None = None,
     distilled: bool = False,
 ) -> Model:
@@ -71,8 +69,8 @@ def iformer(
         last = (conv,) * (convs > 0)
         return Stage(enter=enter, blocks=((conv,) * (convs - 1)) + (group,) * groups[index] + last)
 
-    stages = tuple(stage(index, dim) for index, dim in enumerate(dims))
-    return Model(stages=stages, pool=MeanPool(), head=NormedHead(norm=NORM, count=1 + distilled))
+    stages = (stage(index, dim) for index, dim in enumerate(dims))
+    return classifier(stages, MeanPool(), head=NormedHead(norm=NORM, count=1 + distilled))
 
 
 SIZES: Sizes = {
@@ -93,29 +91,25 @@ SIZES |= {f"iformer_{name}_distilled": SIZES[f"iformer_{name}"] | {"distilled": 
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout, in which every branch is a block."""
-    parts = {f"stem.conv{step + 1}": f"stages.0.enter.steps.{step}" for step in range(3)}
-    parts["stages.{s}.downsample"] = "stages.{s}.enter"
-    layers: dict[str, str] = {}
-    rules: list[Rule] = []
+    rules = normed_head_rules("head.head", "head.head_dist", layer="l")
+    rules += normed_renames("stem", "stages.0.enter.steps", "conv1=0 conv2=1 conv3=2")
+    rules += normed_renames("", "", "stages.{s}.downsample=stages.{s}.enter")
     for s, stage in enumerate(model.stages):
         branches = [
             (b, i, branch.mixer) for b, block in enumerate(stage.blocks) for i, branch in enumerate(block.branches)
         ]
         for count, (b, i, mixer) in enumerate(branches):
-            theirs, ours = f"stages.{s}.blocks.{count}.mixer", f"stages.{s}.blocks.{b}.branches.{i}"
-            rules.append(map_to_vector(f"{theirs}.gamma", f"{ours}.layer_scale", (1,)))
+            theirs, ours = f"stages.{s}.blocks.{count}", f"stages.{s}.blocks.{b}.branches.{i}"
+            rules.append(map_to_vector(f"{theirs}.mixer.gamma", f"{ours}.layer_scale", (1,)))
             if isinstance(mixer, GatedAttention):
-                names = {"q": "query", "k": "key", "v_gate": "value_gate", "proj": "proj"}
-                layers |= {f"{theirs}.module.{name}": f"{ours}.mixer.{place}" for name, place in names.items()}
+                parts = "q=query k=key v_gate=value_gate proj"
+                rules += normed_renames(f"{theirs}.mixer.module", f"{ours}.mixer", parts, linear=True)
             elif isinstance(mixer, Steps):
-                steps = (0, 1, 3) if len(mixer.steps) == 3 else (0, 2)
-                parts |= {f"{theirs}.module.{name}": f"{ours}.mixer.steps.{step}" for step, name in enumerate(steps)}
+                parts = "0=0 1=1 3=2" if len(mixer.steps) == 3 else "0=0 2=1"
+                rules += normed_renames(f"{theirs}.mixer.module", f"{ours}.mixer.steps", parts)
             else:
-                parts[f"stages.{s}.blocks.{count}.cpe.module"] = f"{ours}.mixer"
-    heads = ("head.head", "head.head_dist")
-    return KeyRules(
-        [*rules, *normed_rules(parts), *normed_rules(layers, linear=True), *normed_head_rules(*heads, layer="l")]
-    )
+                rules += normed_renames(theirs, ours, "cpe.module=mixer")
+    return KeyRules(rules)
 
 
 FAMILY = Family(name="iformer", paper="arXiv 2501.15369", build=iformer, sizes=SIZES, layouts={"timm": timm_rules})

@@ -4,10 +4,9 @@ The stem is that of `tf_efficientnet_lite0` stage for stage, so its ImageNet wei
 Its map takes the place of the patches, as in the hybrids of arXiv 2010.11929; the mean over the tokens is classified.
 """
 
-from ..components import Conv, LinearHead, MeanPool
-from ..encoder import Model
-from ..trunks import NORM, WIDTHS, vit_stage
-from . import Family
+from ..components import Conv, MeanPool
+from ..trunks import NORM, WIDTHS, classifier, vit_stage
+from . import Family, Model, Sizes
 from .efficientnet_lite import lite_stages
 
 
@@ -15,22 +14,13 @@ def lite_hybrid(*, width: str, depth: int, stem_stages: int, img_size: int) -> M
     """A ViT of a named width and `depth` blocks on the first `stem_stages` stages of EfficientNet-Lite0."""
     vit_width = WIDTHS[width]._replace(depth=depth)
     trunk = vit_stage(enter=Conv(dim=vit_width.dim, bias=True), width=vit_width, prefix=0)
-    return Model(
-        stages=(*lite_stages(tf=True)[:stem_stages], trunk),
-        pool=MeanPool(post_norm=NORM),
-        head=LinearHead(),
-        img_size=(img_size, img_size),
-    )
+    stages = (*lite_stages(tf=True)[:stem_stages], trunk)
+    return classifier(stages, MeanPool(post_norm=NORM), img_size)
 
 
-FAMILY = Family(
-    name="lite_hybrid",
-    paper="arXiv 2010.11929",
-    build=lite_hybrid,
-    sizes={
-        "vit_tiny_lite0_s8_112": {"width": "tiny", "depth": 6, "stem_stages": 3, "img_size": 112},
-        "vit_tiny_lite0_s16_224": {"width": "tiny", "depth": 6, "stem_stages": 5, "img_size": 224},
-        "vit_small_lite0_s16_224": {"width": "small", "depth": 8, "stem_stages": 5, "img_size": 224},
-    },
-    layouts={},
-)
+SIZES: Sizes = {
+    "vit_tiny_lite0_s8_112": {"width": "tiny", "depth": 6, "stem_stages": 3, "img_size": 112},
+    "vit_tiny_lite0_s16_224": {"width": "tiny", "depth": 6, "stem_stages": 5, "img_size": 224},
+    "vit_small_lite0_s16_224": {"width": "small", "depth": 8, "stem_stages": 5, "img_size": 224},
+}
+FAMILY = Family(name="lite_hybrid", paper="arXiv 2010.11929", build=lite_hybrid, sizes=SIZES, layouts={})

@@ -6,17 +6,15 @@ The sizes here are Ross Wightman's; `maxvit_rmlp_*` compute relative positions b
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
-from ..components import Add, Attention, AvgPool, Conv, LayerNorm, Layout, LinearHead, MeanPool, Mlp, WindowAttention
+from ..components import Add, Attention, AvgPool, LayerNorm, Layout, MeanPool, Mlp, WindowAttention
 from ..components.biases import RelativePositionBias, RelativePositionMlp
 from ..components.blocks import Block, Branch, transformer_block
 from ..components.convblocks import ConvNeXt, MBConv, conv_stem, pooled_shortcut
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, Rule, split_heads
+from ..keys import KeyRules, Rename, Rule, renames, split_heads
 from ..spec import Bias, Norm
-from . import Family
-from .coatnet import ENDS, HEAD_WIDTH, conv_rules
+from . import Family, Model, Numbers, PerStage, Sizes, Stage, classifier
+from .coatnet import ENDS, HEAD_WIDTH, conv_rules, tanh_pool
 
 CONV, NORM, BIAS = MBConv(act="silu", bias=False, widen_last=True), LayerNorm(), RelativePositionBias()
 
@@ -24,8 +22,8 @@ CONV, NORM, BIAS = MBConv(act="silu", bias=False, widen_last=True), LayerNorm(),
 def maxvit(
     *,
     stem: tuple[int, int],
-    dims: tuple[int, ...],
-    depths: tuple[int, ...],
+    dims: PerStage,
+    depths: PerStage,
     layouts: tuple[Layout, ...] = ("block", "grid"),
     conv: MBConv | ConvNeXt = CONV,
     norm: Norm = NORM,
@@ -55,23 +53,17 @@ def maxvit(
         return Stage(enter=enter, blocks=(Block(branches=attends), *(block,) * (depth - 1)))
 
     stages = (stage(*numbers) for numbers in zip((stem[1], *dims[:-1]), dims, depths, strict=True))
-    last = Conv(dim=dims[-1], bias=True, act="tanh")
-    return Model(
-        stages=(Stage(enter=conv_stem(stem, conv.norm, conv.act, conv.padding, stem_bias)), *stages),
-        pool=MeanPool(post_norm=norm, after=last) if hidden else MeanPool(norm=norm),
-        head=LinearHead(),
-        img_size=(img_size, img_size),
-    )
+    enter = Stage(enter=conv_stem(stem, conv.norm, conv.act, conv.padding, stem_bias))
+    return classifier((enter, *stages), tanh_pool(norm, dims[-1]) if hidden else MeanPool(norm=norm), img_size)
 
 
-Numbers = dict[str, Any]
 MLP, AT_256, AT_384 = {"bias": RelativePositionMlp()}, {"img_size": 256}, {"img_size": 384}
 PICO: Numbers = {"stem": (24, 32), "dims": (32, 64, 128, 256), "depths": (2, 2, 5, 2)}
 TINY = PICO | {"stem": (32, 64), "dims": (64, 128, 256, 512)}
 NANO = TINY | {"depths": (1, 2, 3, 1)}
 SMALL_MLP = TINY | MLP | {"dims": (96, 192, 384, 768), "layer_scale": 1e-6}
 BASE_MLP = SMALL_MLP | {"depths": (2, 6, 14, 2), "layer_scale": None, "hidden": True}
-SIZES: dict[str, Numbers] = {
+SIZES: Sizes = {
     "maxvit_pico_rw_256": PICO | AT_256,
     "maxvit_nano_rw_256": NANO | AT_256,
     "maxvit_tiny_rw_224": TINY,
@@ -92,23 +84,14 @@ heads_apart: MakeRule = partial(split_heads, width=HEAD_WIDTH, conv=False)
 
 def attention_rules(theirs: str, ours: str, qkv: MakeRule = heads_apart, table: MakeRule = Rename) -> list[Rule]:
     """timm's names in attention. `qkv` and `table` make the rules of queries, keys, values and of a bias table."""
-    return [
-        qkv(f"{theirs}.qkv", f"{ours}.qkv"),
-        table(f"{theirs}.rel_pos.relative_position_bias_table", f"{ours}.bias.table"),
-        Rename(f"{theirs}.rel_pos.mlp", f"{ours}.bias"),
-        Rename(f"{theirs}.proj", f"{ours}.proj"),
-    ]
+    bias_table = table(f"{theirs}.rel_pos.relative_position_bias_table", f"{ours}.bias.table")
+    return [qkv(f"{theirs}.qkv", f"{ours}.qkv"), bias_table, *renames(theirs, ours, "rel_pos.mlp=bias proj")]
 
 
 def transformer_rules(theirs: str, attend: str, mlp: str) -> list[Rule]:
     """timm's names next to attention, of the branch that attends and of the one that follows."""
-    return [
-        Rename(f"{theirs}.norm1", f"{attend}.norm"),
-        Rename(f"{theirs}.ls1.gamma", f"{attend}.layer_scale"),
-        Rename(f"{theirs}.norm2", f"{mlp}.norm"),
-        Rename(f"{theirs}.mlp", f"{mlp}.mixer"),
-        Rename(f"{theirs}.ls2.gamma", f"{mlp}.layer_scale"),
-    ]
+    following = renames(theirs, mlp, "norm2=norm mlp=mixer ls2.gamma=layer_scale")
+    return renames(theirs, attend, "norm1=norm ls1.gamma=layer_scale") + following
 
 
 def timm_rules(model: Model, qkv: MakeRule = heads_apart, table: MakeRule = Rename) -> KeyRules:

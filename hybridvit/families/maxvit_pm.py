@@ -6,10 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ..components import Attention, Block, WindowAttention, linear
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename
 from ..spec import Grid, Mixer
-from . import Family
+from . import Family, KeyRules, Model, PerStage, Rename, Sizes, Stage
 from .coatnet import ENDS, conv_rules
 from .maxvit import AT_256, TINY, attention_rules, maxvit, transformer_rules
 
@@ -37,12 +35,11 @@ class ParallelWindowsModule(nn.Module):
         return torch.cat([self.in_blocks(tokens, grid), self.over_grid(tokens, grid)], dim=-1)
 
 
-def maxvit_pm(*, stem: tuple[int, int], dims: tuple[int, ...], depths: tuple[int, ...], img_size: int = 224) -> Model:
+def maxvit_pm(*, stem: tuple[int, int], dims: PerStage, depths: PerStage, img_size: int = 224) -> Model:
     """As `maxvit`, but each block is two convolutions, attention in both kinds of windows, and an MLP."""
     # One more block a stage: its convolution is the second of the first block.
-    model = maxvit(
-        stem=stem, dims=dims, depths=tuple(depth + 1 for depth in depths), layouts=("grid",), img_size=img_size
-    )
+    more = tuple(depth + 1 for depth in depths)
+    model = maxvit(stem=stem, dims=dims, depths=more, layouts=("grid",), img_size=img_size)
 
     def parallel(stage: Stage) -> Stage:
         conv, attend, mlp = stage.blocks[1].branches
@@ -72,10 +69,5 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-FAMILY = Family(
-    name="maxvit_pm",
-    paper="arXiv 2204.01697",
-    build=maxvit_pm,
-    sizes={"maxvit_tiny_pm_256": TINY | AT_256},
-    layouts={"timm": timm_rules},
-)
+SIZES: Sizes = {"maxvit_tiny_pm_256": TINY | AT_256}
+FAMILY = Family(name="maxvit_pm", paper="arXiv 2204.01697", build=maxvit_pm, sizes=SIZES, layouts={"timm": timm_rules})

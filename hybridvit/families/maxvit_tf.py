@@ -5,35 +5,24 @@ Convolutions pad as TensorFlow does. On odd maps pooling averages what is inside
 
 from functools import partial
 from math import isqrt
-from typing import Any
 
 from torch import Tensor
 
 from ..components import BatchNorm, LayerNorm, MBConv
-from ..keys import Rename
-from . import Family
+from . import Family, Numbers, Rename, Sizes
 from .maxvit import maxvit, timm_rules
 
-Numbers = dict[str, Any]
-
-TINY: Numbers = {
-    "stem": (64, 64),
-    "dims": (64, 128, 256, 512),
-    "depths": (2, 2, 5, 2),
-    "conv": MBConv(act="gelu_tanh", norm=BatchNorm(eps=1e-3), padding="same"),
-    "norm": LayerNorm(eps=1e-5),
-    "act": "gelu_tanh",
-    "stem_bias": True,
-    "hidden": True,
-}
-SMALL = TINY | {"dims": (96, 192, 384, 768)}
-BASE = SMALL | {"depths": (2, 6, 14, 2)}
-LARGE = BASE | {"stem": (128, 128), "dims": (128, 256, 512, 1024)}
-XLARGE = BASE | {"stem": (192, 192), "dims": (192, 384, 768, 1536)}
-WIDTHS = {"tiny": TINY, "small": SMALL, "base": BASE, "large": LARGE, "xlarge": XLARGE}
-SIZES = {
-    f"maxvit_{width}_tf_{size}": numbers | {"img_size": size}
-    for width, numbers in WIDTHS.items()
+TF: Numbers = {"norm": LayerNorm(eps=1e-5), "act": "gelu_tanh", "stem_bias": True, "hidden": True}
+TF |= {"conv": MBConv(act="gelu_tanh", norm=BatchNorm(eps=1e-3), padding="same")}
+SIZES: Sizes = {
+    f"maxvit_{name}_tf_{size}": TF | {"stem": (stem, stem), "dims": dims, "depths": depths, "img_size": size}
+    for name, stem, dims, depths in (
+        ("tiny", 64, (64, 128, 256, 512), (2, 2, 5, 2)),
+        ("small", 64, (96, 192, 384, 768), (2, 2, 5, 2)),
+        ("base", 64, (96, 192, 384, 768), (2, 6, 14, 2)),
+        ("large", 128, (128, 256, 512, 1024), (2, 6, 14, 2)),
+        ("xlarge", 192, (192, 384, 768, 1536), (2, 6, 14, 2)),
+    )
     for size in (224, 384, 512)
 }
 

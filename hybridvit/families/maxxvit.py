@@ -4,15 +4,15 @@ The second version attends over a grid only.
 """
 
 from ..components import ConvNeXt, RelativePositionBias
-from . import Family
-from .maxvit import AT_256, AT_384, MLP, NANO, TINY, Numbers, maxvit, timm_rules
+from . import Family, Numbers, Sizes
+from .maxvit import AT_256, AT_384, MLP, NANO, TINY, maxvit, timm_rules
 
 COMMON: Numbers = MLP | {"conv": ConvNeXt(layer_scale=1e-6), "layer_scale": 1e-6}
 NEXT_TINY = TINY | COMMON
 NEXT_SMALL = NEXT_TINY | {"stem": (48, 96), "dims": (96, 192, 384, 768)}
 V2 = COMMON | {"layouts": ("grid",)}
 V2_BASE = V2 | {"stem": (64, 128), "dims": (128, 256, 512, 1024), "depths": (2, 6, 12, 2)}
-SIZES: dict[str, Numbers] = {
+SIZES: Sizes = {
     "maxxvit_rmlp_nano_rw_256": NANO | COMMON | AT_256,
     "maxxvit_rmlp_tiny_rw_256": NEXT_TINY | AT_256,
     "maxxvit_rmlp_small_rw_256": NEXT_SMALL | AT_256,

@@ -8,15 +8,11 @@ from torch.nn import functional as F
 
 from ..components import Attention, Block, Branch, Conv, LayerNorm, MeanPool, linear
 from ..components.transitions import Activate, Identity, Normalize, Steps
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, Rule, linear_to_conv
+from ..keys import KeyRules, Rename, linear_to_conv, renames
 from ..spec import Grid, Head, Mixer, Norm, Transition
-from . import Family, Sizes
+from . import Family, Model, PerStage, Sizes, Stage, classifier
 
-PerStage = tuple[int, ...]
-
-HEAD_WIDTH = 32
-UNBIASED = LayerNorm(bias=False)
+HEAD_WIDTH, UNBIASED = 32, LayerNorm(bias=False)
 
 
 class StarRelu(Mixer):
@@ -92,50 +88,37 @@ def metaformer(*, dims: PerStage, depths: PerStage, attending: int) -> Model:
     attentions = [Attention(heads=dim // HEAD_WIDTH, qkv_bias=False, proj_bias=False) for dim in dims]
     first = len(dims) - attending
     stages = pyramid(dims, depths, (*convs[:first], *attentions[first:]))
-    return Model(stages=stages, pool=MeanPool(post_norm=LayerNorm()), head=MlpHead())
+    return classifier(stages, MeanPool(post_norm=LayerNorm()), head=MlpHead())
 
 
-def _sizes() -> Sizes:
-    deep = (3, 12, 18, 3)
-    numbers: Sizes = {
-        "s18": {"dims": (64, 128, 320, 512), "depths": (3, 3, 9, 3)},
-        "s36": {"dims": (64, 128, 320, 512), "depths": deep},
-        "m36": {"dims": (96, 192, 384, 576), "depths": deep},
-        "b36": {"dims": (128, 256, 512, 768), "depths": deep},
-    }
-    kinds = {"convformer": {"attending": 0}, "caformer": {"attending": 2}}
-    return {f"{kind}_{name}": of | kinds[kind] for kind in kinds for name, of in numbers.items()}
-
-
-# The parts of the mixers and of the MLP by timm's names.
-MIXERS = {"pwconv1": "steps.0.conv", "act1": "steps.1", "dwconv": "steps.2.conv", "pwconv2": "steps.3.conv"}
-MIXERS |= {"qkv": "qkv", "proj": "proj"}
-MLP = {"fc1": "steps.0.conv", "act": "steps.1", "fc2": "steps.2.conv"}
+DEEP = {"depths": (3, 12, 18, 3)}
+SIZES: Sizes = {
+    f"{kind}_{name}": numbers | {"attending": attending}
+    for kind, attending in (("convformer", 0), ("caformer", 2))
+    for name, numbers in (
+        ("s18", {"dims": (64, 128, 320, 512), "depths": (3, 3, 9, 3)}),
+        ("s36", {"dims": (64, 128, 320, 512)} | DEEP),
+        ("m36", {"dims": (96, 192, 384, 576)} | DEEP),
+        ("b36", {"dims": (128, 256, 512, 768)} | DEEP),
+    )
+}
 
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout. MLPs of stages that attend are linear layers there, all others convolutions."""
     block, ours = "stages.{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches"
-    rules: list[Rule] = [
-        Rename("stem", "stages.0.enter"),
-        Rename("stages.{s}.downsample.norm", "stages.{s}.enter.steps.0.norm"),
-        Rename("stages.{s}.downsample.conv", "stages.{s}.enter.steps.1.conv"),
-        *(Rename(f"{block}.token_mixer.{theirs}", f"{ours}.0.mixer.{part}") for theirs, part in MIXERS.items()),
-        Rename("head.norm", "pool.post_norm"),
-        Rename("head.fc", "head"),
-    ]
-    for branch, number in ((0, 1), (1, 2)):
-        rules += [
-            Rename(f"{block}.norm{number}", f"{ours}.{branch}.norm"),
-            Rename(f"{block}.layer_scale{number}.scale", f"{ours}.{branch}.layer_scale"),
-            Rename(f"{block}.res_scale{number}.scale", f"{ours}.{branch}.shortcut_scale"),
-        ]
+    mixers = "pwconv1=steps.0.conv act1=steps.1 dwconv=steps.2.conv pwconv2=steps.3.conv qkv proj"
+    rules = renames("", "", "stem=stages.0.enter head.norm=pool.post_norm head.fc=head")
+    rules += renames("stages.{s}.downsample", "stages.{s}.enter.steps", "norm=0.norm conv=1.conv")
+    rules += renames(f"{block}.token_mixer", f"{ours}.0.mixer", mixers)
+    rules += renames(block, ours, "norm1=0.norm layer_scale1.scale=0.layer_scale res_scale1.scale=0.shortcut_scale")
+    rules += renames(block, ours, "norm2=1.norm layer_scale2.scale=1.layer_scale res_scale2.scale=1.shortcut_scale")
     for s, stage in enumerate(model.stages):
-        rename = linear_to_conv if isinstance(stage.blocks[0].branches[0].mixer, Attention) else Rename
-        theirs, mlp = f"stages.{s}.blocks.{{b}}.mlp", f"stages.{s}.blocks.{{b}}.branches.1.mixer"
-        rules += [rename(f"{theirs}.{name}", f"{mlp}.{part}") for name, part in MLP.items()]
+        make = linear_to_conv if isinstance(stage.blocks[0].branches[0].mixer, Attention) else Rename
+        theirs, mlp = f"stages.{s}.blocks.{{b}}.mlp", f"stages.{s}.blocks.{{b}}.branches.1.mixer.steps"
+        rules += renames(theirs, mlp, "fc1=0.conv act=1 fc2=2.conv", make)
     return KeyRules(rules)
 
 
 LAYOUTS = {"timm": timm_rules}
-FAMILY = Family(name="metaformer", paper="arXiv 2210.13452", build=metaformer, sizes=_sizes(), layouts=LAYOUTS)
+FAMILY = Family(name="metaformer", paper="arXiv 2210.13452", build=metaformer, sizes=SIZES, layouts=LAYOUTS)

@@ -3,21 +3,16 @@
 A block that attends is wider in its second half than in its first, so it is two stages here, at the same stride.
 """
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..components import AvgPool, BatchNorm, Block, Branch, Conv, Linear, LinearHead, MeanPool, Mlp, ReducedAttention
+from ..components import AvgPool, BatchNorm, Block, Branch, Conv, Linear, MeanPool, Mlp, ReducedAttention
 from ..components.transitions import Add, Identity, Join, Normalize, Steps
-from ..encoder import Model, Stage
-from ..keys import Concat, KeyRules, Rename, Rule, conv_to_linear
+from ..keys import Concat, KeyRules, conv_to_linear, renames
 from ..spec import Grid, Transition
-from . import Family, Sizes
+from . import Family, Model, Sizes, Stage, classifier
 
-NORM = BatchNorm()
-HEAD_WIDTH = 32
-REDUCTIONS = (64, 16, 4, 1)
+NORM, HEAD_WIDTH, REDUCTIONS = BatchNorm(), 32, (64, 16, 4, 1)
 DEPTHS = {"small": 10, "base": 20, "large": 30}
 
 
@@ -56,18 +51,14 @@ def conv_attention(dim: int) -> Steps:
     return Steps(steps=(inside, Linear(dim=dim, bias=False)))
 
 
+def stage(enter: Transition, *branches: Branch) -> Stage:
+    """A stage of one block."""
+    return Stage(enter=enter, blocks=(Block(branches=branches),))
+
+
 def mlp(dim: int, ratio: int) -> Branch:
     """Two layers on each position."""
     return Branch(mixer=Mlp(hidden=ratio * dim, act="relu"), norm=NORM)
-
-
-def conv_stage(in_dim: int, dim: int, stride: int) -> list[Stage]:
-    """A block that convolves."""
-    return [
-        Stage(
-            enter=embed(in_dim, dim, stride), blocks=(Block(branches=(Branch(mixer=conv_attention(dim)), mlp(dim, 3))),)
-        )
-    ]
 
 
 def attending_stages(in_dim: int, dim: int, stride: int, run: int) -> list[Stage]:
@@ -76,10 +67,8 @@ def attending_stages(in_dim: int, dim: int, stride: int, run: int) -> list[Stage
     reduce = Steps(steps=(Runs(length=run), Normalize(norm=NORM))) if run > 1 else Identity()
     attention = ReducedAttention(heads=wide // HEAD_WIDTH, reduce=reduce)
     local = Steps(steps=(embed(wide, narrow), Add(shortcut=Identity(), body=conv_attention(narrow))))
-    return [
-        Stage(enter=embed(in_dim, wide, stride), blocks=(Block(branches=(Branch(mixer=attention, norm=NORM),)),)),
-        Stage(enter=Join(parts=(Identity(), local)), blocks=(Block(branches=(mlp(dim, 2),)),)),
-    ]
+    attending = stage(embed(in_dim, wide, stride), Branch(mixer=attention, norm=NORM))
+    return [attending, stage(Join(parts=(Identity(), local)), mlp(dim, 2))]
 
 
 def plan(depths: tuple[int, int, int, int]) -> list[tuple[int, int, int, bool]]:
@@ -98,9 +87,12 @@ def nextvit(*, depth: int) -> Model:
     steps = (conv.replace(stride=2), conv.replace(dim=32), conv, conv.replace(stride=2))
     stages, width = [Stage(enter=Steps(steps=steps))], 64
     for s, stride, dim, attends in plan((3, 4, depth, 3)):
-        stages += attending_stages(width, dim, stride, REDUCTIONS[s]) if attends else conv_stage(width, dim, stride)
+        if attends:
+            stages += attending_stages(width, dim, stride, REDUCTIONS[s])
+        else:
+            stages.append(stage(embed(width, dim, stride), Branch(mixer=conv_attention(dim)), mlp(dim, 3)))
         width = dim
-    return Model(stages=tuple(stages), pool=MeanPool(norm=NORM), head=LinearHead())
+    return classifier(stages, MeanPool(norm=NORM))
 
 
 SIZES: Sizes = {f"nextvit_{name}": {"depth": depth} for name, depth in DEPTHS.items()}
@@ -108,34 +100,30 @@ SIZES: Sizes = {f"nextvit_{name}": {"depth": depth} for name, depth in DEPTHS.it
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout, whose blocks are counted by stride."""
-    rules: list[Rule] = [Rename(f"stem.{step}", f"stages.0.enter.steps.{step}") for step in range(4)]
-
-    def add(theirs: str, ours: str, *parts: tuple[str, str], make: Callable[[str, str], Rename] = Rename) -> None:
-        rules.extend(make(f"{theirs}.{part}", f"{ours}.{place}") for part, place in parts)
-
+    rules = renames("", "", "norm=pool.norm head.fc=head stem=stages.0.enter.steps")
     counts, s, ours = [0] * 4, 0, 1
     while ours < len(model.stages):
         s += model.stages[ours].enter.out_stride(1) == 2
         theirs, place = f"stages.{s}.blocks.{counts[s]}", f"stages.{ours}"
         counts[s] += 1
-        add(f"{theirs}.patch_embed", f"{place}.enter.steps.1", ("conv", "conv"), ("norm", "norm"))
-        local, last = f"{place}.blocks.0.branches.0.mixer", f"{place}.blocks.0.branches.1"
-        if attends := model.stages[ours].blocks[0].branches[0].mixer.kind == ReducedAttention.kind:
-            attention, following = f"{place}.blocks.0.branches.0", f"stages.{ours + 1}"
-            inner = f"{attention}.mixer"
-            add(theirs, attention, ("norm1", "norm"), ("e_mhsa.q", "mixer.query"), ("e_mhsa.proj", "mixer.proj"))
-            add(theirs, inner, ("e_mhsa.norm", "reduce.steps.1.norm"))
+        rules += renames(f"{theirs}.patch_embed", f"{place}.enter.steps.1", "conv norm")
+        attention = f"{place}.blocks.0.branches.0"
+        local, last, norm = f"{attention}.mixer", f"{place}.blocks.0.branches.1", "norm"
+        if model.stages[ours].blocks[0].branches[0].mixer.kind == ReducedAttention.kind:
+            rules += renames(theirs, attention, "norm1=norm")
+            rules += renames(f"{theirs}.e_mhsa", local, "q=query proj norm=reduce.steps.1.norm")
             for kind in ("weight", "bias"):
-                rules.append(Concat([f"{theirs}.e_mhsa.{n}.{kind}" for n in ("k", "v")], f"{inner}.key_value.{kind}"))
-            joined, last = f"{following}.enter.parts.1.steps", f"{following}.blocks.0.branches.0"
-            add(f"{theirs}.projection", f"{joined}.0.steps.1", ("conv", "conv"), ("norm", "norm"))
+                rules.append(Concat([f"{theirs}.e_mhsa.{n}.{kind}" for n in ("k", "v")], f"{local}.key_value.{kind}"))
+            ours += 1
+            joined, last, norm = f"stages.{ours}.enter.parts.1.steps", f"stages.{ours}.blocks.0.branches.0", "norm2"
+            rules += renames(f"{theirs}.projection", f"{joined}.0.steps.1", "conv norm")
             local = f"{joined}.1.body"
-        add(f"{theirs}.mhca", f"{local}.steps", ("group_conv3x3", "0.conv"), ("norm", "0.norm"))
-        add(f"{theirs}.mhca", f"{local}.steps", ("projection", "1.linear"), make=conv_to_linear)
-        add(theirs, last, ("norm2" if attends else "norm", "norm"))
-        add(f"{theirs}.mlp", f"{last}.mixer", ("fc1", "fc1"), ("fc2", "fc2"), make=conv_to_linear)
-        ours += 1 + attends
-    return KeyRules([*rules, Rename("norm", "pool.norm"), Rename("head.fc", "head")])
+        rules += renames(f"{theirs}.mhca", f"{local}.steps", "group_conv3x3=0.conv norm=0.norm")
+        rules += renames(theirs, last, f"{norm}=norm")
+        rules.append(conv_to_linear(f"{theirs}.mhca.projection", f"{local}.steps.1.linear"))
+        rules.append(conv_to_linear(f"{theirs}.mlp", f"{last}.mixer"))
+        ours += 1
+    return KeyRules(rules)
 
 
 FAMILY = Family(name="nextvit", paper="arXiv 2207.05501", build=nextvit, sizes=SIZES, layouts={"timm": timm_rules})

@@ -3,14 +3,13 @@
 A filter trains as two convolutions and a shortcut, which one convolution can replace. No attention: it is a CNN.
 """
 
-from ..components import BatchNorm, Block, Branch, Conv, MeanPool, NormedHead, doubling_stem, excite_quarter
+from ..components import BatchNorm, Block, Branch, Conv, MeanPool, NormedHead
+from ..components.convblocks import conv_mlp, doubling_stem, excite_quarter
 from ..components.transitions import Add, Identity, Normalize, Steps
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, Rule
-from ..layouts import excite_rules, normed_head_rules, normed_rules
-from . import Family, Sizes
+from ..layouts import excite_rules, normed_head_rules, normed_renames
+from . import Family, KeyRules, Model, PerStage, Rule, Sizes, Stage, classifier, renames
 
-NORM, AT_0 = BatchNorm(), BatchNorm(zero_init=True)
+NORM = BatchNorm()
 
 
 def filters(dim: int, early: bool, excite: bool = False) -> Steps:
@@ -22,12 +21,7 @@ def filters(dim: int, early: bool, excite: bool = False) -> Steps:
     return Steps(steps=(both, Identity() if early else Normalize(norm=NORM), gate))
 
 
-def mlp(dim: int) -> Steps:
-    """Two layers on each position, with norms."""
-    return Steps(steps=(Conv(dim=2 * dim, norm=NORM, act="gelu"), Conv(dim=dim, norm=AT_0)))
-
-
-def repvit(*, dims: tuple[int, ...], depths: tuple[int, ...], early: bool = False) -> Model:
+def repvit(*, dims: PerStage, depths: PerStage, early: bool = False) -> Model:
     """A RepViT of given widths and depths."""
     stages: list[Stage] = []
     for index, (dim, depth) in enumerate(zip(dims, depths, strict=True)):
@@ -35,14 +29,14 @@ def repvit(*, dims: tuple[int, ...], depths: tuple[int, ...], early: bool = Fals
         if index:
             before = dims[index - 1]
             down = Conv(dim=before, kernel=3, stride=2, groups=before, norm=NORM)
-            more, wide_mlp = (Add(shortcut=Identity(), body=mlp(width)) for width in (before, dim))
-            enter = Steps(steps=(filters(before, early), more, down, Conv(dim=dim, norm=NORM), wide_mlp))
+            more, wide = (Add(shortcut=Identity(), body=conv_mlp(width, "gelu")) for width in (before, dim))
+            enter = Steps(steps=(filters(before, early), more, down, Conv(dim=dim, norm=NORM), wide))
+        last = Branch(mixer=conv_mlp(dim, "gelu"))
         excited, plain = (
-            Block(branches=(Branch(mixer=filters(dim, early, gate), residual=False), Branch(mixer=mlp(dim))))
-            for gate in (True, False)
+            Block(branches=(Branch(mixer=filters(dim, early, gate), residual=False), last)) for gate in (True, False)
         )
         stages.append(Stage(enter=enter, blocks=(excited, plain) * (depth // 2)))
-    return Model(stages=tuple(stages), pool=MeanPool(), head=NormedHead(norm=NORM, count=2))
+    return classifier(stages, MeanPool(), head=NormedHead(norm=NORM, count=2))
 
 
 WIDTHS = {width: (width, 2 * width, 4 * width, 8 * width) for width in (48, 56, 64, 80)}
@@ -58,35 +52,27 @@ SIZES: Sizes = {
 }
 
 
-BLOCK = "stages.{s}.blocks.{b}.branches"
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     mixer = model.stages[0].blocks[0].branches[0].mixer
     early = isinstance(mixer, Steps) and mixer.steps[1] == Identity()
-    rules: list[Rule] = normed_head_rules("head.head", "head.head_dist", layer="l")
+    rules = normed_head_rules("head.head", "head.head_dist", layer="l")
 
-    def convs(theirs: str, ours: str, **places: str) -> None:
-        rules.extend(normed_rules({f"{theirs}.{name}": f"{ours}.{place}" for name, place in places.items()}))
+    def block(theirs: str, mixer: str, mlp: str) -> list[Rule]:
+        both, filters = f"{mixer}.steps.0.body", "conv=body conv1=shortcut" if early else "conv=body"
+        return [
+            *normed_renames(f"{theirs}.token_mixer", both, filters),
+            *renames(f"{theirs}.token_mixer", mixer, "conv1=steps.0.body.shortcut.conv bn=steps.1.norm"),
+            *excite_rules(f"{theirs}.se", f"{mixer}.steps.2"),
+            *normed_renames(f"{theirs}.channel_mixer", f"{mlp}.steps", "conv1=0 conv2=1"),
+        ]
 
-    def block(theirs: str, mixer: str, mlp: str) -> None:
-        both = f"{mixer}.steps.0.body"
-        convs(f"{theirs}.token_mixer", both, conv="body")
-        if early:
-            convs(f"{theirs}.token_mixer", both, conv1="shortcut")
-        rules.append(Rename(f"{theirs}.token_mixer.conv1", f"{both}.shortcut.conv"))
-        rules.append(Rename(f"{theirs}.token_mixer.bn", f"{mixer}.steps.1.norm"))
-        rules.extend(excite_rules(f"{theirs}.se", f"{mixer}.steps.2"))
-        convs(f"{theirs}.channel_mixer", mlp, conv1="steps.0", conv2="steps.1")
-
-    convs("stem", "stages.0.enter", conv1="steps.0", conv2="steps.1")
-    block("stages.{s}.blocks.{b}", f"{BLOCK}.0.mixer", f"{BLOCK}.1.mixer")
-    down, enter = "stages.{s}.downsample", "stages.{s}.enter.steps"
-    block(f"{down}.pre_block", f"{enter}.0", f"{enter}.1.body")
-    convs(down, enter, spatial_downsample="2", channel_downsample="3")
-    convs(f"{down}.ffn", f"{enter}.4.body.steps", conv1="0", conv2="1")
-    return KeyRules(rules)
+    down, enter, ours = "stages.{s}.downsample", "stages.{s}.enter.steps", "stages.{s}.blocks.{b}.branches"
+    rules += normed_renames("stem", "stages.0.enter.steps", "conv1=0 conv2=1")
+    rules += block("stages.{s}.blocks.{b}", f"{ours}.0.mixer", f"{ours}.1.mixer")
+    rules += block(f"{down}.pre_block", f"{enter}.0", f"{enter}.1.body")
+    parts = "spatial_downsample=2 channel_downsample=3 ffn.conv1=4.body.steps.0 ffn.conv2=4.body.steps.1"
+    return KeyRules([*rules, *normed_renames(down, enter, parts)])
 
 
 FAMILY = Family(name="repvit", paper="arXiv 2307.09283", build=repvit, sizes=SIZES, layouts={"timm": timm_rules})

@@ -6,11 +6,9 @@ norm starts at zero, as in timm and torchvision.
 
 from collections.abc import Sequence
 
-from ..components import BatchNorm, Identity, LinearHead, MaxPool, MeanPool, Residual, Steps
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, Rule
+from ..components import BatchNorm, Identity, MaxPool, MeanPool, Residual, Steps
 from ..spec import Transition
-from . import Family, Sizes
+from . import Family, KeyRules, Model, Rename, Rule, Sizes, Stage, classifier, renames
 
 STEM_WIDTH = 64
 DEEP_STEM = (32, 32, 64)
@@ -24,9 +22,8 @@ DEPTHS = {
 }
 BASIC = (18, 34)
 # timm's names of the stem's parts, each with its place among the steps of ours.
-STEM_NAMES = {"conv1": "0.conv", "bn1": "0.norm"}
-DEEP_STEM_NAMES = {"conv1.0": "0.conv", "conv1.1": "0.norm", "conv1.3": "1.conv", "conv1.4": "1.norm"}
-DEEP_STEM_NAMES |= {"conv1.6": "2.conv", "bn1": "2.norm"}
+STEM = "conv1=0.conv bn1=0.norm"
+DEEP_STEM_PARTS = "conv1.0=0.conv conv1.1=0.norm conv1.3=1.conv conv1.4=1.norm conv1.6=2.conv bn1=2.norm"
 
 
 def residual_stages(
@@ -52,27 +49,14 @@ def residual_stages(
 
 def resnet_stages(*, layers: int, deep: bool = False, count: int = 4) -> tuple[Stage, ...]:
     """Stem and the first `count` stages of a ResNet of so many layers. `deep`: ResNet-D."""
-    recipe = Residual(
-        last_norm=BatchNorm(zero_init=True),
-        bottleneck=layers not in BASIC,
-        pooled_shortcut=deep,
-    )
-    return residual_stages(
-        recipe,
-        stem=DEEP_STEM if deep else (STEM_WIDTH,),
-        depths=DEPTHS[layers][:count],
-        pool=MaxPool(),
-    )
+    recipe = Residual(last_norm=BatchNorm(zero_init=True), bottleneck=layers not in BASIC, pooled_shortcut=deep)
+    stem = DEEP_STEM if deep else (STEM_WIDTH,)
+    return residual_stages(recipe, stem=stem, depths=DEPTHS[layers][:count], pool=MaxPool())
 
 
 def resnet(*, layers: int, deep: bool = False, img_size: int = 224) -> Model:
     """A ResNet of so many layers. `deep`: ResNet-D."""
-    return Model(
-        stages=resnet_stages(layers=layers, deep=deep),
-        pool=MeanPool(),
-        head=LinearHead(),
-        img_size=(img_size, img_size),
-    )
+    return classifier(resnet_stages(layers=layers, deep=deep), MeanPool(), img_size)
 
 
 def _sizes() -> Sizes:
@@ -85,9 +69,8 @@ def _sizes() -> Sizes:
 
 def body_rules(theirs: str, ours: str, norm: str, first_norm: int = 1) -> list[Rule]:
     """timm's numbered convolutions and norms of a block of theirs, whose body is `ours`."""
-    names = {f"conv{step + 1}": f"{step}.conv" for step in range(3)}
-    names |= {f"{norm}{step + first_norm}": f"{step}.norm" for step in range(3)}
-    return [Rename(f"{theirs}.{name}", f"{ours}.steps.{step}") for name, step in names.items()]
+    pairs = (f"conv{step + 1}={step}.conv {norm}{step + first_norm}={step}.norm" for step in range(3))
+    return renames(theirs, f"{ours}.steps", " ".join(pairs))
 
 
 def resnet_rules(model: Model, prefix: str = "") -> list[Rule]:
@@ -95,18 +78,14 @@ def resnet_rules(model: Model, prefix: str = "") -> list[Rule]:
     stem = model.stages[0].enter
     assert isinstance(stem, Steps)
     deep = len(stem.steps) > 1
-    stem_names = DEEP_STEM_NAMES if deep else STEM_NAMES
     first, enter, blocks = f"{prefix}layer{{s}}.0", "stages.{s+1}.enter.steps.0", "blocks.{b}.branches.0.mixer"
     shortcut = f"{enter}.shortcut.steps.1" if deep else f"{enter}.shortcut"
-    without_entrance = model.stages[2].enter == Identity()
-    return [
-        *(Rename(f"{prefix}{name}", f"stages.0.enter.steps.{step}") for name, step in stem_names.items()),
-        *(body_rules(f"{prefix}layer1.{{b}}", f"stages.2.{blocks}", "bn") if without_entrance else ()),
-        Rename(f"{first}.downsample.{1 if deep else 0}", f"{shortcut}.conv"),
-        Rename(f"{first}.downsample.{2 if deep else 1}", f"{shortcut}.norm"),
-        *body_rules(first, f"{enter}.body", "bn"),
-        *body_rules(f"{prefix}layer{{s}}.{{b+1}}", f"stages.{{s+1}}.{blocks}", "bn"),
-    ]
+    rules = renames(prefix.removesuffix("."), "stages.0.enter.steps", DEEP_STEM_PARTS if deep else STEM)
+    if model.stages[2].enter == Identity():
+        rules += body_rules(f"{prefix}layer1.{{b}}", f"stages.2.{blocks}", "bn")
+    rules += renames(f"{first}.downsample", shortcut, "1=conv 2=norm" if deep else "0=conv 1=norm")
+    rules += body_rules(first, f"{enter}.body", "bn")
+    return rules + body_rules(f"{prefix}layer{{s}}.{{b+1}}", f"stages.{{s+1}}.{blocks}", "bn")
 
 
 def timm_rules(model: Model) -> KeyRules:

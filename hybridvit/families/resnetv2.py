@@ -8,13 +8,12 @@ not minus infinity; with pre-activation its input has negative values, so the tw
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..components import BatchNorm, GroupNorm, Identity, LinearHead, MeanPool, Residual, Steps
+from ..components import BatchNorm, GroupNorm, Identity, MeanPool, Residual, Steps
 from ..components.convs import Conv, MaxPool, StdConv, refuse_prefix
-from ..encoder import Model
-from ..keys import KeyRules, Rename, Rule, conv_to_linear
+from ..keys import KeyRules, Rename, conv_to_linear, renames
 from ..spec import Grid, Transition
 from ..tokens import map_to_tokens, tokens_to_map
-from . import Family, Sizes
+from . import Family, Model, Sizes, classifier
 from .resnet import BASIC, DEEP_STEM, DEPTHS, STEM_WIDTH, body_rules, residual_stages
 
 
@@ -57,19 +56,10 @@ def resnetv2(
         pooled_shortcut=deep,
         pre_activation=True,
     )
-    stages = residual_stages(
-        recipe,
-        stem=DEEP_STEM if deep else (widening * STEM_WIDTH,),
-        depths=DEPTHS[layers],
-        pool=Steps(steps=(ZeroPad(), MaxPool(padding=0))) if bit else MaxPool(),
-        width=widening * STEM_WIDTH,
-    )
-    return Model(
-        stages=stages,
-        pool=MeanPool(before=recipe.activated_norm()),
-        head=LinearHead(),
-        img_size=(img_size, img_size),
-    )
+    stem, width = DEEP_STEM if deep else (widening * STEM_WIDTH,), widening * STEM_WIDTH
+    pool = Steps(steps=(ZeroPad(), MaxPool(padding=0))) if bit else MaxPool()
+    stages = residual_stages(recipe, stem=stem, depths=DEPTHS[layers], pool=pool, width=width)
+    return classifier(stages, MeanPool(before=recipe.activated_norm()), img_size)
 
 
 def _sizes() -> Sizes:
@@ -99,16 +89,12 @@ def timm_rules(model: Model) -> KeyRules:
     ]
     if model.stages[2].enter == Identity():
         blocks.insert(0, ("stages.0.blocks.{b}", f"stages.2.{mixer}.0.norm", f"stages.2.{mixer}.1"))
-    rules: list[Rule] = [
-        *(
-            body_rules("stem", "stages.0.enter", "norm")
-            if deep
-            else [Rename("stem.conv", "stages.0.enter.steps.0.conv")]
-        ),
-        Rename("stages.{s}.blocks.0.downsample.conv", f"{shortcut}.conv"),
-        Rename("norm", "pool.before.norm"),
-        conv_to_linear("head.fc", "head"),
-    ]
+    rules = renames("", "", "norm=pool.before.norm")
+    rules.append(conv_to_linear("head.fc", "head"))
+    if deep:
+        rules += body_rules("stem", "stages.0.enter", "norm")
+    rules += renames("stem", "stages.0.enter.steps.0", "conv")
+    rules += renames("stages.{s}.blocks.0.downsample", shortcut, "conv")
     for theirs, norm, body in blocks:
         rules += [Rename(f"{theirs}.norm1", norm), *body_rules(theirs, body, "norm", first_norm=2)]
     return KeyRules(rules)

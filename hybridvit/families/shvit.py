@@ -4,13 +4,11 @@ import torch
 from torch import Tensor, nn
 
 from ..components import BatchNorm, Block, Branch, Conv, GroupNorm, Linear, MeanPool, NormedHead, ScaledDotProduct
-from ..components.convblocks import doubling_stem, excite_quarter
+from ..components.convblocks import conv_mlp, doubling_stem, excited_merge
 from ..components.transitions import Add, Identity, Steps
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename
-from ..layouts import excite_rules, normed_head_rules, normed_rules
+from ..layouts import excite_rules, normed_head_rules, normed_renames
 from ..spec import Grid, Mixer
-from . import Family, Sizes
+from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
 
 NORM, AT_0, PART_NORM, KEY_DIM = BatchNorm(), BatchNorm(zero_init=True), GroupNorm(groups=1), 16
 
@@ -39,7 +37,7 @@ class PartAttentionModule(nn.Module):
         return self.proj(torch.cat([self.attend(*heads).squeeze(1), others], dim=2).relu(), grid)
 
 
-def shvit(*, dims: tuple[int, ...], parts: tuple[int, ...], depths: tuple[int, ...], img_size: int = 224) -> Model:
+def shvit(*, dims: PerStage, parts: PerStage, depths: PerStage, img_size: int = 224) -> Model:
     """An SHViT of given widths, numbers of attending channels (0: a stage does not attend) and depths."""
     stages: list[Stage] = []
     for index, (dim, part, depth) in enumerate(zip(dims, parts, depths, strict=True)):
@@ -47,24 +45,17 @@ def shvit(*, dims: tuple[int, ...], parts: tuple[int, ...], depths: tuple[int, .
         def filters(dim: int) -> Conv:
             return Conv(dim=dim, kernel=3, groups=dim, norm=NORM)
 
-        def mlp(dim: int) -> Steps:
-            return Steps(steps=(Conv(dim=2 * dim, norm=NORM, act="relu"), Conv(dim=dim, norm=AT_0)))
-
         def both(dim: int) -> list[Add]:
-            return [Add(shortcut=Identity(), body=body) for body in (filters(dim), mlp(dim))]
+            return [Add(shortcut=Identity(), body=body) for body in (filters(dim), conv_mlp(dim, "relu"))]
 
         attend = (Branch(mixer=PartAttention(part=part)),) if part else ()
-        block = Block(branches=(Branch(mixer=filters(dim).replace(norm=AT_0)), *attend, Branch(mixer=mlp(dim))))
+        first, last = Branch(mixer=filters(dim).replace(norm=AT_0)), Branch(mixer=conv_mlp(dim, "relu"))
         enter = doubling_stem(dim, 16, NORM, "relu")
         if index:
             before = dims[index - 1]
-            wide = Conv(dim=4 * before, norm=NORM, act="relu")
-            strided = wide.replace(kernel=3, stride=2, groups=4 * before)
-            merge = Steps(steps=(wide, strided, excite_quarter(4 * before), Conv(dim=dim, norm=NORM)))
-            enter = Steps(steps=(*both(before), merge, *both(dim)))
-        stages.append(Stage(enter=enter, blocks=(block,) * depth))
-    size = (img_size, img_size)
-    return Model(stages=tuple(stages), pool=MeanPool(), head=NormedHead(norm=NORM), img_size=size)
+            enter = Steps(steps=(*both(before), excited_merge(before, dim), *both(dim)))
+        stages.append(Stage(enter=enter, blocks=(Block(branches=(first, *attend, last)),) * depth))
+    return classifier(stages, MeanPool(), img_size, head=NormedHead(norm=NORM))
 
 
 SIZES: Sizes = {
@@ -77,24 +68,21 @@ SIZES: Sizes = {
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
-    down, enter = "stages.{s}.downsample", "stages.{s}.enter.steps"
-    parts = {f"patch_embed.{2 * step}": f"stages.0.enter.steps.{step}" for step in range(4)}
-    parts |= {f"{down}.{step}.m": f"{enter}.{step}.body" for step in (0, 3)}
+    down, enter, two = "stages.{s}.downsample", "stages.{s}.enter.steps", "m.pw1=body.steps.0 m.pw2=body.steps.1"
+    rules = normed_head_rules("head", layer="l") + excite_rules(f"{down}.2.se", f"{enter}.2.steps.2")
+    rules += normed_renames("patch_embed", "stages.0.enter.steps", "0=0 2=1 4=2 6=3")
+    rules += normed_renames(down, enter, "0.m=0.body 3.m=3.body")
+    rules += normed_renames(f"{down}.2", f"{enter}.2.steps", "conv1=0 conv2=1 conv3=3")
     for step in (1, 4):
-        parts |= {f"{down}.{step}.m.pw{layer + 1}": f"{enter}.{step}.body.steps.{layer}" for layer in (0, 1)}
-    parts |= {f"{down}.2.conv{layer}": f"{enter}.2.steps.{step}" for layer, step in ((1, 0), (2, 1), (3, 3))}
-    rules = excite_rules(f"{down}.2.se", f"{enter}.2.steps.2")
-    layers: dict[str, str] = {}
+        rules += normed_renames(f"{down}.{step}", f"{enter}.{step}", two)
     for s, stage in enumerate(model.stages):
         theirs, ours = f"stages.{s}.blocks.{{b}}", f"stages.{s}.blocks.{{b}}.branches"
         last = len(stage.blocks[0].branches) - 1
-        parts[f"{theirs}.conv.m"] = f"{ours}.0.mixer"
-        parts |= {f"{theirs}.ffn.m.pw{layer + 1}": f"{ours}.{last}.mixer.steps.{layer}" for layer in (0, 1)}
-        layers |= {f"{theirs}.mixer.m.qkv": f"{ours}.1.mixer.qkv", f"{theirs}.mixer.m.proj.1": f"{ours}.1.mixer.proj"}
-        rules.append(Rename(f"{theirs}.mixer.m.pre_norm", f"{ours}.1.mixer.norm"))
-    return KeyRules(
-        [*rules, *normed_rules(parts), *normed_rules(layers, linear=True), *normed_head_rules("head", layer="l")]
-    )
+        rules += normed_renames(theirs, ours, "conv.m=0.mixer")
+        rules += normed_renames(f"{theirs}.ffn.m", f"{ours}.{last}.mixer.steps", "pw1=0 pw2=1")
+        rules += normed_renames(f"{theirs}.mixer.m", f"{ours}.1.mixer", "qkv proj.1=proj", linear=True)
+        rules += renames(f"{theirs}.mixer.m", f"{ours}.1.mixer", "pre_norm=norm")
+    return KeyRules(rules)
 
 
 FAMILY = Family(name="shvit", paper="arXiv 2401.16456", build=shvit, sizes=SIZES, layouts={"timm": timm_rules})

@@ -1,18 +1,12 @@
 """TinyViT: MBConv, then attention in windows with a depthwise convolution behind it (arXiv 2207.10666)."""
 
-from typing import Any
-
-from ..components import Block, Branch, Conv, DistanceBias, LinearHead, MeanPool, Mlp, WindowAttention, doubling_stem
+from ..components import Block, Branch, Conv, DistanceBias, MeanPool, Mlp, WindowAttention, doubling_stem
 from ..components.narrow import NarrowAttention
 from ..components.norms import BatchNorm, LayerNorm
 from ..components.transitions import Activate, Normalize, Steps
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, Rule
-from ..layouts import normed_rules
+from ..layouts import normed_renames
 from ..spec import Transition
-from . import Family, Sizes
-
-PerStage = tuple[int, ...]
+from . import Family, KeyRules, Model, Numbers, PerStage, Sizes, Stage, classifier, renames
 
 NORM, BATCH_NORM, AT_0 = LayerNorm(eps=1e-5), BatchNorm(), BatchNorm(zero_init=True)
 
@@ -48,11 +42,10 @@ def tiny_vit(*, dims: PerStage, heads: PerStage, depths: PerStage = (2, 2, 6, 2)
     stages = [Stage(enter=stem, blocks=(conv_block(dims[0]),) * depths[0])]
     for index in range(1, len(dims)):
         stages.append(Stage(enter=merge(dims[index]), blocks=(window_block(index),) * depths[index]))
-    size = (img_size, img_size)
-    return Model(stages=tuple(stages), pool=MeanPool(post_norm=NORM), head=LinearHead(), img_size=size)
+    return classifier(stages, MeanPool(post_norm=NORM), img_size)
 
 
-LARGE: dict[str, Any] = {"dims": (96, 192, 384, 576), "heads": (3, 6, 12, 18)}
+LARGE: Numbers = {"dims": (96, 192, 384, 576), "heads": (3, 6, 12, 18)}
 SIZES: Sizes = {
     "tiny_vit_5m_224": {"dims": (64, 128, 160, 320), "heads": (2, 4, 5, 10)},
     "tiny_vit_11m_224": {"dims": (64, 128, 256, 448), "heads": (2, 4, 8, 14)},
@@ -65,26 +58,14 @@ SIZES: Sizes = {
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     block, ours = "stages.{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches"
-    convs = {
-        "patch_embed.conv1": "stages.0.enter.steps.0",
-        "patch_embed.conv2": "stages.0.enter.steps.1",
-        f"{block}.local_conv": f"{ours}.1.mixer",
-    }
-    for step in range(3):
-        convs[f"stages.{{s}}.downsample.conv{step + 1}"] = f"stages.{{s}}.enter.steps.{step}"
-        convs[f"{block}.conv{step + 1}"] = f"{ours}.0.mixer.steps.{step}"
-    inside = f"{ours}.0.mixer.attention.steps"
-    rules: list[Rule] = [
-        Rename(f"{block}.attn.norm", f"{inside}.0.norm"),
-        Rename(f"{block}.attn.qkv", f"{inside}.1.qkv.linear"),
-        Rename(f"{block}.attn.attention_biases", f"{inside}.1.bias.table"),
-        Rename(f"{block}.attn.proj", f"{inside}.1.proj.linear"),
-        Rename(f"{block}.mlp.norm", f"{ours}.2.norm"),
-        Rename(f"{block}.mlp", f"{ours}.2.mixer"),
-        Rename("head.norm", "pool.post_norm"),
-        Rename("head.fc", "head"),
-    ]
-    return KeyRules([*rules, *normed_rules(convs, conv="conv")])
+    rules = normed_renames("patch_embed", "stages.0.enter.steps", "conv1=0 conv2=1", "conv")
+    rules += normed_renames("stages.{s}.downsample", "stages.{s}.enter.steps", "conv1=0 conv2=1 conv3=2", "conv")
+    rules += normed_renames(block, f"{ours}.0.mixer.steps", "conv1=0 conv2=1 conv3=2", "conv")
+    rules += normed_renames(block, ours, "local_conv=1.mixer", "conv")
+    attention = "norm=0.norm qkv=1.qkv.linear attention_biases=1.bias.table proj=1.proj.linear"
+    rules += renames(f"{block}.attn", f"{ours}.0.mixer.attention.steps", attention)
+    rules += renames(block, ours, "mlp.norm=2.norm mlp=2.mixer")
+    return KeyRules([*rules, *renames("", "", "head.norm=pool.post_norm head.fc=head")])
 
 
 FAMILY = Family(name="tiny_vit", paper="arXiv 2207.10666", build=tiny_vit, sizes=SIZES, layouts={"timm": timm_rules})

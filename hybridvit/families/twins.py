@@ -3,26 +3,17 @@
 A filter of each channel behind the first block of a stage tells tokens where they are (2102.10882).
 """
 
-from typing import Any
-
-from ..components import Conv, LayerNorm, LinearHead, MeanPool, Mlp, Patchify, WindowAttention, summaries
+from ..components import Conv, LayerNorm, MeanPool, Mlp, Patchify, WindowAttention, summaries
 from ..components.attention import Attention, ReducedAttention
 from ..components.blocks import Block, Branch, transformer_block
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename
-from . import Family, Sizes
+from . import Family, KeyRules, Model, Numbers, PerStage, Sizes, Stage, classifier, renames
 
 NORM, SUMMARY_NORM = LayerNorm(eps=1e-6), LayerNorm(eps=1e-5)
 WINDOW, REDUCTIONS = (7, 7), (8, 4, 2, 1)
 
 
 def twins(
-    *,
-    dims: tuple[int, ...],
-    depths: tuple[int, ...],
-    heads: tuple[int, ...],
-    mlp_ratios: tuple[int, ...] = (4, 4, 4, 4),
-    windows: bool = False,
+    *, dims: PerStage, depths: PerStage, heads: PerStage, mlp_ratios: PerStage = (4, 4, 4, 4), windows: bool = False
 ) -> Model:
     """A Twins of given widths, depths and heads. `windows`: every other block, from the first on, attends in them."""
     stages: list[Stage] = []
@@ -34,10 +25,10 @@ def twins(
         position = Branch(mixer=Conv(dim=dim, kernel=3, groups=dim, bias=True))
         enter = Patchify(dim=dim, patch=2 if stages else 4, norm=SUMMARY_NORM)
         stages.append(Stage(enter=enter, blocks=(Block(branches=(*first.branches, position)), *others)))
-    return Model(stages=tuple(stages), pool=MeanPool(norm=NORM), head=LinearHead())
+    return classifier(stages, MeanPool(norm=NORM))
 
 
-PCPVT: dict[str, Any] = {"dims": (64, 128, 320, 512), "heads": (1, 2, 5, 8), "mlp_ratios": (8, 8, 4, 4)}
+PCPVT: Numbers = {"dims": (64, 128, 320, 512), "heads": (1, 2, 5, 8), "mlp_ratios": (8, 8, 4, 4)}
 SIZES: Sizes = {
     "twins_pcpvt_small": PCPVT | {"depths": (3, 4, 6, 3)},
     "twins_pcpvt_base": PCPVT | {"depths": (3, 4, 18, 3)},
@@ -55,28 +46,16 @@ SIZES: Sizes = {
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     theirs, ours = "blocks.{s}.{b}", "stages.{s}.blocks.{b}.branches"
-    windowed = f"{ours}.0.mixer.attention"
-    names = {
-        "patch_embeds.{s}.proj": "stages.{s}.enter.conv",
-        "patch_embeds.{s}.norm": "stages.{s}.enter.norm",
-        "pos_block.{s}.proj.0": "stages.{s}.blocks.0.branches.2.mixer.conv",
-        f"{theirs}.norm1": f"{ours}.0.norm",
-        f"{theirs}.attn.qkv": f"{windowed}.qkv",
-        f"{theirs}.attn.q": f"{ours}.0.mixer.query",
-        f"{theirs}.attn.kv": f"{ours}.0.mixer.key_value",
-        f"{theirs}.attn.sr": f"{ours}.0.mixer.reduce.steps.1.conv",
-        f"{theirs}.attn.norm": f"{ours}.0.mixer.reduce.steps.1.norm",
-        f"{theirs}.norm2": f"{ours}.1.norm",
-        f"{theirs}.mlp": f"{ours}.1.mixer",
-        "norm": "pool.norm",
-        "head": "head",
-    }
+    rules = renames("patch_embeds.{s}", "stages.{s}.enter", "proj=conv norm")
+    rules += renames("", "", "pos_block.{s}.proj.0=stages.{s}.blocks.0.branches.2.mixer.conv norm=pool.norm head")
+    rules += renames(theirs, ours, "norm1=0.norm norm2=1.norm mlp=1.mixer")
+    summarised = "q=query kv=key_value sr=reduce.steps.1.conv norm=reduce.steps.1.norm qkv=attention.qkv"
+    rules += renames(f"{theirs}.attn", f"{ours}.0.mixer", summarised)
     for s, stage in enumerate(model.stages):
         for b, block in enumerate(stage.blocks):
-            attention = windowed if isinstance(block.branches[0].mixer, WindowAttention) else f"{ours}.0.mixer"
-            place = attention.replace("{s}", str(s)).replace("{b}", str(b))
-            names[f"blocks.{s}.{b}.attn.proj"] = f"{place}.proj"
-    return KeyRules(Rename(*pair) for pair in names.items())
+            proj = "attention.proj" if isinstance(block.branches[0].mixer, WindowAttention) else "proj"
+            rules += renames(f"blocks.{s}.{b}.attn", f"stages.{s}.blocks.{b}.branches.0.mixer", f"proj={proj}")
+    return KeyRules(rules)
 
 
 FAMILY = Family(name="twins", paper="arXiv 2104.13840", build=twins, sizes=SIZES, layouts={"timm": timm_rules})

@@ -1,12 +1,10 @@
 """Visformer: a transformer with the stages, batch norms and first convolutions of a ResNet (arXiv 2104.12533)."""
 
-from ..components import Attention, BatchNorm, Block, Branch, Conv, LinearHead, MeanPool, Patchify, Steps
-from ..components.positions import LearnedPosition
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, Rule, conv_to_linear
+from ..components import Attention, BatchNorm, Block, Branch, Conv, LearnedPosition, MeanPool, Patchify, Steps
+from ..keys import KeyRules, conv_to_linear, renames
 from ..layouts import map_to_table
 from ..spec import Grid
-from . import Family, Sizes
+from . import Family, Model, Sizes, Stage, classifier
 
 NORM = BatchNorm()
 
@@ -23,7 +21,7 @@ def visformer(*, stem: int, dim: int, heads: int, depths: tuple[int, int, int] =
         mlp = Steps(steps=(Conv(dim=4 * width, act="gelu"), Conv(dim=width)))
         enter = embed.replace(dim=width, patch=2)
         stages.append(Stage(enter=enter, position=LearnedPosition(), blocks=(_block(attention, mlp),) * depth))
-    return Model(stages=tuple(stages), pool=MeanPool(norm=NORM), head=LinearHead())
+    return classifier(stages, MeanPool(norm=NORM))
 
 
 def _block(*mixers: Steps | Attention) -> Block:
@@ -38,30 +36,21 @@ SIZES: Sizes = {
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout, whose stages count from 1."""
-    grid, rules = Grid(*model.img_size), list[Rule]()
+    grid, rules = Grid(*model.img_size), renames("", "", "norm=pool.norm head")
+    rules += renames("stem", "stages.0.enter.steps.0", "0=conv 1=norm")
     for s, stage in enumerate(model.stages):
         grid = stage.out_grid(grid)
         theirs, ours = f"stage{s + 1}.{{b}}", f"stages.{s}.blocks.{{b}}.branches"
         enter = f"stages.{s}.enter" if s else "stages.0.enter.steps.1"
-        convs = (1, 3) if s else (1, 2, 3)
-        branch = 1 if s else 0
-        rules += [
-            Rename(f"patch_embed{s + 1}.proj", f"{enter}.conv"),
-            Rename(f"patch_embed{s + 1}.norm", f"{enter}.norm"),
-            map_to_table(f"pos_embed{s + 1}", f"stages.{s}.position.table", grid),
-            *([Rename(f"{theirs}.norm1", f"{ours}.0.norm")] if s else []),
-            conv_to_linear(f"{theirs}.attn.qkv", f"{ours}.0.mixer.qkv"),
-            conv_to_linear(f"{theirs}.attn.proj", f"{ours}.0.mixer.proj"),
-            Rename(f"{theirs}.norm2", f"{ours}.{branch}.norm"),
-        ]
-        for step, number in enumerate(convs):
-            rules.append(Rename(f"{theirs}.mlp.conv{number}", f"{ours}.{branch}.mixer.steps.{step}.conv"))
-    rules += [
-        Rename("stem.0", "stages.0.enter.steps.0.conv"),
-        Rename("stem.1", "stages.0.enter.steps.0.norm"),
-        Rename("norm", "pool.norm"),
-        Rename("head", "head"),
-    ]
+        rules += renames(f"patch_embed{s + 1}", enter, "proj=conv norm")
+        rules.append(map_to_table(f"pos_embed{s + 1}", f"stages.{s}.position.table", grid))
+        if s:
+            rules += renames(theirs, ours, "norm1=0.norm norm2=1.norm")
+            rules += renames(f"{theirs}.attn", f"{ours}.0.mixer", "qkv proj", conv_to_linear)
+            rules += renames(f"{theirs}.mlp", f"{ours}.1.mixer.steps", "conv1=0.conv conv3=1.conv")
+        else:
+            rules += renames(theirs, f"{ours}.0", "norm2=norm mlp.conv1=mixer.steps.0.conv")
+            rules += renames(f"{theirs}.mlp", f"{ours}.0.mixer.steps", "conv2=1.conv conv3=2.conv")
     return KeyRules(rules)
 
 

@@ -7,11 +7,9 @@ and one transformer block fewer than in the ViT pays for it. The paper's authors
 
 import itertools
 
-from ..components import BatchNorm, Conv, LinearHead, Patchify, Steps, TokenPool
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, Rule
-from ..trunks import NORM, Width, vit_stage
-from . import Family, Sizes
+from ..components import BatchNorm, Conv, Patchify, Steps, TokenPool
+from ..trunks import NORM, Width, classifier, vit_stage
+from . import Family, KeyRules, Model, Sizes, Stage, renames
 
 
 def vit_c(*, stem: tuple[int, ...], dim: int, depth: int, heads: int, mlp_ratio: int = 4, img_size: int = 224) -> Model:
@@ -22,12 +20,7 @@ def vit_c(*, stem: tuple[int, ...], dim: int, depth: int, heads: int, mlp_ratio:
         convs = [Conv(dim=width, kernel=3, stride=stride, norm=BatchNorm(), act="relu") for stride in strides]
         stages.append(Stage(enter=Steps(steps=tuple(convs))))
     trunk = vit_stage(enter=Patchify(dim=dim, patch=1), width=Width(dim, depth, heads, mlp_ratio))
-    return Model(
-        stages=(*stages, trunk),
-        pool=TokenPool(norm=NORM),
-        head=LinearHead(),
-        img_size=(img_size, img_size),
-    )
+    return classifier((*stages, trunk), TokenPool(norm=NORM), img_size)
 
 
 DEEP_STEM = (64, 128, 128, 256, 256, 512)
@@ -42,37 +35,20 @@ SIZES: Sizes = {
 def torchvision_rules(model: Model) -> KeyRules:
     """torchvision's layout, which numbers the convolutions of the stem through."""
     *stem, _ = model.stages
-    places: list[str] = []
+    trunk, count = f"stages.{len(stem)}", 0
+    theirs, ours = "encoder.layers.encoder_layer_{b}", f"{trunk}.blocks.{{b}}.branches"
+    rules = renames("", "", "encoder.ln=pool.norm heads.head=head")
     for index, stage in enumerate(stem):
         assert isinstance(stage.enter, Steps)
-        places += [f"stages.{index}.enter.steps.{step}" for step in range(len(stage.enter.steps))]
-    trunk = f"stages.{len(stem)}"
-    theirs, ours = "encoder.layers.encoder_layer_{b}", f"{trunk}.blocks.{{b}}.branches"
-    rules: list[Rule] = [
-        rule
-        for index, place in enumerate(places)
-        for rule in (
-            Rename(f"conv_proj.conv_bn_relu_{index}.0", f"{place}.conv"),
-            Rename(f"conv_proj.conv_bn_relu_{index}.1", f"{place}.norm"),
-        )
-    ]
-    return KeyRules(
-        [
-            *rules,
-            Rename("conv_proj.conv_last", f"{trunk}.enter.conv"),
-            Rename("class_token", f"{trunk}.prefix.tokens"),
-            Rename("encoder.pos_embedding", f"{trunk}.position.table"),
-            Rename(f"{theirs}.ln_1", f"{ours}.0.norm"),
-            Rename(f"{theirs}.self_attention.in_proj_weight", f"{ours}.0.mixer.qkv.weight"),
-            Rename(f"{theirs}.self_attention.in_proj_bias", f"{ours}.0.mixer.qkv.bias"),
-            Rename(f"{theirs}.self_attention.out_proj", f"{ours}.0.mixer.proj"),
-            Rename(f"{theirs}.ln_2", f"{ours}.1.norm"),
-            Rename(f"{theirs}.mlp.0", f"{ours}.1.mixer.fc1"),
-            Rename(f"{theirs}.mlp.3", f"{ours}.1.mixer.fc2"),
-            Rename("encoder.ln", "pool.norm"),
-            Rename("heads.head", "head"),
-        ]
-    )
+        for step in range(len(stage.enter.steps)):
+            rules += renames(f"conv_proj.conv_bn_relu_{count}", f"stages.{index}.enter.steps.{step}", "0=conv 1=norm")
+            count += 1
+    rules += renames("", trunk, "conv_proj.conv_last=enter.conv class_token=prefix.tokens")
+    rules += renames("encoder", trunk, "pos_embedding=position.table")
+    rules += renames(theirs, ours, "ln_1=0.norm ln_2=1.norm mlp.0=1.mixer.fc1 mlp.3=1.mixer.fc2")
+    attention = "in_proj_weight=qkv.weight in_proj_bias=qkv.bias out_proj=proj"
+    rules += renames(f"{theirs}.self_attention", f"{ours}.0.mixer", attention)
+    return KeyRules(rules)
 
 
 LAYOUTS = {"torchvision": torchvision_rules}

@@ -5,10 +5,9 @@ projects to the space that images share with texts. `quickgelu` names those with
 """
 
 from ..components import Attention, LayerNorm, Mlp, Patchify, TokenPool, transformer_block
-from ..encoder import Model
 from ..layouts import timm_vit_rules
 from ..trunks import WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family, Sizes
+from . import Family, Model, Sizes
 
 WIDTHS = WIDTHS | {"xsmall": Width(256, 10, 4)}
 NORM = LayerNorm(eps=1e-5)
@@ -18,43 +17,24 @@ def vit_clip(*, width: str, patch: int, img_size: int, quick_gelu: bool = False,
     """A tower of a named width."""
     of = WIDTHS[width]
     mlp = Mlp(hidden=of.hidden, act="quick_gelu" if quick_gelu else "gelu")
-    stage = vit_stage(
-        enter=Patchify(dim=of.dim, patch=patch, bias=False),
-        width=of,
-        pre_norm=NORM,
-        block=transformer_block(Attention(heads=of.heads), mlp, NORM),
-    )
+    block = transformer_block(Attention(heads=of.heads), mlp, NORM)
+    stage = vit_stage(enter=Patchify(dim=of.dim, patch=patch, bias=False), width=of, pre_norm=NORM, block=block)
     return vit_model(stage, TokenPool(norm=NORM), img_size, num_classes)
 
 
-def _sizes() -> Sizes:
-    quick = {"quick_gelu": True}
-    return (
-        named_sizes(
-            "vit_xsmall_patch16_clip_224 vit_medium_patch32_clip_224 vit_medium_patch16_clip_224 "
-            "vit_betwixt_patch32_clip_224 vit_base_patch32_clip_256",
-            num_classes=512,
-        )
-        | named_sizes(
-            "vit_base_patch32_clip_224 vit_base_patch32_clip_384 vit_base_patch32_clip_448 vit_base_patch16_clip_224 "
-            "vit_base_patch16_clip_384 vit_large_patch14_clip_224 vit_large_patch14_clip_336 vit_huge_patch14_clip_224 "
-            "vit_huge_patch14_clip_336"
-        )
-        | named_sizes("vit_base_patch16_plus_clip_240", width="base_plus", num_classes=640)
-        | named_sizes("vit_huge_patch14_clip_378 vit_giant_patch14_clip_224", num_classes=1024)
-        | named_sizes("vit_gigantic_patch14_clip_224 vit_gigantic_patch14_clip_378", num_classes=1280)
-        | named_sizes(
-            "vit_base_patch32_clip_quickgelu_224 vit_base_patch16_clip_quickgelu_224", num_classes=512, **quick
-        )
-        | named_sizes(
-            "vit_large_patch14_clip_quickgelu_224 vit_large_patch14_clip_quickgelu_336", num_classes=768, **quick
-        )
-        | named_sizes(
-            "vit_huge_patch14_clip_quickgelu_224 vit_huge_patch14_clip_quickgelu_378", num_classes=1024, **quick
-        )
-        | named_sizes("vit_gigantic_patch14_clip_quickgelu_224", num_classes=1280, **quick)
-    )
-
-
+QUICK = {"quick_gelu": True}
+SIZES: Sizes = (
+    named_sizes("vit_xsmall_patch16_clip_224 vit_medium_patch{32,16}_clip_224", num_classes=512)
+    | named_sizes("vit_betwixt_patch32_clip_224 vit_base_patch32_clip_256", num_classes=512)
+    | named_sizes("vit_base_patch32_clip_{224,384,448} vit_base_patch16_clip_{224,384}")
+    | named_sizes("vit_large_patch14_clip_{224,336} vit_huge_patch14_clip_{224,336}")
+    | named_sizes("vit_base_patch16_plus_clip_240", width="base_plus", num_classes=640)
+    | named_sizes("vit_huge_patch14_clip_378 vit_giant_patch14_clip_224", num_classes=1024)
+    | named_sizes("vit_gigantic_patch14_clip_{224,378}", num_classes=1280)
+    | named_sizes("vit_base_patch{32,16}_clip_quickgelu_224", num_classes=512, **QUICK)
+    | named_sizes("vit_large_patch14_clip_quickgelu_{224,336}", num_classes=768, **QUICK)
+    | named_sizes("vit_huge_patch14_clip_quickgelu_{224,378}", num_classes=1024, **QUICK)
+    | named_sizes("vit_gigantic_patch14_clip_quickgelu_224", num_classes=1280, **QUICK)
+)
 LAYOUTS = {"timm": timm_vit_rules}
-FAMILY = Family(name="vit_clip", paper="arXiv 2103.00020", build=vit_clip, sizes=_sizes(), layouts=LAYOUTS)
+FAMILY = Family(name="vit_clip", paper="arXiv 2103.00020", build=vit_clip, sizes=SIZES, layouts=LAYOUTS)

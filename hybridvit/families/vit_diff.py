@@ -7,12 +7,11 @@ from torch import Tensor, nn
 
 from ..components import LearnedPosition, MeanPool, Mlp, Patchify, RmsNorm, linear, transformer_block
 from ..components.attention import ScaledDotProduct, head_width
-from ..encoder import Model
-from ..keys import KeyRules, Rename, Rule, Split
+from ..keys import KeyRules, Rename, Rule, Split, renames
 from ..layouts import timm_vit_rules
 from ..spec import Grid, Mixer
 from ..trunks import NORM, Width, named_sizes, vit_model, vit_stage
-from . import Family, Sizes
+from . import Family, Model, Sizes
 from .vit_parallel import hidden_of, side_by_side, side_by_side_rules
 
 WIDTHS = {
@@ -43,10 +42,8 @@ class DifferentialAttentionModule(nn.Module):
         self.heads = spec.heads
         self.share = spec.share
         self.qkv = linear(dim, 3 * dim)
-        self.lambda_q1 = nn.Parameter(0.1 * torch.randn(width))
-        self.lambda_k1 = nn.Parameter(0.1 * torch.randn(width))
-        self.lambda_q2 = nn.Parameter(0.1 * torch.randn(width))
-        self.lambda_k2 = nn.Parameter(0.1 * torch.randn(width))
+        self.lambda_q1, self.lambda_k1 = (nn.Parameter(0.1 * torch.randn(width)) for _ in range(2))
+        self.lambda_q2, self.lambda_k2 = (nn.Parameter(0.1 * torch.randn(width)) for _ in range(2))
         self.attend = ScaledDotProduct(width**-0.5)
         self.sub_norm = RmsNorm(eps=1e-5).build(2 * width)
         self.proj = linear(dim, dim, bias=spec.proj_bias)
@@ -69,13 +66,12 @@ def vit_diff(*, width: str, patch: int, img_size: int, parallel: bool = False) -
     # Side by side the two have one bias behind them, that of the MLP.
     attentions = [DifferentialAttention(heads=of.heads, share=share, proj_bias=not parallel) for share in shares]
     block = side_by_side if parallel else transformer_block
-    stage = vit_stage(
-        enter=Patchify(dim=of.dim, patch=patch), width=of, position=LearnedPosition(on_prefix=False)
-    ).replace(blocks=tuple(block(attention, mlp, NORM, 1e-5) for attention in attentions))
+    stage = vit_stage(enter=Patchify(dim=of.dim, patch=patch), width=of, position=LearnedPosition(on_prefix=False))
+    stage = stage.replace(blocks=tuple(block(attention, mlp, NORM, 1e-5) for attention in attentions))
     return vit_model(stage, MeanPool(post_norm=NORM), img_size)
 
 
-SIZES: Sizes = named_sizes("vit_dwee_patch16_reg1_gap_256 vit_dlittle_patch16_reg1_gap_256") | named_sizes(
+SIZES: Sizes = named_sizes("vit_{dwee,dlittle}_patch16_reg1_gap_256") | named_sizes(
     "vit_dpwee_patch16_reg1_gap_256", parallel=True
 )
 
@@ -84,11 +80,11 @@ def parallel_rules(model: Model) -> list[Rule]:
     """timm's names of the blocks with MLPs beside the attention: one layer is behind both."""
     dim, mixer = model.stages[0].enter.out_dim(model.in_chans), "stages.0.blocks.{b}.branches.0.mixer"
     weights = (f"{mixer}.shortcut.proj.weight", f"{mixer}.body.fc2.weight")
-    lambdas = [f"lambda_{part}" for part in ("q1", "k1", "q2", "k2")]
+    parts = "sub_norm lambda_q1 lambda_k1 lambda_q2 lambda_k2"
     return [
         Split("blocks.{b}.out_proj.weight", weights, dim=1, sizes=(dim, hidden_of(model))),
         Rename("blocks.{b}.out_proj.bias", f"{mixer}.body.fc2.bias"),
-        *(Rename(f"blocks.{{b}}.{name}", f"{mixer}.shortcut.{name}") for name in ("sub_norm", *lambdas)),
+        *renames("blocks.{b}", f"{mixer}.shortcut", parts),
         *side_by_side_rules(model),
     ]
 

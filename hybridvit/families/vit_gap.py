@@ -9,11 +9,10 @@ from typing import Literal
 
 from ..components import Attention, AttentionPool, LearnedPosition, MeanPool, Mlp, Patchify, RmsNorm
 from ..components.blocks import Block, Branch, transformer_block
-from ..encoder import Model
 from ..layouts import timm_vit_rules
 from ..spec import Norm
 from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family, Sizes
+from . import Family, Model, Sizes
 
 WIDTHS = WIDTHS | {
     "test2": Width(64, 8, 2, mlp_ratio=3),
@@ -48,13 +47,9 @@ def vit_gap(
     of = WIDTHS[width]
     attention, mlp = Attention(heads=of.heads, qkv_bias=qkv_bias), Mlp(hidden=of.hidden)
     behind = Block(branches=(Branch(mixer=attention, post_norm=norm), Branch(mixer=mlp, post_norm=norm)))
-    stage = vit_stage(
-        enter=Patchify(dim=of.dim, patch=patch),
-        width=of,
-        prefix=registers,
-        position=LearnedPosition(on_prefix=position_on_prefix),
-        block=behind if norm_behind else transformer_block(attention, mlp, norm, layer_scale),
-    )
+    block = behind if norm_behind else transformer_block(attention, mlp, norm, layer_scale)
+    patches, position = Patchify(dim=of.dim, patch=patch), LearnedPosition(on_prefix=position_on_prefix)
+    stage = vit_stage(enter=patches, width=of, prefix=registers, position=position, block=block)
     pools = {
         "mean": MeanPool(post_norm=norm),
         "norm then mean": MeanPool(norm=norm),
@@ -64,51 +59,25 @@ def vit_gap(
     return vit_model(stage, pools[pool], img_size, num_classes)
 
 
-def _sizes() -> Sizes:
-    first, scaled = {"pool": "norm then mean"}, {"layer_scale": 1e-5}
-    test = {"patch": 16, "img_size": 160, "registers": 1} | scaled
-    apart = scaled | {"position_on_prefix": False}
-    return (
-        {
-            "test_vit2": test | {"width": "test2"},
-            "test_vit3": test | {"width": "test3", "pool": "attention to registers too"},
-            "test_vit4": test | {"width": "test4", "norm": RmsNorm()},
-        }
-        | named_sizes(
-            "vit_medium_patch16_gap_240 vit_medium_patch16_gap_256 vit_medium_patch16_gap_384 "
-            "vit_betwixt_patch16_gap_256",
-            qkv_bias=False,
-            layer_scale=1e-6,
-            **first,
-        )
-        | named_sizes("vit_base_patch16_gap_224", **first, width="base_16")
-        | named_sizes("vit_base_patch16_rpn_224", qkv_bias=False, norm_behind=True)
-        | named_sizes(
-            "vit_huge_patch14_gap_224 vit_huge_patch16_gap_448 vit_giant_patch16_gap_224", num_classes=0, **first
-        )
-        | named_sizes(
-            "vit_wee_patch16_reg1_gap_256 vit_little_patch16_reg1_gap_256 vit_medium_patch16_reg1_gap_256 "
-            "vit_betwixt_patch16_reg1_gap_256",
-            registers=1,
-            **apart,
-        )
-        | named_sizes(
-            "vit_little_patch16_reg4_gap_256 vit_medium_patch16_reg4_gap_256 vit_mediumd_patch16_reg4_gap_256 "
-            "vit_mediumd_patch16_reg4_gap_384 vit_betwixt_patch16_reg4_gap_256 vit_betwixt_patch16_reg4_gap_384",
-            registers=4,
-            **apart,
-        )
-        | named_sizes("vit_base_patch16_reg4_gap_256", registers=4, position_on_prefix=False)
-        | named_sizes("vit_so150m_patch16_reg4_gap_256 vit_so150m_patch16_reg4_gap_384", registers=4, **first)
-        | named_sizes("vit_so150m_patch16_reg4_map_256", registers=4, pool="attention")
-        | named_sizes(
-            "vit_so150m2_patch16_reg1_gap_256 vit_so150m2_patch16_reg1_gap_384 vit_so150m2_patch16_reg1_gap_448",
-            registers=1,
-            qkv_bias=False,
-            **scaled,
-        )
-    )
-
-
+FIRST, SCALED = {"pool": "norm then mean"}, {"layer_scale": 1e-5}
+TEST, APART = SCALED | {"patch": 16, "img_size": 160, "registers": 1}, SCALED | {"position_on_prefix": False}
+SIZES: Sizes = (
+    {"test_vit2": TEST | {"width": "test2"}}
+    | {"test_vit3": TEST | {"width": "test3", "pool": "attention to registers too"}}
+    | {"test_vit4": TEST | {"width": "test4", "norm": RmsNorm()}}
+    | named_sizes("vit_medium_patch16_gap_{240,256,384}", qkv_bias=False, layer_scale=1e-6, **FIRST)
+    | named_sizes("vit_betwixt_patch16_gap_256", qkv_bias=False, layer_scale=1e-6, **FIRST)
+    | named_sizes("vit_base_patch16_gap_224", width="base_16", **FIRST)
+    | named_sizes("vit_base_patch16_rpn_224", qkv_bias=False, norm_behind=True)
+    | named_sizes("vit_huge_patch14_gap_224 vit_huge_patch16_gap_448", num_classes=0, **FIRST)
+    | named_sizes("vit_giant_patch16_gap_224", num_classes=0, **FIRST)
+    | named_sizes("vit_{wee,little,medium,betwixt}_patch16_reg1_gap_256", registers=1, **APART)
+    | named_sizes("vit_{little,medium}_patch16_reg4_gap_256", registers=4, **APART)
+    | named_sizes("vit_{mediumd,betwixt}_patch16_reg4_gap_{256,384}", registers=4, **APART)
+    | named_sizes("vit_base_patch16_reg4_gap_256", registers=4, position_on_prefix=False)
+    | named_sizes("vit_so150m_patch16_reg4_gap_{256,384}", registers=4, **FIRST)
+    | named_sizes("vit_so150m_patch16_reg4_map_256", registers=4, pool="attention")
+    | named_sizes("vit_so150m2_patch16_reg1_gap_{256,384,448}", registers=1, qkv_bias=False, **SCALED)
+)
 LAYOUTS = {"timm": partial(timm_vit_rules, class_token=False)}
-FAMILY = Family(name="vit_gap", paper="arXiv 2305.13035", build=vit_gap, sizes=_sizes(), layouts=LAYOUTS)
+FAMILY = Family(name="vit_gap", paper="arXiv 2305.13035", build=vit_gap, sizes=SIZES, layouts=LAYOUTS)

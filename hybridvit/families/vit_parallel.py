@@ -6,18 +6,13 @@
 
 from ..components import Attention, Block, Branch, LayerScale, LearnedPosition, MeanPool, Mlp, RmsNorm, TokenPool
 from ..components.transitions import Add, Normalize, Patchify, Steps
-from ..encoder import Model
-from ..keys import KeyRules, Rename, Rule, Split
+from ..keys import KeyRules, Rule, Split, renames
 from ..layouts import timm_vit_rules
 from ..spec import Norm, Transition
 from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family, Sizes
+from . import Family, Model, Sizes
 
-WIDTHS = WIDTHS | {
-    "pwee": Width(256, 16, 4, mlp_ratio=5),
-    "small_18": Width(384, 18, 6),
-    "base_18": Width(768, 18, 12),
-}
+WIDTHS = WIDTHS | {"pwee": Width(256, 16, 4, mlp_ratio=5), "small_18": Width(384, 18, 6), "base_18": Width(768, 18, 12)}
 
 
 def side_by_side(attention: Transition, mlp: Mlp, norm: Norm, layer_scale: float | None = None) -> Block:
@@ -62,7 +57,7 @@ SIZES: Sizes = (
     named_sizes("vit_pwee_patch16_reg1_gap_256", registers=1)
     | named_sizes("vit_small_patch16_18x2_224", width="small_18", pairs=True)
     | named_sizes("vit_base_patch16_18x2_224", width="base_18", pairs=True)
-    | named_sizes("vit_base_patch16_xp_224 vit_large_patch14_xp_224 vit_huge_patch14_xp_224", qk_norm=True)
+    | named_sizes("vit_base_patch16_xp_224 vit_{large,huge}_patch14_xp_224", qk_norm=True)
 )
 
 
@@ -79,25 +74,20 @@ def side_by_side_rules(model: Model, first_block: int = 0) -> list[Rule]:
     theirs, ours = "blocks.{b}", f"stages.0.blocks.{{b+{first_block}}}.branches.0"
     sizes = (hidden_of(model), 3 * model.stages[0].enter.out_dim(model.in_chans))
     return [
-        Rename(f"{theirs}.in_norm", f"{ours}.norm"),
         Split(f"{theirs}.in_proj", (f"{ours}.mixer.body.fc1", f"{ours}.mixer.shortcut.qkv"), sizes=sizes),
-        Rename(f"{theirs}.mlp_bias", f"{ours}.mixer.body.fc1.bias"),
-        Rename(f"{theirs}.attn_out_proj", f"{ours}.mixer.shortcut.proj"),
-        Rename(f"{theirs}.mlp_out_proj", f"{ours}.mixer.body.fc2"),
-        Rename(f"{theirs}.ls.gamma", f"{ours}.layer_scale"),
-    ] + [Rename(f"{theirs}.{norm}", f"{ours}.mixer.shortcut.{norm}") for norm in ("q_norm", "k_norm")]
+        *renames(theirs, ours, "in_norm=norm ls.gamma=layer_scale"),
+        *renames(theirs, f"{ours}.mixer.body", "mlp_bias=fc1.bias mlp_out_proj=fc2"),
+        *renames(theirs, f"{ours}.mixer.shortcut", "attn_out_proj=proj q_norm k_norm"),
+    ]
 
 
 def two_by_two_rules() -> list[Rule]:
     """timm's names of two attentions and two MLPs."""
     rules: list[Rule] = []
-    for branch, (several, one) in enumerate((("attns", "attn"), ("ffns", "mlp"))):
-        for index, side in enumerate(("shortcut", "body")):
-            theirs = f"blocks.{{b}}.{several}.{index}"
-            ours = f"stages.0.blocks.{{b}}.branches.{branch}.mixer.{side}.steps"
-            rules.append(Rename(f"{theirs}.norm", f"{ours}.0.norm"))
-            rules.append(Rename(f"{theirs}.{one}", f"{ours}.1"))
-            rules.append(Rename(f"{theirs}.ls.gamma", f"{ours}.2.gamma"))
+    for index, side in enumerate(("shortcut", "body")):
+        attend, mlp = (f"stages.0.blocks.{{b}}.branches.{branch}.mixer.{side}.steps" for branch in (0, 1))
+        rules += renames(f"blocks.{{b}}.attns.{index}", attend, "norm=0.norm attn=1 ls.gamma=2.gamma")
+        rules += renames(f"blocks.{{b}}.ffns.{index}", mlp, "norm=0.norm mlp=1 ls.gamma=2.gamma")
     return rules
 
 

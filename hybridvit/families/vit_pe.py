@@ -5,11 +5,9 @@
 
 from ..components import IndexRotary, LayerNorm, Mlp, Patchify, RotaryAttention, transformer_block
 from ..components.pools import AttentionPool, MeanPool
-from ..encoder import Model
-from ..keys import KeyRules
 from ..layouts import timm_eva_rules
 from ..trunks import WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family, Sizes
+from . import Family, KeyRules, Model, Sizes
 
 NORM = LayerNorm(eps=1e-5)
 WIDTHS = WIDTHS | {"gigantic": Width(1536, 50, 16, 8960 / 1536)}
@@ -30,29 +28,24 @@ def vit_pe(
     With classes it is pooled by attention. The widest has no class token.
     """
     of, prefix = WIDTHS[width], int(width != "gigantic")
+    of = of._replace(depth=depth or of.depth)
     # Where there is a class token, positions count from it.
     rotary = IndexRotary(reference=(reference, reference), first=prefix, columns_first=True)
     attention, mlp = RotaryAttention(heads=of.heads, rotary=rotary), Mlp(hidden=of.hidden)
-    stage = vit_stage(
-        enter=Patchify(dim=of.dim, patch=patch, bias=False),
-        width=of._replace(depth=depth or of.depth),
-        prefix=prefix,
-        pre_norm=NORM,
-        block=transformer_block(attention, mlp, NORM, layer_scale),
-    )
+    block, patches = transformer_block(attention, mlp, NORM, layer_scale), Patchify(dim=of.dim, patch=patch, bias=False)
+    stage = vit_stage(enter=patches, width=of, prefix=prefix, pre_norm=NORM, block=block)
     pool = AttentionPool(heads=8, mlp=Mlp(hidden=4 * of.dim), norm=NORM, prefix=True) if num_classes else MeanPool()
     return vit_model(stage, pool, img_size, num_classes)
 
 
 SIZES: Sizes = (
-    named_sizes("vit_pe_core_tiny_patch16_384 vit_pe_core_small_patch16_384", reference=24, num_classes=512)
+    named_sizes("vit_pe_core_{tiny,small}_patch16_384", reference=24, num_classes=512)
     | named_sizes("vit_pe_core_base_patch16_224", reference=14, num_classes=1024)
     | named_sizes("vit_pe_core_large_patch14_336", reference=24, num_classes=1024)
     | named_sizes("vit_pe_core_gigantic_patch14_448", num_classes=1280)
     | named_sizes("vit_pe_lang_large_patch14_448", depth=23, layer_scale=0.1)
     | named_sizes("vit_pe_lang_gigantic_patch14_448", depth=47, layer_scale=0.1)
-    | named_sizes("vit_pe_spatial_tiny_patch16_512 vit_pe_spatial_small_patch16_512 vit_pe_spatial_base_patch16_512")
-    | named_sizes("vit_pe_spatial_large_patch14_448")
+    | named_sizes("vit_pe_spatial_{tiny,small,base}_patch16_512 vit_pe_spatial_large_patch14_448")
     | named_sizes("vit_pe_spatial_gigantic_patch14_448", layer_scale=0.1)
 )
 

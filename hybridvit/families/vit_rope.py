@@ -4,16 +4,13 @@
 without a class token are timm's.
 """
 
-from typing import Any
-
 from ..components import MeanPool, Mlp, Patchify, RotaryAttention, TokenPool, transformer_block
 from ..components.positions import LearnedPosition, NoPosition
 from ..components.rotary import IndexRotary, LearnedRotary
-from ..encoder import Model
 from ..keys import KeyRules, Rule, Split
 from ..layouts import timm_eva_rules
 from ..trunks import NORM, WIDTHS, named_sizes, vit_model, vit_stage
-from . import Family, Sizes
+from . import Family, Model, Sizes
 
 FIXED = IndexRotary(temperature=100.0, columns_first=True)
 # As EVA-02's: the grid of the pretraining is 256 / 16 positions a side.
@@ -32,37 +29,23 @@ def vit_rope(
 ) -> Model:
     """A RoPE-ViT of a named width; with `registers`, they take the place of the class token and of biases of keys."""
     of = WIDTHS[width]
-    attention = RotaryAttention(
-        heads=of.heads,
-        qkv_bias=qkv_bias,
-        key_bias=not registers or not qkv_bias,
-        rotary=LearnedRotary() if mixed else AS_EVA if registers else FIXED,
-    )
-    stage = vit_stage(
-        enter=Patchify(dim=of.dim, patch=patch),
-        width=of,
-        prefix=registers or 1,
-        position=LearnedPosition(on_prefix=False) if absolute else NoPosition(),
-        block=transformer_block(attention, Mlp(hidden=of.hidden), NORM, layer_scale=1e-5),
-    )
+    rotary, key_bias = LearnedRotary() if mixed else AS_EVA if registers else FIXED, not registers or not qkv_bias
+    attention = RotaryAttention(heads=of.heads, qkv_bias=qkv_bias, key_bias=key_bias, rotary=rotary)
+    position = LearnedPosition(on_prefix=False) if absolute else NoPosition()
+    block, patches = transformer_block(attention, Mlp(hidden=of.hidden), NORM, 1e-5), Patchify(dim=of.dim, patch=patch)
+    stage = vit_stage(enter=patches, width=of, prefix=registers or 1, position=position, block=block)
     return vit_model(stage, MeanPool(post_norm=NORM) if registers else TokenPool(norm=NORM), img_size)
 
 
-def _sizes() -> Sizes:
-    def three(kind: str, **numbers: Any) -> Sizes:
-        return named_sizes(
-            " ".join(f"vit_{width}_patch16_{kind}_224" for width in ("small", "base", "large")), **numbers
-        )
-
-    return (
-        three("rope")
-        | three("rope_mixed", mixed=True)
-        | three("rope_ape", absolute=True)
-        | three("rope_mixed_ape", mixed=True, absolute=True)
-        | named_sizes("vit_medium_patch16_rope_reg1_gap_256 vit_base_patch16_rope_reg1_gap_256", registers=1)
-        | named_sizes("vit_mediumd_patch16_rope_reg1_gap_256", registers=1, qkv_bias=False)
-        | named_sizes("vit_betwixt_patch16_rope_reg4_gap_256", registers=4)
-    )
+SIZES: Sizes = (
+    named_sizes("vit_{small,base,large}_patch16_rope_224")
+    | named_sizes("vit_{small,base,large}_patch16_rope_mixed_224", mixed=True)
+    | named_sizes("vit_{small,base,large}_patch16_rope_ape_224", absolute=True)
+    | named_sizes("vit_{small,base,large}_patch16_rope_mixed_ape_224", mixed=True, absolute=True)
+    | named_sizes("vit_{medium,base}_patch16_rope_reg1_gap_256", registers=1)
+    | named_sizes("vit_mediumd_patch16_rope_reg1_gap_256", registers=1, qkv_bias=False)
+    | named_sizes("vit_betwixt_patch16_rope_reg4_gap_256", registers=4)
+)
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -74,4 +57,4 @@ def timm_rules(model: Model) -> KeyRules:
     return timm_eva_rules(model, class_token=model.pool.kind == TokenPool.kind, first=first)
 
 
-FAMILY = Family(name="vit_rope", paper="arXiv 2403.13298", build=vit_rope, sizes=_sizes(), layouts={"timm": timm_rules})
+FAMILY = Family(name="vit_rope", paper="arXiv 2403.13298", build=vit_rope, sizes=SIZES, layouts={"timm": timm_rules})

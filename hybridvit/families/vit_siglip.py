@@ -5,11 +5,9 @@
 """
 
 from ..components import Attention, AttentionPool, Conv, MeanPool, Mlp, Patchify, transformer_block
-from ..encoder import Model
-from ..keys import KeyRules
 from ..layouts import timm_vit_rules
 from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family, Sizes
+from . import Family, KeyRules, Model, Sizes
 
 WIDTHS = WIDTHS | {"giantopt": Width(1536, 40, 16)}
 
@@ -28,33 +26,22 @@ def vit_siglip(
     of = WIDTHS[width]
     mlp = Mlp(hidden=of.hidden, act="gelu_tanh" if gelu_tanh else "gelu")
     cut = Conv(dim=of.dim, kernel=patch, stride=patch, padding=0, bias=True)
-    stage = vit_stage(
-        enter=cut if whole_patches else Patchify(dim=of.dim, patch=patch),
-        width=of,
-        prefix=0,
-        block=transformer_block(Attention(heads=of.heads), mlp, NORM),
-    )
+    enter = cut if whole_patches else Patchify(dim=of.dim, patch=patch)
+    stage = vit_stage(enter=enter, width=of, prefix=0, block=transformer_block(Attention(heads=of.heads), mlp, NORM))
     pool = AttentionPool(heads=of.heads, mlp=mlp, norm=NORM) if attention_pool else MeanPool(norm=NORM)
     return vit_model(stage, pool, img_size, num_classes)
 
 
 def _sizes() -> Sizes:
     towers = (
-        named_sizes(
-            "vit_base_patch16_siglip_224 vit_base_patch16_siglip_256 vit_base_patch16_siglip_384 "
-            "vit_base_patch16_siglip_512 vit_large_patch16_siglip_256 vit_large_patch16_siglip_384 "
-            "vit_so400m_patch14_siglip_224 vit_so400m_patch14_siglip_378"
-        )
+        named_sizes("vit_base_patch16_siglip_{224,256,384,512} vit_large_patch16_siglip_{256,384}")
+        | named_sizes("vit_so400m_patch14_siglip_{224,378}")
         | named_sizes("vit_so400m_patch14_siglip_384", whole_patches=True)
-        | named_sizes(
-            "vit_base_patch32_siglip_256 vit_large_patch16_siglip_512 vit_so400m_patch16_siglip_256 "
-            "vit_so400m_patch16_siglip_384 vit_so400m_patch16_siglip_512 vit_giantopt_patch16_siglip_256 "
-            "vit_giantopt_patch16_siglip_384",
-            gelu_tanh=True,
-        )
+        | named_sizes("vit_base_patch32_siglip_256 vit_large_patch16_siglip_512", gelu_tanh=True)
+        | named_sizes("vit_so400m_patch16_siglip_{256,384,512} vit_giantopt_patch16_siglip_{256,384}", gelu_tanh=True)
     )
     pooled = {name.replace("_siglip_", "_siglip_gap_"): size for name, size in towers.items()}
-    pooled |= named_sizes("vit_so400m_patch14_siglip_gap_448 vit_so400m_patch14_siglip_gap_896")
+    pooled |= named_sizes("vit_so400m_patch14_siglip_gap_{448,896}")
     return towers | {name: size | {"attention_pool": False} for name, size in pooled.items()}
 
 

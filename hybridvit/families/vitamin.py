@@ -3,12 +3,10 @@
 from ..components import Add, Attention, AvgPool, Conv, GatedMlp, MeanPool, Normalize, Steps, conv_stem, pooled_shortcut
 from ..components.blocks import Block, Branch, transformer_block
 from ..components.positions import LearnedPosition, NoPosition
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, Rule
 from ..layouts import HEAD_RULES, trunk_rules
 from ..spec import Transition
-from ..trunks import NORM, Width, vit_model, vit_stage
-from . import Family, Sizes
+from ..trunks import NORM, Width, classifier, vit_stage
+from . import Family, KeyRules, Model, Sizes, Stage, renames
 
 WIDTHS = {
     "small": (64, 128, Width(384, 14, 6, 2)),
@@ -42,8 +40,8 @@ def vitamin(*, width: str, img_size: int, num_classes: int) -> Model:
         block=transformer_block(Attention(heads=of.heads), mlp, NORM),
     )
     first = Stage(enter=conv_stem((stem, stem), NORM, "gelu", bias=True))
-    model = vit_model(trunk, MeanPool(post_norm=NORM), img_size, num_classes)
-    return model.replace(stages=(first, stage(stem, stem, 2), stage(stem, second, 4), trunk))
+    stages = (first, stage(stem, stem, 2), stage(stem, second, 4), trunk)
+    return classifier(stages, MeanPool(post_norm=NORM), img_size, num_classes)
 
 
 def _sizes() -> Sizes:
@@ -58,26 +56,14 @@ def _sizes() -> Sizes:
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
-    base, steps = "patch_embed.backbone", {"pre_norm": "0.norm", "conv1_1x1": "1.conv", "conv2_kxk": "2.conv"}
-    steps |= {"conv3_1x1": "3.conv"}
-    rules: list[Rule] = [
-        Rename(f"{base}.stem.conv1", "stages.0.enter.steps.0.conv"),
-        Rename(f"{base}.stem.norm1", "stages.0.enter.steps.0.norm"),
-        Rename(f"{base}.stem.conv2", "stages.0.enter.steps.1.conv"),
-        Rename(f"{base}.stages.{{s}}.0.shortcut.expand", "stages.{s+1}.enter.shortcut.steps.1.conv"),
-        Rename(f"{base}.pool.norm", "stages.3.enter.steps.0.norm"),
-        Rename(f"{base}.pool.proj", "stages.3.enter.steps.1.conv"),
-    ]
-    for theirs, ours in steps.items():
-        rules += [
-            Rename(f"{base}.stages.{{s}}.0.{theirs}", f"stages.{{s+1}}.enter.body.steps.{ours}"),
-            Rename(
-                f"{base}.stages.{{s}}.{{b+1}}.{theirs}", f"stages.{{s+1}}.blocks.{{b}}.branches.0.mixer.steps.{ours}"
-            ),
-        ]
-    mlp = "stages.3.blocks.{b}.branches.1.mixer.steps"
-    for theirs, ours in (("norm", "0.norm"), ("w0", "1.gate"), ("w1", "1.value"), ("w2", "1.proj")):
-        rules.append(Rename(f"blocks.{{b}}.mlp.{theirs}", f"{mlp}.{ours}"))
+    base, steps = "patch_embed.backbone", "pre_norm=0.norm conv1_1x1=1.conv conv2_kxk=2.conv conv3_1x1=3.conv"
+    rules = renames(f"{base}.stem", "stages.0.enter.steps", "conv1=0.conv norm1=0.norm conv2=1.conv")
+    rules += renames(f"{base}.stages.{{s}}.0.shortcut", "stages.{s+1}.enter.shortcut.steps", "expand=1.conv")
+    rules += renames(f"{base}.pool", "stages.3.enter.steps", "norm=0.norm proj=1.conv")
+    rules += renames(f"{base}.stages.{{s}}.0", "stages.{s+1}.enter.body.steps", steps)
+    rules += renames(f"{base}.stages.{{s}}.{{b+1}}", "stages.{s+1}.blocks.{b}.branches.0.mixer.steps", steps)
+    mlp = "norm=0.norm w0=1.gate w1=1.value w2=1.proj"
+    rules += renames("blocks.{b}.mlp", "stages.3.blocks.{b}.branches.1.mixer.steps", mlp)
     return KeyRules([*rules, *trunk_rules(stage=3), *HEAD_RULES])
 
 

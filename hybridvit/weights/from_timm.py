@@ -39,6 +39,17 @@ def timm_entries(architectures: list[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
+def released(architectures: list[str]) -> dict[str, list[str]]:
+    """timm's released checkpoints, as `arch.tag`, of those of these architectures that have any."""
+    from timm.models import get_arch_pretrained_cfgs, is_model
+
+    found = {
+        architecture: [name for name, cfg in get_arch_pretrained_cfgs(architecture).items() if cfg.has_weights]
+        for architecture in filter(is_model, architectures)
+    }
+    return {architecture: tags for architecture, tags in found.items() if tags}
+
+
 def _entry(repository: str, cfg: Any) -> dict[str, Any]:
     preprocess = timm_preprocess(cfg.to_dict())
     assert preprocess is not None

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import fnmatch
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import importlib
+import inspect
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
 
-from ..registry import model_names
+from ..registry import group_of, index, model_names, model_spec
 from .entries import WeightEntry, entries, entries_of, find_entry
 
 if TYPE_CHECKING:
     from ..encoder import Model
+    from ..inspect.outline import StageOutline
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = False, family: str | None = None) -> list[str]:
@@ -30,28 +33,37 @@ def list_models(pattern: str = "*", *, pretrained: bool = False, family: str | N
 class ModelInfo:
     """A model of the zoo. params: number of parameters; flops: of one image at (height, width) `img_size`.
 
-    `features` are the (channels, stride) of each map of `model.features`; `weights` the released checkpoints, the
-    default first.
+    A multiply-add is two flops. `description` says what is special about the family, in paragraphs. `features` are the
+    (channels, stride) of each map of `model.features`; `stages` what the model is made of; `weights` the released
+    checkpoints, the default first.
     """
 
     name: str
     family: str
+    group: str
+    description: tuple[str, ...]
     paper: str
     params: int
     flops: int
     img_size: tuple[int, int]
     num_features: int
     features: tuple[tuple[int, int], ...]
+    stages: tuple[StageOutline, ...]
     weights: tuple[WeightEntry, ...]
     spec: Model
+
+    def to_dict(self) -> dict[str, Any]:
+        """The facts as JSON data; the spec as `Spec.to_dict` writes it."""
+        facts = {field.name: getattr(self, field.name) for field in fields(self)}
+        stages, weights = ([asdict(each) for each in facts[name]] for name in ("stages", "weights"))
+        return facts | {"stages": stages, "weights": weights, "spec": self.spec.to_dict()}
 
 
 def model_info(name: str) -> ModelInfo:
     """Facts about a model, computed from its spec on the meta device. Raises UnknownNameError offering the nearest."""
     import torch
 
-    from ..inspect.costs import flops, params
-    from ..registry import index, model_spec
+    from ..inspect.outline import outline
 
     architecture, _, tag = name.partition(".")
     spec = model_spec(architecture)
@@ -62,12 +74,21 @@ def model_info(name: str) -> ModelInfo:
     return ModelInfo(
         name=name,
         family=entry.family,
+        group=group_of(entry.family),
+        description=family_description(entry.family),
         paper=entry.paper,
-        params=params(spec),
-        flops=flops(spec),
+        params=entry.params,
+        flops=entry.flops,
         img_size=spec.img_size,
         num_features=model.num_features,
         features=tuple((feature.channels, feature.stride) for feature in model.feature_info),
+        stages=outline(spec),
         weights=weights,
         spec=spec,
     )
+
+
+def family_description(family: str) -> tuple[str, ...]:
+    """What a family is and what is special about it: the paragraphs at the top of its file."""
+    module = importlib.import_module(f"..families.{family}", __package__)
+    return tuple(paragraph.replace("\n", " ") for paragraph in (inspect.getdoc(module) or "").split("\n\n"))

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
-from hybridvit.inspect.costs import flops, params
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from hybridvit.inspect.costs import cost, flops, layer_costs, params
 from hybridvit.registry import model_spec
+from tests.representatives import one_of_each_family, small_model
 
 
 def test_params_of_a_known_model() -> None:
@@ -22,3 +27,22 @@ def test_flops_follow_the_image_size() -> None:
     classifier = 2 * 1280 * 1000
     small, large = flops(spec, (64, 96)), flops(spec, (128, 192))
     assert large - classifier == 4 * (small - classifier)
+
+
+@pytest.mark.parametrize("name", one_of_each_family())
+def test_layers_cost_what_they_cost_in_the_model(name: str) -> None:
+    """Each layer by itself has the parameters of its place, and all together run the operations of the whole."""
+    model = small_model(name).to("meta").requires_grad_(False)
+    costs = layer_costs(model.spec, (97, 66))
+    groups = {layer: sum(p.numel() for p in parameters.values()) for layer, parameters in model.layer_parameters()}
+    assert {layer: cost.params for layer, cost in costs.items()} == groups
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.empty(1, 3, 97, 66, device="meta"))
+    assert cost(model.spec, (97, 66)).flops == counter.get_total_flops()
+
+
+def test_a_pool_with_a_query_of_its_own_by_hand() -> None:
+    """SigLIP's base: keys and values of all tokens, one query, one token through projection and MLP; no classes."""
+    tokens, dim = 14 * 14, 768
+    multiply_adds = tokens * dim * 2 * dim + 2 * tokens * dim + dim * (1 + 1 + 4 + 4) * dim
+    assert layer_costs(model_spec("vit_base_patch16_siglip_224"))["head"].flops == 2 * multiply_adds

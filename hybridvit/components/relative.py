@@ -1,0 +1,141 @@
+"""Attention whose scores add what a query makes of the offset to each key, over the map or over neighbourhoods."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..spec import Grid, Mixer, SpecError, Transition
+from .activations import linear
+from .attention import ScaledDotProduct, head_width
+from .biases import stretch
+from .convs import refuse_prefix
+from .windows import crop_map, from_windows, pad_map, to_windows, whole_windows
+
+
+class RelativeLogits(nn.Module):
+    """A learned vector for every offset along each axis (arXiv 2101.11605), owned here together with its resize."""
+
+    height: nn.Parameter
+    width: nn.Parameter
+
+    def __init__(self, dim: int, grid: Grid) -> None:
+        super().__init__()
+        self.grid = grid
+        self.height, self.width = (nn.Parameter(torch.empty(2 * size - 1, dim)) for size in grid.size)
+        for table in self.parameters():
+            nn.init.trunc_normal_(table, std=dim**-0.5)
+
+    def forward(self, query: Tensor, asking: Grid, keys: Grid) -> Tensor:
+        """Queries (B, heads, N, d) -> what their scores (B, heads, N, M) with keys add, both counted from one corner.
+
+        It is the product of the query and the sum of two vectors, those at the offsets key - query along each axis.
+        """
+        query = query.unflatten(2, asking.size)
+        # Windows of a table are views: (queries, d, keys) at the offset key - query, which is 0 in the middle.
+        rows, columns = (
+            table.unfold(0, size, 1).flip(0)[:count]
+            for table, size, count in zip(self._tables(keys), keys.size, asking.size, strict=True)
+        )
+        by_row = torch.einsum("bhyxd,ydi->bhyxi", query, rows)
+        by_column = torch.einsum("bhyxd,xdj->bhyxj", query, columns)
+        return (by_row.unsqueeze(5) + by_column.unsqueeze(4)).flatten(4).flatten(2, 3)
+
+    def _tables(self, grid: Grid) -> list[Tensor]:
+        return [
+            table if new == old else stretch(table.float()[:, None], new)[:, 0].to(table.dtype)
+            for table, old, new in zip((self.height, self.width), self.grid.size, grid.size, strict=True)
+        ]
+
+    def load_resized(self, source: RelativeLogits) -> None:
+        """Takes over tables that were built for another grid."""
+        with torch.no_grad():
+            for table, resized in zip((self.height, self.width), source._tables(self.grid), strict=True):
+                table.copy_(resized)
+
+
+class BottleneckAttention(Mixer):
+    """Self-attention of BoTNet (arXiv 2101.11605), positions in its scores, without a last layer.
+
+    Queries and keys have `key_dim` channels a head, by default as many as values. What the offset adds is not scaled.
+    """
+
+    heads: int = 4
+    key_dim: int | None = None
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        refuse_prefix(self.kind, grid)
+        return BottleneckAttentionModule(self, in_dim, grid)
+
+
+class BottleneckAttentionModule(nn.Module):
+    def __init__(self, spec: BottleneckAttention, dim: int, grid: Grid) -> None:
+        super().__init__()
+        self.heads = spec.heads
+        key_dim = spec.key_dim or head_width(spec.kind, dim, spec.heads)
+        self.widths = [self.heads * key_dim, self.heads * key_dim, dim]
+        self.qkv = linear(dim, sum(self.widths), bias=False)
+        self.logits = RelativeLogits(key_dim, grid)
+        self.attend = ScaledDotProduct(key_dim**-0.5)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        query, key, value = (
+            part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.qkv(tokens).split(self.widths, dim=2)
+        )
+        return self.attend(query, key, value, self.logits(query, grid, grid)).transpose(1, 2).flatten(2)
+
+
+class HaloAttention(Transition):
+    """Attention of the positions of a window to it and `halo` positions around it (arXiv 2103.12731), no last layer.
+
+    With a `stride`, which divides the `window`, every so many positions ask, along both axes. A map that the window
+    does not divide is padded with zeros; these and those around the map take part as keys, as in the reference, and
+    offsets count from the corner of the window's queries to that of its keys. `key_dim` as in BottleneckAttention.
+    """
+
+    halo: int
+    heads: int = 8
+    key_dim: int | None = None
+    window: int = 8
+    stride: int = 1
+
+    def out_stride(self, in_stride: int) -> int:
+        return in_stride * self.stride
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        refuse_prefix(self.kind, grid)
+        if self.window % self.stride:
+            raise SpecError(f"{self.kind}: a stride of {self.stride} does not divide windows of {self.window}")
+        return HaloAttentionModule(self, in_dim)
+
+
+class HaloAttentionModule(nn.Module):
+    def __init__(self, spec: HaloAttention, dim: int) -> None:
+        super().__init__()
+        self.spec, self.heads = spec, spec.heads
+        side = spec.window + 2 * spec.halo
+        self.around = Grid(side, side)
+        value_dim = head_width(spec.kind, dim, spec.heads)
+        self.key_dim = spec.key_dim or value_dim
+        self.query = linear(dim, spec.heads * self.key_dim, bias=False)
+        self.key_value = linear(dim, spec.heads * (self.key_dim + value_dim), bias=False)
+        self.logits = RelativeLogits(self.key_dim, self.around)
+        self.attend = ScaledDotProduct(self.key_dim**-0.5)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        spec, halo, window = self.spec, self.spec.halo, Grid(self.spec.window, self.spec.window)
+        asking = Grid(window.height // spec.stride, window.width // spec.stride)
+        out, whole = spec.out_grid(grid), whole_windows(grid, window)
+        whole_out = spec.out_grid(whole)
+        strided = tokens.unflatten(1, grid.size)[:, :: spec.stride, :: spec.stride].flatten(1, 2)
+        query = to_windows(pad_map(self.query(strided), out, whole_out), whole_out, asking)
+        query = query.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        borders = (halo, halo + whole.width - grid.width, halo, halo + whole.height - grid.height)
+        map_ = F.pad(self.key_value(tokens).unflatten(1, grid.size), (0, 0, *borders))
+        # (B, windows down, windows across, C, side, side) -> (B * windows, heads, side * side, C / heads)
+        around = map_.unfold(1, self.around.height, window.height).unfold(2, self.around.width, window.width)
+        key_value = around.flatten(4).flatten(0, 2).unflatten(1, (self.heads, -1)).transpose(2, 3)
+        key, value = key_value.split([self.key_dim, key_value.shape[3] - self.key_dim], dim=3)
+        mixed = self.attend(query, key, value, self.logits(query, asking, self.around))
+        return crop_map(from_windows(mixed.transpose(1, 2).flatten(2), whole_out, asking), whole_out, out)
