@@ -104,3 +104,10 @@ def test_the_ablations_run_and_learn(
     for name, result in scope["results"].items():
         losses = [epoch.train_loss for epoch in result.history]
         assert losses[-1] < 0.95 * losses[0], name
+
+
+def test_the_hub_page_names_every_type_of_transformers_that_is_read():
+    from hybridvit.weights.transformers_format import MODEL_TYPES
+
+    (row,) = re.findall(r"^\| transformers \| (.*?) \|", (ROOT / "docs" / "hub.md").read_text(), flags=re.M)
+    assert re.findall(r"`([\w-]+)`", row) == list(MODEL_TYPES)
