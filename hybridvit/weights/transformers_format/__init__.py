@@ -10,7 +10,9 @@ from .beit import BEIT
 from .config import ModelType, Rules, UnsupportedConfigError
 from .cvt import CVT
 from .dinov2 import DINOV2
+from .dinov3 import DINOV3
 from .efficientformer import EFFICIENTFORMER
+from .hiera import HIERA
 from .levit import LEVIT
 from .mobilevit import MOBILEVIT, MOBILEVITV2
 from .poolformer import POOLFORMER
@@ -27,9 +29,11 @@ MODEL_TYPES: dict[str, ModelType] = {
     "vit-hybrid": VIT_HYBRID,
     "dinov2": DINOV2,
     "dinov2_with_registers": DINOV2,
+    "dinov3_vit": DINOV3,
     "beit": BEIT,
     "swin": SWIN,
     "swinv2": SWINV2,
+    "hiera": HIERA,
     "cvt": CVT,
     "levit": LEVIT,
     "mobilevit": MOBILEVIT,
