@@ -140,9 +140,10 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def attention_maps(self, images: Tensor) -> dict[str, Tensor]:
-        """Softmax weights (B, heads, queries, keys) of every attention by module name; prefix tokens come first.
+        """Weights (B, heads, queries, keys) of every attention by module name; prefix tokens come first.
 
-        They are those of eval mode, whatever mode the model is in.
+        They are those of eval mode, whatever mode the model is in. Attention between channels shows channels (B, heads,
+        d, d), and linear attention the shares that its sums amount to; a layer without weights of pairs has no map.
         """
         training = self.training
         self.eval()

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hybridvit.components.attention import ScaledDotProduct
+from hybridvit.components.attention import ChannelProduct, ScaledDotProduct
 from hybridvit.components.blocks import BlockModule, BranchModule, drop_path
+from hybridvit.components.linear_attention import LinearProduct
 from hybridvit.components.norms import BatchNormModule
 from hybridvit.families import family_names
 from hybridvit.registry import build_index, groups, index, model_spec, spec_from_dict
@@ -279,6 +280,22 @@ def test_state_dict_survives_safetensors(name: str, tmp_path):
     assert all(torch.equal(tensors[key], value) for key, value in model.state_dict().items())
     with torch.no_grad():  # kernels round differently with where in memory a tensor starts
         torch.testing.assert_close(loaded(images(64, 64)), model(images(64, 64)), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["efficientvit_b0", "xcit_nano_12_p16_224", "davit_tiny"])
+def test_attention_maps_of_other_products_give_the_output(name: str):
+    """Maps between channels, and the shares of linear attention, applied to the values, are what was computed."""
+    model = small_model(name).double()
+    perturb(model)
+    seen: dict[str, tuple[Tensor, Tensor]] = {}
+    for module_name, module in model.named_modules():
+        if isinstance(module, ChannelProduct | LinearProduct):
+            place = module_name.removesuffix(".attend")
+            module.register_forward_hook(lambda m, args, out, place=place: seen.update({place: (args[2], out)}))
+    maps = model.attention_maps(images(64, 96).double())
+    assert seen
+    for place, (value, output) in seen.items():
+        torch.testing.assert_close(maps[place] @ value, output, atol=1e-3, rtol=1e-3, msg=place)
 
 
 def test_attention_maps_leave_the_model_as_it_is(name: str):

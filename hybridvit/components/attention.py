@@ -32,6 +32,16 @@ class ScaledDotProduct(nn.Module):
         return (scores if bias is None else scores + bias).softmax(dim=-1)
 
 
+class ChannelProduct(ScaledDotProduct):
+    """The same between the channels (B, heads, d, N) of a head: maps are (B, heads, d, d), and positions have none.
+
+    Two plain matrix products, since there are few channels: a fused kernel is the slower one.
+    """
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
+        return self.weights(query, key, bias) @ value
+
+
 class TalkingHeads(ScaledDotProduct):
     """Heads mix their scores before the softmax, and their weights after it (arXiv 2003.02436).
 

@@ -6,7 +6,7 @@ The `_fl` models are the image towers of Florence-2 (2311.06242).
 from torch import Tensor, nn
 
 from ..components import Block, Branch, Conv, LayerNorm, MeanPool, Mlp, WindowAttention, linear
-from ..components.attention import Attention, head_width
+from ..components.attention import Attention, ChannelProduct, head_width
 from ..components.transitions import Normalize, Patchify, Steps
 from ..spec import Grid, Mixer
 from . import Family, KeyRules, Model, Numbers, PerStage, Rename, Sizes, Stage, classifier, renames
@@ -17,7 +17,7 @@ NORM = LayerNorm(eps=1e-5)
 class ChannelAttention(Mixer):
     """Self-attention in which the channels of a head are the tokens, and their values at all positions the features.
 
-    Its weights say which channel takes from which, over the whole image; of positions there is no map to see. Scores
+    Its weights, and maps, say which channel takes from which over the whole image; of positions there are none. Scores
     are scaled by the width of a head, or `by_positions` by their number.
     """
 
@@ -34,6 +34,7 @@ class ChannelAttentionModule(nn.Module):
         self.heads = spec.heads
         self.width = head_width(spec.kind, dim, spec.heads)
         self.by_positions = spec.by_positions
+        self.attend = ChannelProduct(1.0)
         self.qkv = linear(dim, 3 * dim)
         self.proj = linear(dim, dim)
 
@@ -41,8 +42,8 @@ class ChannelAttentionModule(nn.Module):
         # (B, N, 3 * heads * d) -> three of (B, heads, d, N)
         query, key, value = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 4, 1).unbind(0)
         scale = (tokens.shape[1] if self.by_positions else self.width) ** -0.5
-        weights = ((query * scale) @ key.transpose(2, 3)).softmax(dim=-1)
-        return self.proj((weights @ value).flatten(1, 2).transpose(1, 2).contiguous())
+        mixed = self.attend(query * scale, key, value)
+        return self.proj(mixed.flatten(1, 2).transpose(1, 2).contiguous())
 
 
 def dual_block(dim: int, heads: int, window: int, florence: bool) -> Block:

@@ -52,11 +52,13 @@ def test_every_parameter_matters(name: str) -> None:
     assert_power(ours, (96, 96), samples=24)
 
 
-def test_attention_between_channels_has_no_map() -> None:
+def test_maps_are_of_positions_and_of_channels() -> None:
     ours, _ = small_pair("davit_tiny")
-    names = ours.attention_maps(images(64, 64))
-    assert len(names) == sum(SMALL["depths"])
-    assert all(".branches.1." in name for name in names)
+    maps = ours.attention_maps(images(64, 64))
+    assert len(maps) == 2 * sum(SMALL["depths"])
+    between_channels = [weights for name, weights in maps.items() if ".branches.1." not in name]
+    assert all(weights.shape[0] == 3 and weights.shape[2] == weights.shape[3] for weights in between_channels)
+    assert len(between_channels) == sum(SMALL["depths"])
     with pytest.raises(SpecError, match="5 heads do not divide width 64"):
         ChannelAttention(heads=5).build(64, Grid(4, 4))
 

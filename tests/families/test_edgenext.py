@@ -35,9 +35,11 @@ def test_every_parameter_matters(name: str) -> None:
     assert_power(ours, (64, 96), samples=24, tolerance=EXACT)
 
 
-def test_attention_between_channels_has_no_map() -> None:
+def test_maps_are_of_channels() -> None:
     _, ours = small_pair("edgenext_xx_small")
-    assert ours.attention_maps(images(64, 64).double()) == {}
+    maps = ours.attention_maps(images(64, 64).double())
+    assert maps
+    assert all(weights.shape[2] == weights.shape[3] for weights in maps.values())
 
 
 def test_every_name_of_timm_is_here() -> None:

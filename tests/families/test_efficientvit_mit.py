@@ -29,8 +29,10 @@ def test_matches_timm(name: str) -> None:
     assert_every_parameter_matters(ours, (96, 128), tolerance=SINGLE)
 
 
-def test_linear_attention_has_no_map() -> None:
+def test_maps_are_the_shares_of_linear_attention() -> None:
     _, ours = pair(FAMILY, "efficientvit_b1", THEIRS, OURS)
-    assert ours.float().attention_maps(images(64, 64)) == {}
+    maps = ours.float().attention_maps(images(64, 64))
+    assert maps
+    assert all(weights.shape[2] == weights.shape[3] in (1, 4, 16) for weights in maps.values())
     with pytest.raises(SpecError, match="heads of 16 channels do not divide width 24"):
         ScaledLinearAttention(head_dim=16, norm=BatchNorm()).build(24, Grid(4, 4))
