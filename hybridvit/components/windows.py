@@ -1,6 +1,6 @@
 """Attention inside windows of the map."""
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -119,7 +119,7 @@ class WindowAttentionModule(nn.Module):
         window, whole = self.window, whole_windows(grid, self.window)
         # No shift where one window covers the axis; told without asking, see `same_size`.
         down, right = (
-            torch.sym_min(moved, moved * (size // side - 1))
+            cast("int", torch.sym_min(moved, moved * (size // side - 1)))
             for size, side, moved in zip(whole.size, window.size, self.shift, strict=True)
         )
         tokens = pad_map(tokens, grid, whole)
