@@ -99,6 +99,8 @@ class Encoder(nn.Module):
         self.frozen_layers = 0
         self.stages = nn.ModuleList()
         self.feature_info: list[FeatureInfo] = []
+        if not spec.stages:
+            raise SpecError("a model needs at least one stage, the first of which takes the pixels to tokens")
         dim, stride, grid = spec.in_chans, 1, Grid(*spec.img_size)
         for index, stage in enumerate(spec.stages):
             try:

@@ -171,3 +171,11 @@ def test_a_pool_reads_no_more_prefix_tokens_than_there_are() -> None:
     stage = Stage(enter=Patchify(dim=12, patch=4), prefix=1)
     with pytest.raises(SpecError, match="TokenPool reads 2 prefix tokens, but the stages add 1"):
         Model(stages=(stage,), pool=TokenPool(tokens=2), head=LinearHead()).build()
+
+
+def test_a_model_has_stages_and_a_block_branches() -> None:
+    with pytest.raises(SpecError, match="a model needs at least one stage"):
+        MODEL.replace(stages=()).build()
+    hollow = MODEL.stages[0].replace(blocks=(BLOCK, Block(branches=())))
+    with pytest.raises(SpecError, match="stage 0, block 1, a block needs at least one branch"):
+        MODEL.replace(stages=(hollow,)).build()

@@ -78,6 +78,8 @@ class Block(Spec):
 class BlockModule(nn.Module):
     def __init__(self, spec: Block, dim: int, grid: Grid) -> None:
         super().__init__()
+        if not spec.branches:
+            raise SpecError("a block needs at least one branch")
         self.branches = nn.ModuleList()
         for index, branch in enumerate(spec.branches):
             try:
