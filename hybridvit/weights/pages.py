@@ -27,6 +27,7 @@ from .info import family_description
 NOTE = "<!-- Written by `python -m hybridvit.weights.pages`; edit what it is made from. -->\n"
 FLOPS = "GFLOPs are those of one image of the model's own size, a multiply-add counted as two."
 NUMBER = re.compile(r"(?:arXiv[: ])?\b(\d{4}\.\d{5})\b")
+NO_ENTRY = "None is downloaded. [Checkpoints](../checkpoints.md) names released files that fit and lie elsewhere.\n"
 
 
 def docs_path() -> Path:
@@ -63,7 +64,7 @@ def family_page(family: str) -> str:
         f"## Inside `{smallest}`\n\n{stages_table(outline(spec))}",
         f"The head is {_article(spec.head.kind)} on {_article(spec.pool.kind)}. "
         "`A; B` are branches of a block, `[x + ...]` is a shortcut, `/2` a stride; norms between parts are left out.\n",
-        f"## Checkpoints\n\n{weights_table(weights)}" if weights else "## Checkpoints\n\nNone released.\n",
+        f"## Checkpoints\n\n{weights_table(weights) if weights else NO_ENTRY}",
     ]
     return "\n".join(parts)
 

@@ -91,3 +91,10 @@ def test_the_navigation_has_every_family() -> None:
     listed = {next(iter(section)): section for section in config["nav"][1]["Zoo"]}
     for group, families in groups().items():
         assert listed[group][group] == [{family: f"families/{family}.md"} for family in sorted(families)]
+
+
+def test_a_family_without_entries_is_not_said_to_have_no_checkpoints() -> None:
+    """GCViT's five are files outside the Hub."""
+    page = pages.family_page("gcvit")
+    assert "lie elsewhere" in page
+    assert "gcvit_tiny" in pages.checkpoints_page()
