@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from .components.attention import attention_weights
 from .components.blocks import Block, BlockModule, recomputed
-from .components.positions import NoPosition, PrefixTokens
+from .components.functions import NoPosition
+from .components.positions import PrefixTokens
 from .preprocess import Preprocess
 from .spec import Grid, Head, Pool, Position, Spec, SpecError, Transition
 from .tokens import image_to_tokens, split_prefix, tokens_to_map
@@ -48,6 +49,10 @@ class Model(Spec):
     def build(self) -> Encoder:
         """The module, freshly initialised. Under `torch.device("meta")` no memory is used."""
         return Encoder(self)
+
+    def build_head(self, dim: int) -> Any:
+        """The classifier of embeddings of width `dim`; without classes, what leaves them as they are."""
+        return self.head.build(dim, self.num_classes) if self.num_classes else nn.Identity()
 
 
 class FeatureInfo(NamedTuple):
@@ -113,7 +118,7 @@ class Encoder(nn.Module):
             self.feature_info.append(FeatureInfo(dim, stride, index))
         self.num_features = spec.pool.out_dim(dim)
         self.pool = spec.pool.build(dim, grid)
-        self.head = spec.head.build(self.num_features, spec.num_classes)
+        self.head = spec.build_head(self.num_features)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.forward_head(self.embed(images))

@@ -13,8 +13,8 @@ import itertools
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, NamedTuple, Self, dataclass_transform
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar, dataclass_transform
 
 
 class SpecError(ValueError):
@@ -58,7 +58,9 @@ class Spec:
     """
 
     kind: ClassVar[str] = "Spec"
+    takes_prefix: ClassVar[bool] = True
     _kinds: ClassVar[dict[str, type[Spec]]] = {}
+    _module: ClassVar[Callable[..., Any] | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -73,6 +75,17 @@ class Spec:
             checked = _from_data(value, hints[name], f"{self.kind}.{name}")
             if checked is not value:  # a list that is to be a tuple, an int that is to be a float
                 object.__setattr__(self, name, checked)
+
+    def _built(self, *shape: Any) -> Any:
+        """What `module_of` declares, called with the spec and with what the `build` of its role is called with."""
+        module = type(self)._module
+        if module is None:
+            raise NotImplementedError(f"{self.kind} needs a `build`, or a module declared with @module_of({self.kind})")
+        if not self.takes_prefix and shape[-1].prefix:
+            raise SpecError(
+                f"{self.kind} works on the map and would drop {shape[-1].prefix} prefix tokens; add them later"
+            )
+        return module(self, *shape)
 
     def replace(self, **changes: Any) -> Self:
         """A copy with the given fields changed: the way to write an ablation."""
@@ -210,18 +223,34 @@ def _from_list(value: Any, hints: tuple[Any, ...], where: str) -> tuple[Any, ...
     )
 
 
+Module = TypeVar("Module")
+
+
+def module_of(spec: type[Spec], *, prefix: bool = True) -> Callable[[type[Module]], type[Module]]:
+    """Declares the module that a spec builds: it is called with the spec and with what the `build` of its role takes.
+
+    With `prefix=False` prefix tokens are refused, which a spatial operation would drop.
+    """
+
+    def declare(module: type[Module]) -> type[Module]:
+        spec._module, spec.takes_prefix = module, prefix
+        return module
+
+    return declare
+
+
 class Norm(Spec):
     """Normalises tokens. `build(dim)` gives a module: tokens (B, N, C) -> tokens."""
 
     def build(self, dim: int) -> Any:
-        raise NotImplementedError
+        return self._built(dim)
 
 
 class Bias(Spec):
     """Adds positions to attention scores. `build(heads, grid)` gives a module: grid -> (heads, N, N)."""
 
     def build(self, heads: int, grid: Grid) -> Any:
-        raise NotImplementedError
+        return self._built(heads, grid)
 
 
 class Transition(Spec):
@@ -244,7 +273,31 @@ class Transition(Spec):
         return in_stride
 
     def build(self, in_dim: int, grid: Grid) -> Any:
-        raise NotImplementedError
+        return self._built(in_dim, grid)
+
+
+class Strided(Transition):
+    """A transition to every `stride`-th position along both axes."""
+
+    stride: int = 2
+
+    def out_stride(self, in_stride: int) -> int:
+        return in_stride * self.stride
+
+
+class Around(Transition):
+    """A transition whose width and grid follow from another, its `body`."""
+
+    body: Transition
+
+    def out_dim(self, in_dim: int) -> int:
+        return self.body.out_dim(in_dim)
+
+    def out_grid(self, grid: Grid) -> Grid:
+        return self.body.out_grid(grid)
+
+    def out_stride(self, in_stride: int) -> int:
+        return self.body.out_stride(in_stride)
 
 
 class Widening(Transition):
@@ -264,7 +317,7 @@ class Position(Spec):
     """Tells tokens where they are. `build(dim, grid)` gives a module: (tokens, grid) -> tokens."""
 
     def build(self, dim: int, grid: Grid) -> Any:
-        raise NotImplementedError
+        return self._built(dim, grid)
 
 
 class Pool(Spec):
@@ -275,11 +328,11 @@ class Pool(Spec):
         return in_dim
 
     def build(self, dim: int, grid: Grid) -> Any:
-        raise NotImplementedError
+        return self._built(dim, grid)
 
 
 class Head(Spec):
-    """The classifier. `build(dim, num_classes)` gives a module: (B, dim) -> (B, num_classes)."""
+    """The classifier, if there are classes. `build(dim, num_classes)` gives a module: (B, dim) -> (B, num_classes)."""
 
     def build(self, dim: int, num_classes: int) -> Any:
-        raise NotImplementedError
+        return self._built(dim, num_classes)

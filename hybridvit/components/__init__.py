@@ -34,16 +34,17 @@ from .convblocks import (
     pooled_shortcut,
     summaries,
 )
-from .convs import AvgPool, Conv, MaxPool, NeighbourMean, StdConv, refuse_prefix
+from .convs import AvgPool, Conv, MaxPool, NeighbourMean, StdConv
+from .functions import DropPrefix, Function, Identity, NoPosition
 from .heads import DistilledHead, LinearHead, NormedHead
 from .linear_attention import ScaledLinearAttention
 from .mixers import GatedMlp, LayerScale, Linear, Mlp, OnPrefix, SqueezeExcite
 from .narrow import NarrowAttention, ShrinkingAttention
 from .norms import BatchNorm, GroupNorm, LayerNorm, RmsNorm
 from .pools import AttentionPool, MeanPool, SequencePool, TokenPool
-from .positions import FourierPosition, LearnedPosition, NoPosition, SinePosition
+from .positions import FourierPosition, LearnedPosition, SinePosition
 from .relative import BottleneckAttention, HaloAttention
 from .residual import Residual
 from .rotary import CentredRotary, IndexRotary, LearnedRotary, Rotary
-from .transitions import Activate, Add, AtLeast, Identity, Join, Normalize, Patchify, PatchMerging, Steps
+from .transitions import Activate, Add, AtLeast, Join, Normalize, Patchify, PatchMerging, Steps
 from .windows import Layout, WindowAttention, crop_map, from_windows, pad_map, resize_map, to_windows, whole_windows

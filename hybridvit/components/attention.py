@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..spec import Bias, Grid, Mixer, Norm, SpecError, Transition
+from ..spec import Bias, Grid, Mixer, Norm, SpecError, Transition, module_of
 from ..tokens import join_prefix
 from .activations import linear
 from .rotary import Rotary
@@ -107,9 +107,6 @@ class Attention(Mixer):
     norm: Norm | None = None
     proj_bias: bool = True
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return AttentionModule(self, in_dim, grid)
-
 
 class RotaryAttention(Attention):
     """Attention whose queries and keys are turned by their position."""
@@ -117,7 +114,7 @@ class RotaryAttention(Attention):
     rotary: Rotary
 
     def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        module = AttentionModule(self, in_dim, grid)
+        module = super().build(in_dim, grid)
         module.rotary = self.rotary.build(self.heads, in_dim // self.heads)
         return module
 
@@ -135,6 +132,7 @@ class KeylessBias(nn.Module):
         return F.linear(tokens, self.weight, torch.cat([query, torch.zeros_like(query), value]))
 
 
+@module_of(Attention)
 class AttentionModule(nn.Module):
     def __init__(self, spec: Attention, dim: int, grid: Grid) -> None:
         super().__init__()
@@ -175,15 +173,13 @@ class ClassAttention(Mixer):
 
     heads: int
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        if grid.prefix != 1:
-            raise SpecError(f"{self.kind} is for one prefix token, not for {grid.prefix}")
-        return ClassAttentionModule(self, in_dim)
 
-
+@module_of(ClassAttention)
 class ClassAttentionModule(nn.Module):
-    def __init__(self, spec: ClassAttention, dim: int) -> None:
+    def __init__(self, spec: ClassAttention, dim: int, grid: Grid) -> None:
         super().__init__()
+        if grid.prefix != 1:
+            raise SpecError(f"{spec.kind} is for one prefix token, not for {grid.prefix}")
         self.heads = spec.heads
         self.query, self.key, self.value = (linear(dim, dim) for _ in range(3))
         self.attend = ScaledDotProduct(head_width(spec.kind, dim, spec.heads) ** -0.5)
@@ -204,16 +200,14 @@ class CosineAttention(Mixer):
     key_bias: bool = True
     bias: Bias | None = None
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        head_width(self.kind, in_dim, self.heads)
-        return CosineAttentionModule(self, in_dim, grid)
 
-
+@module_of(CosineAttention)
 class CosineAttentionModule(nn.Module):
     largest_factor = 100.0
 
     def __init__(self, spec: CosineAttention, dim: int, grid: Grid) -> None:
         super().__init__()
+        head_width(spec.kind, dim, spec.heads)
         self.heads = spec.heads
         self.query = linear(dim, dim)
         self.key = linear(dim, dim, bias=spec.key_bias)
@@ -244,10 +238,8 @@ class ReducedAttention(Mixer):
     reduce: Transition
     qkv_bias: bool = True
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return ReducedAttentionModule(self, in_dim, grid)
 
-
+@module_of(ReducedAttention)
 class ReducedAttentionModule(nn.Module):
     def __init__(self, spec: ReducedAttention, dim: int, grid: Grid) -> None:
         super().__init__()

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..spec import Bias, Grid
+from ..spec import Bias, Grid, module_of
 from ..tokens import known
 from .activations import linear
-from .convs import refuse_prefix
 from .tables import GridTable
 
 
@@ -85,15 +84,12 @@ def resize_offset_table(table: Tensor, old: Grid, new: Grid) -> Tensor:
 class RelativePositionBias(Bias):
     """A learned value a head for every offset (arXiv 2103.14030), resized to the grid at hand."""
 
-    def build(self, heads: int, grid: Grid) -> nn.Module:
-        refuse_prefix(self.kind, grid)
-        return RelativePositionTable(heads, grid)
 
-
+@module_of(RelativePositionBias, prefix=False)
 class RelativePositionTable(GridTable):
     """A table ((2h - 1) * (2w - 1), heads)."""
 
-    def __init__(self, heads: int, grid: Grid) -> None:
+    def __init__(self, spec: RelativePositionBias, heads: int, grid: Grid) -> None:
         super().__init__(grid, (2 * grid.height - 1) * (2 * grid.width - 1), heads, std=0.02)
 
     def resized(self, grid: Grid) -> Tensor:
@@ -108,16 +104,13 @@ class RelativePositionMlp(Bias):
 
     hidden: int = 512
 
-    def build(self, heads: int, grid: Grid) -> nn.Module:
-        refuse_prefix(self.kind, grid)
-        return RelativePositionMlpModule(self.hidden, heads)
 
-
+@module_of(RelativePositionMlp, prefix=False)
 class RelativePositionMlpModule(nn.Module):
-    def __init__(self, hidden: int, heads: int) -> None:
+    def __init__(self, spec: RelativePositionMlp, heads: int, grid: Grid) -> None:
         super().__init__()
-        self.fc1 = linear(2, hidden)
-        self.fc2 = linear(hidden, heads)
+        self.fc1 = linear(2, spec.hidden)
+        self.fc2 = linear(spec.hidden, heads)
 
     def forward(self, grid: Grid) -> Tensor:
         axes = (torch.arange(1 - size, size, device=self.fc1.weight.device).float() for size in grid.size)
@@ -135,13 +128,10 @@ class ContinuousPositionBias(Bias):
     trained: tuple[int, int]
     hidden: int = 512
 
-    def build(self, heads: int, grid: Grid) -> nn.Module:
-        refuse_prefix(self.kind, grid)
-        return ContinuousPositionBiasModule(self, heads)
 
-
+@module_of(ContinuousPositionBias, prefix=False)
 class ContinuousPositionBiasModule(nn.Module):
-    def __init__(self, spec: ContinuousPositionBias, heads: int) -> None:
+    def __init__(self, spec: ContinuousPositionBias, heads: int, grid: Grid) -> None:
         super().__init__()
         self.trained = spec.trained
         self.fc1 = linear(2, spec.hidden)
@@ -161,15 +151,12 @@ class ContinuousPositionBiasModule(nn.Module):
 class DistanceBias(Bias):
     """A learned value a head for every distance |dy|, |dx| (arXiv 2104.01136), resized to the grid at hand."""
 
-    def build(self, heads: int, grid: Grid) -> nn.Module:
-        refuse_prefix(self.kind, grid)
-        return DistanceTable(heads, grid)
 
-
+@module_of(DistanceBias, prefix=False)
 class DistanceTable(GridTable):
     """A table (heads, h * w) by distance, row by row."""
 
-    def __init__(self, heads: int, grid: Grid) -> None:
+    def __init__(self, spec: DistanceBias, heads: int, grid: Grid) -> None:
         super().__init__(grid, heads, grid.height * grid.width)
 
     def resized(self, grid: Grid) -> Tensor:

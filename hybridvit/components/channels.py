@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..spec import Grid, Mixer
+from ..spec import Grid, Mixer, module_of
 from .activations import linear
 from .attention import ChannelProduct, head_width
 
@@ -18,14 +18,12 @@ class CrossCovarianceAttention(Mixer):
 
     heads: int
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        head_width(self.kind, in_dim, self.heads)
-        return CrossCovarianceModule(self, in_dim)
 
-
+@module_of(CrossCovarianceAttention)
 class CrossCovarianceModule(nn.Module):
-    def __init__(self, spec: CrossCovarianceAttention, dim: int) -> None:
+    def __init__(self, spec: CrossCovarianceAttention, dim: int, grid: Grid) -> None:
         super().__init__()
+        head_width(spec.kind, dim, spec.heads)
         self.heads = spec.heads
         self.factor = nn.Parameter(torch.ones(spec.heads, 1, 1))
         self.qkv = linear(dim, 3 * dim)

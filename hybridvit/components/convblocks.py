@@ -5,9 +5,10 @@ from typing import Literal
 
 from ..spec import Norm, Transition
 from .convs import AvgPool, Conv
+from .functions import Identity
 from .mixers import LayerScale, Mlp, SqueezeExcite
 from .norms import BatchNorm, LayerNorm
-from .transitions import AtLeast, Identity, Normalize, Steps
+from .transitions import AtLeast, Normalize, Steps
 
 BATCH_NORM, AT_ZERO, LAYER_NORM = BatchNorm(), BatchNorm(zero_init=True), LayerNorm()
 Padding = Literal["same"] | None

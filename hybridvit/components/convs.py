@@ -6,16 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..spec import Grid, Mixer, Norm, SpecError, Transition, Widening, fewer
+from ..spec import Grid, Mixer, Norm, SpecError, Strided, Widening, fewer, module_of
 from ..tokens import every, map_to_tokens, tokens_to_map
 from .activations import activation
-
-
-def refuse_prefix(part: str, grid: Grid) -> None:
-    """Raises SpecError if `grid` has prefix tokens, which a spatial operation would drop."""
-    if grid.prefix:
-        raise SpecError(f"{part} works on the map and would drop {grid.prefix} prefix tokens; add them later")
-
+from .functions import Function
 
 Padding = int | Literal["same"] | None
 
@@ -37,7 +31,7 @@ def pad_same(map_: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tens
     return F.pad(map_, sides, value=value)
 
 
-class Conv(Widening):
+class Conv(Widening, Strided):
     """Convolution, then an optional norm and activation.
 
     `padding` None is symmetric, (kernel - 1) // 2 on every side; "same" pads for the input at hand so that the output
@@ -56,15 +50,6 @@ class Conv(Widening):
         height, width = (padded_size(size, self.kernel, self.stride, self.padding) for size in grid.size)
         return Grid(height, width, grid.prefix)
 
-    def out_stride(self, in_stride: int) -> int:
-        return in_stride * self.stride
-
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        refuse_prefix(self.kind, grid)
-        if in_dim % self.groups or self.dim % self.groups:
-            raise SpecError(f"{self.kind}: {self.groups} groups do not divide widths {in_dim} -> {self.dim}")
-        return ConvModule(self, self.build_conv(in_dim))
-
     def build_conv(self, in_dim: int) -> nn.Conv2d:
         """The bare convolution; a subclass gives another parametrisation of the kernel."""
         return self._init_conv(nn.Conv2d, in_dim)
@@ -80,10 +65,13 @@ class Conv(Widening):
         return conv
 
 
+@module_of(Conv, prefix=False)
 class ConvModule(nn.Module):
-    def __init__(self, spec: Conv, conv: nn.Conv2d) -> None:
+    def __init__(self, spec: Conv, dim: int, grid: Grid) -> None:
         super().__init__()
-        self.conv = conv
+        if dim % spec.groups or spec.dim % spec.groups:
+            raise SpecError(f"{spec.kind}: {spec.groups} groups do not divide widths {dim} -> {spec.dim}")
+        self.conv = spec.build_conv(dim)
         self.same = spec.padding == "same"
         # A strided 1x1 convolution takes every so many positions by itself: oneDNN's crashes with few channels.
         self.every = spec.stride if spec.kernel == 1 else 1
@@ -118,76 +106,46 @@ class StdConv2d(nn.Conv2d):
         return F.conv2d(input, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
-class MaxPool(Transition):
+class MaxPool(Function, Strided):
     """Maximum over windows. `padding` as in Conv, with minus infinity outside the map."""
 
+    takes_prefix = False
     kernel: int = 3
-    stride: int = 2
     padding: int | Literal["same"] = 1
 
     def out_grid(self, grid: Grid) -> Grid:
         height, width = (padded_size(size, self.kernel, self.stride, self.padding) for size in grid.size)
         return Grid(height, width, grid.prefix)
 
-    def out_stride(self, in_stride: int) -> int:
-        return in_stride * self.stride
-
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        refuse_prefix(self.kind, grid)
-        return MaxPoolModule(self)
-
-
-class MaxPoolModule(nn.Module):
-    def __init__(self, spec: MaxPool) -> None:
-        super().__init__()
-        self.spec = spec
-
-    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        kernel, stride, padding = self.spec.kernel, self.spec.stride, self.spec.padding
-        map_ = tokens_to_map(tokens, grid)
+    def apply(self, tokens: Tensor, grid: Grid) -> Tensor:
+        map_, padding = tokens_to_map(tokens, grid), self.padding
         if padding == "same":
-            map_, padding = pad_same(map_, kernel, stride, value=-torch.inf), 0
-        return map_to_tokens(F.max_pool2d(map_, kernel, stride, padding))
+            map_, padding = pad_same(map_, self.kernel, self.stride, value=-torch.inf), 0
+        return map_to_tokens(F.max_pool2d(map_, self.kernel, self.stride, padding))
 
 
-class AvgPool(Transition):
+class AvgPool(Function, Strided):
     """Mean over windows of `stride` x `stride` positions; windows that reach over the border average what is inside.
 
     The output has ceil(size / stride) positions, so a pooled shortcut meets a padded strided convolution at any size.
     `overlap`: windows of one more position than the stride, an odd number, around every second one.
     """
 
-    stride: int = 2
+    takes_prefix = False
     overlap: bool = False
 
-    def out_stride(self, in_stride: int) -> int:
-        return in_stride * self.stride
-
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        refuse_prefix(self.kind, grid)
-        return AvgPoolModule(self)
-
-
-class AvgPoolModule(nn.Module):
-    def __init__(self, spec: AvgPool) -> None:
-        super().__init__()
-        border = spec.stride // 2 if spec.overlap else 0
-        kernel = 2 * border + 1 if spec.overlap else spec.stride
-        self.pool = nn.AvgPool2d(kernel, spec.stride, border, ceil_mode=not spec.overlap, count_include_pad=False)
-
-    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        return map_to_tokens(self.pool(tokens_to_map(tokens, grid)))
+    def apply(self, tokens: Tensor, grid: Grid) -> Tensor:
+        border = self.stride // 2 if self.overlap else 0
+        kernel = 2 * border + 1 if self.overlap else self.stride
+        map_ = tokens_to_map(tokens, grid)
+        return map_to_tokens(F.avg_pool2d(map_, kernel, self.stride, border, not self.overlap, False))
 
 
-class NeighbourMean(Mixer):
+class NeighbourMean(Function, Mixer):
     """The mean over the 3 x 3 positions around each, less the position itself."""
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        refuse_prefix(self.kind, grid)
-        return NeighbourMeanModule()
+    takes_prefix = False
 
-
-class NeighbourMeanModule(nn.Module):
-    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+    def apply(self, tokens: Tensor, grid: Grid) -> Tensor:
         map_ = tokens_to_map(tokens, grid)
         return map_to_tokens(F.avg_pool2d(map_, 3, stride=1, padding=1, count_include_pad=False)) - tokens

@@ -3,17 +3,17 @@
 import torch
 from torch import Tensor, nn
 
-from ..spec import Head, Norm
+from ..spec import Head, Norm, module_of
 from .activations import linear
 
 
 class LinearHead(Head):
-    """One linear layer; without classes, none: the model then gives its embedding."""
+    """One linear layer."""
 
     bias: bool = True
 
     def build(self, dim: int, num_classes: int) -> nn.Module:
-        return linear(dim, num_classes, self.bias) if num_classes else nn.Identity()
+        return linear(dim, num_classes, self.bias)
 
 
 class DistilledHead(Head):
@@ -22,12 +22,10 @@ class DistilledHead(Head):
     Its input is the two tokens side by side, as `TokenPool(tokens=2)` gives them.
     """
 
-    def build(self, dim: int, num_classes: int) -> nn.Module:
-        return DistilledHeadModule(dim, num_classes) if num_classes else nn.Identity()
 
-
+@module_of(DistilledHead)
 class DistilledHeadModule(nn.Module):
-    def __init__(self, dim: int, num_classes: int) -> None:
+    def __init__(self, spec: DistilledHead, dim: int, num_classes: int) -> None:
         super().__init__()
         self.class_token = linear(dim // 2, num_classes)
         self.distillation_token = linear(dim // 2, num_classes)
@@ -43,10 +41,8 @@ class NormedHead(Head):
     norm: Norm | None = None
     count: int = 1
 
-    def build(self, dim: int, num_classes: int) -> nn.Module:
-        return NormedHeadModule(self, dim, num_classes) if num_classes else nn.Identity()
 
-
+@module_of(NormedHead)
 class NormedHeadModule(nn.Module):
     def __init__(self, spec: NormedHead, dim: int, num_classes: int) -> None:
         super().__init__()

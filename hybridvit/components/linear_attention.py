@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..spec import Grid, Mixer, Norm, SpecError
+from ..spec import Grid, Mixer, Norm, SpecError, module_of
 from .attention import ScaledDotProduct
-from .convs import Conv, refuse_prefix
+from .convs import Conv
 from .transitions import Steps
 
 
@@ -43,16 +43,13 @@ class ScaledLinearAttention(Mixer):
     norm: Norm
     kernel: int = 5
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        refuse_prefix(self.kind, grid)
-        if in_dim % self.head_dim:
-            raise SpecError(f"{self.kind}: heads of {self.head_dim} channels do not divide width {in_dim}")
-        return ScaledLinearAttentionModule(self, in_dim, grid)
 
-
+@module_of(ScaledLinearAttention, prefix=False)
 class ScaledLinearAttentionModule(nn.Module):
     def __init__(self, spec: ScaledLinearAttention, dim: int, grid: Grid) -> None:
         super().__init__()
+        if dim % spec.head_dim:
+            raise SpecError(f"{spec.kind}: heads of {spec.head_dim} channels do not divide width {dim}")
         self.head_dim, wide = spec.head_dim, 3 * dim
         self.qkv = Conv(dim=wide).build(dim, grid)
         filters = Conv(dim=wide, kernel=spec.kernel, groups=wide)

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..spec import Grid, Mixer, Norm, SpecError, Transition, Widening
+from ..spec import Grid, Mixer, Norm, SpecError, Transition, Widening, module_of
 from ..tokens import join_prefix, split_prefix
 from .activations import activation, linear
-from .convs import refuse_prefix
 
 
 class Mlp(Mixer):
@@ -22,12 +21,10 @@ class Mlp(Mixer):
     act: str = "gelu"
     norm: Norm | None = None
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return MlpModule(self, in_dim)
 
-
+@module_of(Mlp)
 class MlpModule(nn.Module):
-    def __init__(self, spec: Mlp, dim: int) -> None:
+    def __init__(self, spec: Mlp, dim: int, grid: Grid) -> None:
         super().__init__()
         self.fc1 = linear(dim, spec.hidden)
         self.act = activation(spec.act)
@@ -45,12 +42,10 @@ class Linear(Widening):
     norm: Norm | None = None
     act: str | None = None
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return LinearModule(self, in_dim)
 
-
+@module_of(Linear)
 class LinearModule(nn.Module):
-    def __init__(self, spec: Linear, in_dim: int) -> None:
+    def __init__(self, spec: Linear, in_dim: int, grid: Grid) -> None:
         super().__init__()
         self.linear = linear(in_dim, spec.dim, spec.bias)
         self.norm = spec.norm.build(spec.dim) if spec.norm else nn.Identity()
@@ -71,12 +66,10 @@ class GatedMlp(Mixer):
     norm: Norm | None = None
     bias: bool = True
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return GatedMlpModule(self, in_dim)
 
-
+@module_of(GatedMlp)
 class GatedMlpModule(nn.Module):
-    def __init__(self, spec: GatedMlp, dim: int) -> None:
+    def __init__(self, spec: GatedMlp, dim: int, grid: Grid) -> None:
         super().__init__()
         self.gate = linear(dim, spec.hidden, spec.bias)
         self.value = linear(dim, spec.hidden, spec.bias)
@@ -96,13 +89,10 @@ class SqueezeExcite(Mixer):
     gate: str = "sigmoid"
     bias: bool = True
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        refuse_prefix(self.kind, grid)
-        return SqueezeExciteModule(self, in_dim)
 
-
+@module_of(SqueezeExcite, prefix=False)
 class SqueezeExciteModule(nn.Module):
-    def __init__(self, spec: SqueezeExcite, dim: int) -> None:
+    def __init__(self, spec: SqueezeExcite, dim: int, grid: Grid) -> None:
         super().__init__()
         self.reduce = nn.Linear(dim, spec.hidden, bias=spec.bias)
         self.act = activation(spec.act)
@@ -117,13 +107,10 @@ class SqueezeExciteModule(nn.Module):
 class EfficientChannelAttention(Mixer):
     """Scales each channel by a gate computed from the means of its neighbours among the channels (arXiv 1910.03151)."""
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        refuse_prefix(self.kind, grid)
-        return EfficientChannelModule(in_dim)
 
-
+@module_of(EfficientChannelAttention, prefix=False)
 class EfficientChannelModule(nn.Module):
-    def __init__(self, dim: int) -> None:
+    def __init__(self, spec: EfficientChannelAttention, dim: int, grid: Grid) -> None:
         super().__init__()
         kernel = max(3, int((math.log2(dim) + 1) / 2) // 2 * 2 + 1)
         self.conv = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
@@ -137,16 +124,14 @@ class OnPrefix(Mixer):
 
     mixer: Transition
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        if not grid.prefix:
-            raise SpecError(f"{self.kind}: there are no prefix tokens; a stage adds them with prefix=")
-        return OnPrefixModule(self.mixer.build(in_dim, Grid(0, 0, grid.prefix)))
 
-
+@module_of(OnPrefix)
 class OnPrefixModule(nn.Module):
-    def __init__(self, mixer: nn.Module) -> None:
+    def __init__(self, spec: OnPrefix, dim: int, grid: Grid) -> None:
         super().__init__()
-        self.mixer = mixer
+        if not grid.prefix:
+            raise SpecError(f"{spec.kind}: there are no prefix tokens; a stage adds them with prefix=")
+        self.mixer = spec.mixer.build(dim, Grid(0, 0, grid.prefix))
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         prefix, others = split_prefix(tokens, grid)
@@ -158,14 +143,12 @@ class BehindPrefix(Mixer):
 
     mixer: Transition
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return BehindPrefixModule(self.mixer.build(in_dim, Grid(*grid.size)))
 
-
+@module_of(BehindPrefix)
 class BehindPrefixModule(nn.Module):
-    def __init__(self, mixer: nn.Module) -> None:
+    def __init__(self, spec: BehindPrefix, dim: int, grid: Grid) -> None:
         super().__init__()
-        self.mixer = mixer
+        self.mixer = spec.mixer.build(dim, Grid(*grid.size))
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         return F.pad(self.mixer(tokens[:, grid.prefix :].contiguous(), Grid(*grid.size)), (0, 0, grid.prefix, 0))
@@ -176,14 +159,12 @@ class LayerScale(Mixer):
 
     initial: float
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return LayerScaleModule(in_dim, self.initial)
 
-
+@module_of(LayerScale)
 class LayerScaleModule(nn.Module):
-    def __init__(self, dim: int, initial: float) -> None:
+    def __init__(self, spec: LayerScale, dim: int, grid: Grid) -> None:
         super().__init__()
-        self.gamma = nn.Parameter(torch.full((dim,), initial))
+        self.gamma = nn.Parameter(torch.full((dim,), spec.initial))
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         return tokens * self.gamma

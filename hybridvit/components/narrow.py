@@ -2,12 +2,11 @@
 
 from torch import Tensor, nn
 
-from ..spec import Bias, Grid, Mixer, Norm, Widening
+from ..spec import Bias, Grid, Mixer, Norm, Widening, module_of
 from ..tokens import every
 from .activations import activation
 from .attention import ScaledDotProduct, biases
 from .biases import DistanceBias
-from .convs import refuse_prefix
 from .mixers import Linear
 
 
@@ -25,10 +24,8 @@ class NarrowAttention(Mixer):
     norm: Norm | None = None
     act: str | None = None
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return NarrowAttentionModule(self, in_dim, grid)
 
-
+@module_of(NarrowAttention)
 class NarrowAttentionModule(nn.Module):
     def __init__(self, spec: NarrowAttention, dim: int, grid: Grid) -> None:
         super().__init__()
@@ -59,11 +56,8 @@ class ShrinkingAttention(Widening):
     def out_stride(self, in_stride: int) -> int:
         return 2 * in_stride
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        refuse_prefix(self.kind, grid)
-        return ShrinkingAttentionModule(self, in_dim, grid)
 
-
+@module_of(ShrinkingAttention, prefix=False)
 class ShrinkingAttentionModule(nn.Module):
     def __init__(self, spec: ShrinkingAttention, dim: int, grid: Grid) -> None:
         super().__init__()

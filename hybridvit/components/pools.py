@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from ..spec import Grid, Mixer, Norm, Pool, SpecError, Transition
+from ..spec import Grid, Mixer, Norm, Pool, SpecError, Transition, module_of
 from .activations import linear
 from .attention import ScaledDotProduct, head_width
-from .transitions import Identity
+from .functions import Identity
 
 
 class TokenPool(Pool):
@@ -18,15 +18,13 @@ class TokenPool(Pool):
     def out_dim(self, in_dim: int) -> int:
         return self.tokens * in_dim
 
-    def build(self, dim: int, grid: Grid) -> nn.Module:
-        if grid.prefix < self.tokens:
-            raise SpecError(f"{self.kind} reads {self.tokens} prefix tokens, but the stages add {grid.prefix}")
-        return TokenPoolModule(self, dim)
 
-
+@module_of(TokenPool)
 class TokenPoolModule(nn.Module):
-    def __init__(self, spec: TokenPool, dim: int) -> None:
+    def __init__(self, spec: TokenPool, dim: int, grid: Grid) -> None:
         super().__init__()
+        if grid.prefix < spec.tokens:
+            raise SpecError(f"{spec.kind} reads {spec.tokens} prefix tokens, but the stages add {grid.prefix}")
         self.tokens = spec.tokens
         self.norm = spec.norm.build(dim) if spec.norm else nn.Identity()
 
@@ -49,10 +47,8 @@ class MeanPool(Pool):
     def out_dim(self, in_dim: int) -> int:
         return self.after.out_dim(self.before.out_dim(in_dim))
 
-    def build(self, dim: int, grid: Grid) -> nn.Module:
-        return MeanPoolModule(self, dim, grid)
 
-
+@module_of(MeanPool)
 class MeanPoolModule(nn.Module):
     def __init__(self, spec: MeanPool, dim: int, grid: Grid) -> None:
         super().__init__()
@@ -73,12 +69,10 @@ class SequencePool(Pool):
 
     norm: Norm | None = None
 
-    def build(self, dim: int, grid: Grid) -> nn.Module:
-        return SequencePoolModule(self, dim)
 
-
+@module_of(SequencePool)
 class SequencePoolModule(nn.Module):
-    def __init__(self, spec: SequencePool, dim: int) -> None:
+    def __init__(self, spec: SequencePool, dim: int, grid: Grid) -> None:
         super().__init__()
         self.norm = spec.norm.build(dim) if spec.norm else nn.Identity()
         self.score = linear(dim, 1)
@@ -101,12 +95,10 @@ class AttentionPool(Pool):
     norm: Norm
     prefix: bool = False
 
-    def build(self, dim: int, grid: Grid) -> nn.Module:
-        return AttentionPoolModule(self, dim)
 
-
+@module_of(AttentionPool)
 class AttentionPoolModule(nn.Module):
-    def __init__(self, spec: AttentionPool, dim: int) -> None:
+    def __init__(self, spec: AttentionPool, dim: int, grid: Grid) -> None:
         super().__init__()
         self.heads = spec.heads
         self.with_prefix = spec.prefix

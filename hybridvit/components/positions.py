@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..spec import Grid, Position, fewer
+from ..spec import Grid, Position, fewer, module_of
 from ..tokens import join_prefix, map_to_tokens, same_size
 from .activations import linear
 from .tables import GridTable
@@ -34,18 +34,6 @@ def resize_table(table: Tensor, old: Grid, new: Grid) -> Tensor:
     return torch.cat([prefix, map_.permute(0, 2, 3, 1).flatten(1, 2).to(table.dtype)], dim=1)
 
 
-class NoPosition(Position):
-    """Leaves it to convolutions and to the attention to know where a token is."""
-
-    def build(self, dim: int, grid: Grid) -> nn.Module:
-        return NoPositionModule()
-
-
-class NoPositionModule(nn.Module):
-    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        return tokens
-
-
 class LearnedPosition(Position):
     """A learned vector for every position of the grid the model was built for, resized to the grid at hand.
 
@@ -54,14 +42,13 @@ class LearnedPosition(Position):
 
     on_prefix: bool = True
 
-    def build(self, dim: int, grid: Grid) -> nn.Module:
-        return PositionTable(dim, grid if self.on_prefix else grid._replace(prefix=0))
 
-
+@module_of(LearnedPosition)
 class PositionTable(GridTable):
     """Adds a table (1, prefix + H*W, C)."""
 
-    def __init__(self, dim: int, grid: Grid) -> None:
+    def __init__(self, spec: LearnedPosition, dim: int, grid: Grid) -> None:
+        grid = grid if spec.on_prefix else grid._replace(prefix=0)
         super().__init__(grid, 1, grid.tokens, dim, std=0.02)
 
     def resized(self, grid: Grid) -> Tensor:
@@ -78,14 +65,12 @@ class WindowedPosition(Position):
     coarse: int
     window: int
 
-    def build(self, dim: int, grid: Grid) -> nn.Module:
-        return WindowedPositionModule(dim, self.coarse, self.window)
 
-
+@module_of(WindowedPosition)
 class WindowedPositionModule(nn.Module):
-    def __init__(self, dim: int, coarse: int, window: int) -> None:
+    def __init__(self, spec: WindowedPosition, dim: int, grid: Grid) -> None:
         super().__init__()
-        sides = (coarse, window)
+        sides = (spec.coarse, spec.window)
         self.coarse, self.window = (nn.Parameter(0.02 * torch.randn(1, dim, side, side)) for side in sides)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
@@ -103,15 +88,13 @@ class SinePosition(Position):
 
     size: tuple[int, int]
 
-    def build(self, dim: int, grid: Grid) -> nn.Module:
-        return SinePositionModule(dim, Grid(*self.size, grid.prefix))
 
-
+@module_of(SinePosition)
 class SinePositionModule(nn.Module):
-    def __init__(self, dim: int, grid: Grid) -> None:
+    def __init__(self, spec: SinePosition, dim: int, grid: Grid) -> None:
         super().__init__()
         self.dim = dim
-        self.grid = grid
+        self.grid = Grid(*spec.size, grid.prefix)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         table = sine_table(self.grid.tokens, self.dim, tokens.device)
@@ -133,12 +116,10 @@ class FourierPosition(Position):
     rates: int = 32
     temperature: float = 10000.0
 
-    def build(self, dim: int, grid: Grid) -> nn.Module:
-        return FourierPositionModule(self, dim)
 
-
+@module_of(FourierPosition)
 class FourierPositionModule(nn.Module):
-    def __init__(self, spec: FourierPosition, dim: int) -> None:
+    def __init__(self, spec: FourierPosition, dim: int, grid: Grid) -> None:
         super().__init__()
         self.spec = spec
         self.proj = linear(2 * spec.rates, dim)

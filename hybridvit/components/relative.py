@@ -6,11 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..spec import Grid, Mixer, SpecError, Transition
+from ..spec import Grid, Mixer, SpecError, Strided, module_of
 from .activations import linear
 from .attention import ScaledDotProduct, head_width
 from .biases import stretch
-from .convs import refuse_prefix
 from .windows import crop_map, from_windows, pad_map, to_windows, whole_windows
 
 
@@ -64,11 +63,8 @@ class BottleneckAttention(Mixer):
     heads: int = 4
     key_dim: int | None = None
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        refuse_prefix(self.kind, grid)
-        return BottleneckAttentionModule(self, in_dim, grid)
 
-
+@module_of(BottleneckAttention, prefix=False)
 class BottleneckAttentionModule(nn.Module):
     def __init__(self, spec: BottleneckAttention, dim: int, grid: Grid) -> None:
         super().__init__()
@@ -86,7 +82,7 @@ class BottleneckAttentionModule(nn.Module):
         return self.attend(query, key, value, self.logits(query, grid, grid)).transpose(1, 2).flatten(2)
 
 
-class HaloAttention(Transition):
+class HaloAttention(Strided):
     """Attention of the positions of a window to it and `halo` positions around it (arXiv 2103.12731), no last layer.
 
     With a `stride`, which divides the `window`, every so many positions ask, along both axes. A map that the window
@@ -100,19 +96,13 @@ class HaloAttention(Transition):
     window: int = 8
     stride: int = 1
 
-    def out_stride(self, in_stride: int) -> int:
-        return in_stride * self.stride
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        refuse_prefix(self.kind, grid)
-        if self.window % self.stride:
-            raise SpecError(f"{self.kind}: a stride of {self.stride} does not divide windows of {self.window}")
-        return HaloAttentionModule(self, in_dim)
-
-
+@module_of(HaloAttention, prefix=False)
 class HaloAttentionModule(nn.Module):
-    def __init__(self, spec: HaloAttention, dim: int) -> None:
+    def __init__(self, spec: HaloAttention, dim: int, grid: Grid) -> None:
         super().__init__()
+        if spec.window % spec.stride:
+            raise SpecError(f"{spec.kind}: a stride of {spec.stride} does not divide windows of {spec.window}")
         self.spec, self.heads = spec, spec.heads
         side = spec.window + 2 * spec.halo
         self.around = Grid(side, side)

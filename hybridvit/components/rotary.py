@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..spec import Grid, Spec, SpecError
+from ..spec import Grid, Spec, SpecError, module_of
 
 
 class Rotary(Spec):
     """How positions turn queries and keys. `build(heads, width)` gives a module: (query, key, grid) -> (query, key)."""
 
     def build(self, heads: int, width: int) -> nn.Module:
-        raise NotImplementedError
+        return self._built(heads, width)
 
 
 class RotaryModule(nn.Module):
@@ -66,12 +66,10 @@ class IndexRotary(Rotary):
     first: int = 0
     columns_first: bool = False
 
-    def build(self, heads: int, width: int) -> nn.Module:
-        return IndexRotaryModule(self, width)
 
-
+@module_of(IndexRotary)
 class IndexRotaryModule(RotaryModule):
-    def __init__(self, spec: IndexRotary, width: int) -> None:
+    def __init__(self, spec: IndexRotary, heads: int, width: int) -> None:
         super().__init__(width, halves=False)
         self.spec = spec
 
@@ -94,12 +92,10 @@ class CentredRotary(Rotary):
 
     temperature: float = 100.0
 
-    def build(self, heads: int, width: int) -> nn.Module:
-        return CentredRotaryModule(self, width)
 
-
+@module_of(CentredRotary)
 class CentredRotaryModule(RotaryModule):
-    def __init__(self, spec: CentredRotary, width: int) -> None:
+    def __init__(self, spec: CentredRotary, heads: int, width: int) -> None:
         super().__init__(width, halves=True)
         self.temperature = spec.temperature
 
@@ -117,10 +113,8 @@ class LearnedRotary(Rotary):
 
     temperature: float = 10.0
 
-    def build(self, heads: int, width: int) -> nn.Module:
-        return LearnedRotaryModule(self, heads, width)
 
-
+@module_of(LearnedRotary)
 class LearnedRotaryModule(RotaryModule):
     """`rates` (2, 1, heads, d / 2): radians from one column to the next, and from one row to the next."""
 

@@ -3,23 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from ..spec import Grid, Mixer, Norm, SpecError, Transition, Widening
+from ..spec import Around, Grid, Mixer, Norm, SpecError, Transition, Widening, module_of
 from ..tokens import join_prefix, map_to_tokens, tokens_to_map
 from .activations import activation, linear
-from .convs import refuse_prefix
+from .functions import Function
 from .windows import pad_map, to_windows, whole_windows
-
-
-class Identity(Transition):
-    """Changes nothing: the entrance of a stage that goes on where the last one ended."""
-
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return IdentityModule()
-
-
-class IdentityModule(nn.Module):
-    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        return tokens
 
 
 class Steps(Transition):
@@ -42,22 +30,19 @@ class Steps(Transition):
             in_stride = step.out_stride(in_stride)
         return in_stride
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        modules: list[nn.Module] = []
-        for index, step in enumerate(self.steps):
-            try:
-                modules.append(step.build(in_dim, grid))
-            except SpecError as error:
-                raise SpecError(f"step {index}: {error}") from None
-            in_dim, grid = step.out_dim(in_dim), step.out_grid(grid)
-        return StepsModule(self, modules)
 
-
+@module_of(Steps)
 class StepsModule(nn.Module):
-    def __init__(self, spec: Steps, steps: list[nn.Module]) -> None:
+    def __init__(self, spec: Steps, dim: int, grid: Grid) -> None:
         super().__init__()
         self.spec = spec
-        self.steps = nn.ModuleList(steps)
+        self.steps = nn.ModuleList()
+        for index, step in enumerate(spec.steps):
+            try:
+                self.steps.append(step.build(dim, grid))
+            except SpecError as error:
+                raise SpecError(f"step {index}: {error}") from None
+            dim, grid = step.out_dim(dim), step.out_grid(grid)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         for spec, step in zip(self.spec.steps, self.steps, strict=True):
@@ -66,35 +51,21 @@ class StepsModule(nn.Module):
         return tokens
 
 
-class Add(Transition):
+class Add(Around):
     """The sum of two transitions of the same input: a residual connection across a change of shape."""
 
     shortcut: Transition
-    body: Transition
 
-    def out_dim(self, in_dim: int) -> int:
-        return self.body.out_dim(in_dim)
 
-    def out_grid(self, grid: Grid) -> Grid:
-        return self.body.out_grid(grid)
-
-    def out_stride(self, in_stride: int) -> int:
-        return self.body.out_stride(in_stride)
-
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        shapes = [
-            (side.out_dim(in_dim), side.out_grid(grid), side.out_stride(1)) for side in (self.shortcut, self.body)
-        ]
+@module_of(Add)
+class AddModule(nn.Module):
+    def __init__(self, spec: Add, dim: int, grid: Grid) -> None:
+        super().__init__()
+        sides = spec.shortcut, spec.body
+        shapes = [(side.out_dim(dim), side.out_grid(grid), side.out_stride(1)) for side in sides]
         if shapes[0] != shapes[1]:
             raise SpecError(f"Add: the shortcut gives width, grid and stride {shapes[0]}, the body {shapes[1]}")
-        return AddModule(self.shortcut.build(in_dim, grid), self.body.build(in_dim, grid))
-
-
-class AddModule(nn.Module):
-    def __init__(self, shortcut: nn.Module, body: nn.Module) -> None:
-        super().__init__()
-        self.shortcut = shortcut
-        self.body = body
+        self.shortcut, self.body = (side.build(dim, grid) for side in sides)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         return self.shortcut(tokens, grid) + self.body(tokens, grid)
@@ -114,17 +85,15 @@ class Join(Transition):
     def out_stride(self, in_stride: int) -> int:
         return self.parts[0].out_stride(in_stride)
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        shapes = {(part.out_grid(grid), part.out_stride(1)) for part in self.parts}
+
+@module_of(Join)
+class JoinModule(nn.Module):
+    def __init__(self, spec: Join, dim: int, grid: Grid) -> None:
+        super().__init__()
+        shapes = {(part.out_grid(grid), part.out_stride(1)) for part in spec.parts}
         if len(shapes) != 1:
             raise SpecError(f"Join: its parts give the grids and strides {sorted(shapes)}")
-        return JoinModule([part.build(in_dim, grid) for part in self.parts])
-
-
-class JoinModule(nn.Module):
-    def __init__(self, parts: list[nn.Module]) -> None:
-        super().__init__()
-        self.parts = nn.ModuleList(parts)
+        self.parts = nn.ModuleList(part.build(dim, grid) for part in spec.parts)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         return torch.cat([part(tokens, grid) for part in self.parts], dim=-1)
@@ -136,12 +105,10 @@ class Normalize(Mixer):
     norm: Norm
     act: str | None = None
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return NormalizeModule(self, in_dim)
 
-
+@module_of(Normalize)
 class NormalizeModule(nn.Module):
-    def __init__(self, spec: Normalize, dim: int) -> None:
+    def __init__(self, spec: Normalize, dim: int, grid: Grid) -> None:
         super().__init__()
         self.norm = spec.norm.build(dim)
         self.act = activation(spec.act)
@@ -155,14 +122,12 @@ class Activate(Mixer):
 
     act: str
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return ActivateModule(self.act)
 
-
+@module_of(Activate)
 class ActivateModule(nn.Module):
-    def __init__(self, act: str) -> None:
+    def __init__(self, spec: Activate, dim: int, grid: Grid) -> None:
         super().__init__()
-        self.act = activation(act)
+        self.act = activation(spec.act)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         return self.act(tokens)
@@ -176,58 +141,31 @@ class InFront(Transition):
     def out_grid(self, grid: Grid) -> Grid:
         return grid._replace(prefix=self.summary.out_grid(grid).tokens)
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        refuse_prefix(self.kind, grid)
-        return InFrontModule(self.summary.build(in_dim, grid))
 
-
+@module_of(InFront, prefix=False)
 class InFrontModule(nn.Module):
-    def __init__(self, summary: nn.Module) -> None:
+    def __init__(self, spec: InFront, dim: int, grid: Grid) -> None:
         super().__init__()
-        self.summary = summary
+        self.summary = spec.summary.build(dim, grid)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         return join_prefix(self.summary(tokens, grid), tokens)
 
 
-class DropPrefix(Transition):
-    """Leaves the prefix tokens behind, in front of what works on the map."""
-
-    def out_grid(self, grid: Grid) -> Grid:
-        return Grid(*grid.size)
-
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return DropPrefixModule()
-
-
-class DropPrefixModule(nn.Module):
-    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        return tokens[:, grid.prefix :].contiguous()
-
-
-class AtLeast(Transition):
+class AtLeast(Function, Transition):
     """Zeros on the right and at the bottom of a map with fewer than `side` positions along an axis.
 
     In front of a convolution that drops a border narrower than its kernel, it keeps small maps from vanishing.
     """
 
+    takes_prefix = False
     side: int
 
     def out_grid(self, grid: Grid) -> Grid:
         return Grid(max(grid.height, self.side), max(grid.width, self.side), grid.prefix)
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        refuse_prefix(self.kind, grid)
-        return AtLeastModule(self)
-
-
-class AtLeastModule(nn.Module):
-    def __init__(self, spec: AtLeast) -> None:
-        super().__init__()
-        self.spec = spec
-
-    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        return pad_map(tokens, grid, self.spec.out_grid(grid))
+    def apply(self, tokens: Tensor, grid: Grid) -> Tensor:
+        return pad_map(tokens, grid, self.out_grid(grid))
 
 
 class Patchify(Widening):
@@ -243,13 +181,10 @@ class Patchify(Widening):
     def out_stride(self, in_stride: int) -> int:
         return in_stride * self.patch
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        refuse_prefix(self.kind, grid)
-        return PatchifyModule(self, in_dim)
 
-
+@module_of(Patchify, prefix=False)
 class PatchifyModule(nn.Module):
-    def __init__(self, spec: Patchify, in_dim: int) -> None:
+    def __init__(self, spec: Patchify, in_dim: int, grid: Grid) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_dim, spec.dim, spec.patch, spec.patch, bias=spec.bias)
         nn.init.trunc_normal_(self.conv.weight, std=(in_dim * spec.patch**2) ** -0.5)
@@ -273,13 +208,10 @@ class PatchMerging(Widening):
     def out_stride(self, in_stride: int) -> int:
         return 2 * in_stride
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        refuse_prefix(self.kind, grid)
-        return PatchMergingModule(self, in_dim)
 
-
+@module_of(PatchMerging, prefix=False)
 class PatchMergingModule(nn.Module):
-    def __init__(self, spec: PatchMerging, in_dim: int) -> None:
+    def __init__(self, spec: PatchMerging, in_dim: int, grid: Grid) -> None:
         super().__init__()
         self.norm = spec.norm.build(4 * in_dim) if spec.norm else nn.Identity()
         self.reduction = linear(4 * in_dim, spec.dim, bias=False)

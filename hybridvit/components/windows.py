@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..spec import Grid, Mixer, SpecError, Transition, fewer
+from ..spec import Grid, Mixer, SpecError, Transition, fewer, module_of
 from ..tokens import map_to_tokens, same_size, tokens_to_map
-from .convs import refuse_prefix
 
 Layout = Literal["block", "grid"]
 
@@ -100,16 +99,13 @@ class WindowAttention(Mixer):
     layout: Layout = "block"
     shift: tuple[int, int] = (0, 0)
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        refuse_prefix(self.kind, grid)
-        if not all(0 <= moved < side for moved, side in zip(self.shift, self.window, strict=True)):
-            raise SpecError(f"{self.kind}: a shift of {self.shift} does not fit windows of {self.window}")
-        return WindowAttentionModule(self, in_dim)
 
-
+@module_of(WindowAttention, prefix=False)
 class WindowAttentionModule(nn.Module):
-    def __init__(self, spec: WindowAttention, dim: int) -> None:
+    def __init__(self, spec: WindowAttention, dim: int, grid: Grid) -> None:
         super().__init__()
+        if not all(0 <= moved < side for moved, side in zip(spec.shift, spec.window, strict=True)):
+            raise SpecError(f"{spec.kind}: a shift of {spec.shift} does not fit windows of {spec.window}")
         self.window = Grid(*spec.window)
         self.layout: Layout = spec.layout
         self.shift = spec.shift

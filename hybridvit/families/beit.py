@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..components import Attention, MeanPool, Mlp, NoPosition, Patchify, by_pair, resize_offset_table, transformer_block
@@ -11,7 +11,7 @@ from ..components.tables import GridTable
 from ..encoder import Model
 from ..keys import KeyRules, Rename
 from ..layouts import timm_eva_rules
-from ..spec import Bias, Grid, Norm, SpecError
+from ..spec import Bias, Grid, Norm, SpecError, module_of
 from ..trunks import NORM, WIDTHS, named_sizes, vit_model, vit_stage
 from . import Family, Sizes
 
@@ -19,16 +19,14 @@ from . import Family, Sizes
 class ClassTokenBias(Bias):
     """A learned value a head for every offset, and three more: from, to and between class tokens."""
 
-    def build(self, heads: int, grid: Grid) -> nn.Module:
-        if grid.prefix != 1:
-            raise SpecError(f"{self.kind} is for one prefix token, the class token, not for {grid.prefix}")
-        return ClassTokenTable(heads, grid)
 
-
+@module_of(ClassTokenBias)
 class ClassTokenTable(GridTable):
     """A table ((2h - 1) * (2w - 1) + 3, heads), of which the last three rows stay on any grid."""
 
-    def __init__(self, heads: int, grid: Grid) -> None:
+    def __init__(self, spec: ClassTokenBias, heads: int, grid: Grid) -> None:
+        if grid.prefix != 1:
+            raise SpecError(f"{spec.kind} is for one prefix token, the class token, not for {grid.prefix}")
         super().__init__(grid, (2 * grid.height - 1) * (2 * grid.width - 1) + 3, heads)
 
     def resized(self, grid: Grid) -> Tensor:

@@ -6,8 +6,9 @@ Its recipe is also that of HaloNet and of the Lambda ResNet, which attend in ano
 from collections.abc import Callable, Iterator, Mapping
 
 from ..components import AvgPool, BatchNorm, Block, BottleneckAttention, Branch, Conv, LinearHead, MaxPool, MeanPool
+from ..components.functions import Identity
 from ..components.mixers import EfficientChannelAttention, SqueezeExcite
-from ..components.transitions import Activate, Add, Identity, Normalize, Steps
+from ..components.transitions import Activate, Add, Normalize, Steps
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, conv_to_linear, renames
 from ..spec import Grid, Transition

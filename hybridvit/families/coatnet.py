@@ -5,11 +5,11 @@ Pooling keeps what an odd border leaves over, where timm drops it or fails.
 
 from typing import Literal
 
-from ..components import AvgPool, Conv, LayerNorm, LayerScale, MeanPool, Mlp, RelativePositionBias
+from ..components import AvgPool, Conv, Identity, LayerNorm, LayerScale, MeanPool, Mlp, RelativePositionBias
 from ..components.attention import Attention, WideningAttention
 from ..components.blocks import Block, Branch, transformer_block
 from ..components.convblocks import ConvNeXt, MBConv, conv_stem, pooled_shortcut
-from ..components.transitions import Add, Identity, Normalize, Steps
+from ..components.transitions import Add, Normalize, Steps
 from ..keys import KeyRules, Rename, Rule, conv_to_linear, linear_to_conv, renames, split_heads
 from ..spec import Bias, Norm, Transition
 from . import Family, Model, PerStage, Sizes, Stage, classifier

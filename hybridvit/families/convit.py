@@ -6,11 +6,11 @@ In its first blocks every head has a gate between where it looks by content and 
 import torch
 from torch import Tensor, nn
 
-from ..components import LearnedPosition, Mlp, TokenPool, by_pair, linear, refuse_prefix, transformer_block
+from ..components import Identity, LearnedPosition, Mlp, TokenPool, by_pair, linear, transformer_block
 from ..components.attention import Attention, ScaledDotProduct, head_width
-from ..components.transitions import Identity, Patchify
+from ..components.transitions import Patchify
 from ..layouts import HEAD_RULES
-from ..spec import Grid, Mixer
+from ..spec import Grid, Mixer, module_of
 from ..trunks import NORM, classifier
 from . import Family, KeyRules, Model, Sizes, Stage, renames
 
@@ -19,10 +19,6 @@ class GatedPositionalAttention(Mixer):
     """A mean of two attentions, by content and by position, weighted by a learned gate a head."""
 
     heads: int
-
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        refuse_prefix(self.kind, grid)
-        return GatedPositionalAttentionModule(self, in_dim)
 
 
 class GatedDotProduct(ScaledDotProduct):
@@ -44,8 +40,9 @@ class GatedDotProduct(ScaledDotProduct):
         return (1 - gate) * super().weights(query, key) + gate * bias
 
 
+@module_of(GatedPositionalAttention, prefix=False)
 class GatedPositionalAttentionModule(nn.Module):
-    def __init__(self, spec: GatedPositionalAttention, dim: int) -> None:
+    def __init__(self, spec: GatedPositionalAttention, dim: int, grid: Grid) -> None:
         super().__init__()
         self.heads = spec.heads
         self.query_key = linear(dim, 2 * dim, bias=False)

@@ -12,7 +12,7 @@ from ..components import BatchNorm, Conv, LayerNorm, LinearHead, Mlp, TokenPool,
 from ..components.attention import ScaledDotProduct, head_width
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rule, renames
-from ..spec import Grid, Mixer
+from ..spec import Grid, Mixer, module_of
 from ..tokens import join_prefix, split_prefix
 from . import Family, Sizes
 
@@ -32,10 +32,8 @@ class ConvAttention(Mixer):
     kernel: int = 3
     key_stride: int = 2
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return ConvAttentionModule(self, in_dim, grid)
 
-
+@module_of(ConvAttention)
 class ConvAttentionModule(nn.Module):
     def __init__(self, spec: ConvAttention, dim: int, grid: Grid) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..components import Block, Branch, Conv, LayerNorm, MeanPool, Mlp, WindowAttention, linear
 from ..components.attention import Attention, ChannelProduct, head_width
 from ..components.transitions import Normalize, Patchify, Steps
-from ..spec import Grid, Mixer
+from ..spec import Grid, Mixer, module_of
 from . import Family, KeyRules, Model, Numbers, PerStage, Rename, Sizes, Stage, classifier, renames
 
 NORM = LayerNorm(eps=1e-5)
@@ -24,12 +24,10 @@ class ChannelAttention(Mixer):
     heads: int
     by_positions: bool = False
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return ChannelAttentionModule(self, in_dim)
 
-
+@module_of(ChannelAttention)
 class ChannelAttentionModule(nn.Module):
-    def __init__(self, spec: ChannelAttention, dim: int) -> None:
+    def __init__(self, spec: ChannelAttention, dim: int, grid: Grid) -> None:
         super().__init__()
         self.heads = spec.heads
         self.width = head_width(spec.kind, dim, spec.heads)

@@ -10,7 +10,7 @@ from ..components import Attention, GatedMlp, LearnedPosition, Mlp, Patchify, To
 from ..encoder import Model
 from ..keys import KeyRules, Rename, Rule, Split
 from ..layouts import timm_vit_rules
-from ..spec import Grid, Norm, Pool
+from ..spec import Grid, Norm, Pool, module_of
 from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
 from . import Family, Sizes
 
@@ -25,14 +25,12 @@ class TokenAndMeanPool(Pool):
     def out_dim(self, in_dim: int) -> int:
         return 2 * in_dim
 
-    def build(self, dim: int, grid: Grid) -> nn.Module:
-        return TokenAndMeanPoolModule(self.norm.build(dim))
 
-
+@module_of(TokenAndMeanPool)
 class TokenAndMeanPoolModule(nn.Module):
-    def __init__(self, norm: nn.Module) -> None:
+    def __init__(self, spec: TokenAndMeanPool, dim: int, grid: Grid) -> None:
         super().__init__()
-        self.norm = norm
+        self.norm = spec.norm.build(dim)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         tokens = self.norm(tokens)

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from ..components import Block, Branch, Conv, FourierPosition, LayerNorm, MeanPool, summaries
+from ..components import Block, Branch, Conv, FourierPosition, Identity, LayerNorm, MeanPool, summaries
 from ..components.channels import CrossCovarianceAttention
 from ..components.mixers import LayerScale, Mlp
-from ..components.transitions import Add, Identity, Normalize, Steps
+from ..components.transitions import Add, Normalize, Steps
 from ..keys import KeyRules, conv_to_linear, renames
-from ..spec import Grid, Mixer, Position, Transition
+from ..spec import Grid, Mixer, Position, Transition, module_of
 from . import Family, Model, PerStage, Sizes, Stage, classifier
 
 KERNELS, SCALES, POSITION_STAGE = (3, 5, 7, 9), (2, 2, 3, 4), 1
@@ -24,10 +24,8 @@ class Cascade(Mixer):
     parts: int
     bias: bool = True
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return CascadeModule(self, in_dim, grid)
 
-
+@module_of(Cascade)
 class CascadeModule(nn.Module):
     def __init__(self, spec: Cascade, dim: int, grid: Grid) -> None:
         super().__init__()

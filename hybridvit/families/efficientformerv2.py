@@ -12,7 +12,7 @@ from ..components.windows import crop_map, resize_map
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule, renames
 from ..layouts import normed_head_rules
-from ..spec import Grid, Transition
+from ..spec import Grid, Transition, module_of
 from . import Family, Sizes
 
 HEADS, SCALE, LAYER = 8, 1e-5, Conv(dim=1, bias=True, norm=BatchNorm())
@@ -33,10 +33,8 @@ class LocalAttention(Transition):
     def out_stride(self, in_stride: int) -> int:
         return self.query.out_stride(in_stride)
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return LocalAttentionModule(self, in_dim, grid)
 
-
+@module_of(LocalAttention)
 class LocalAttentionModule(nn.Module):
     def __init__(self, spec: LocalAttention, dim: int, grid: Grid) -> None:
         super().__init__()
@@ -64,14 +62,12 @@ class Coarsely(Transition):
     def out_dim(self, in_dim: int) -> int:
         return self.body.out_dim(in_dim)
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return CoarselyModule(self.body, self.body.build(in_dim, grid))
 
-
+@module_of(Coarsely)
 class CoarselyModule(nn.Module):
-    def __init__(self, spec: Transition, body: nn.Module) -> None:
+    def __init__(self, spec: Coarsely, dim: int, grid: Grid) -> None:
         super().__init__()
-        self.spec, self.body = spec, body
+        self.spec, self.body = spec.body, spec.body.build(dim, grid)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         coarse, stride = self.spec.out_grid(grid), self.spec.out_stride(1)

@@ -4,13 +4,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..components import BatchNorm, Block, Branch, Conv, DistanceBias, Linear, MeanPool, NormedHead
+from ..components import BatchNorm, Block, Branch, Conv, DistanceBias, Identity, Linear, MeanPool, NormedHead
 from ..components.attention import ScaledDotProduct, head_width
 from ..components.convblocks import conv_mlp, doubling_stem, excited_merge
-from ..components.transitions import Add, Identity, Steps
+from ..components.transitions import Add, Steps
 from ..components.windows import WindowAttention
 from ..layouts import excite_rules, normed_head_rules, normed_renames
-from ..spec import Grid, Mixer, Transition
+from ..spec import Grid, Mixer, Transition, module_of
 from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
 
 NORM, AT_0 = BatchNorm(), BatchNorm(zero_init=True)
@@ -25,10 +25,8 @@ class CascadedAttention(Mixer):
     kernels: tuple[int, ...]
     key_dim: int
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return CascadedAttentionModule(self, in_dim, grid)
 
-
+@module_of(CascadedAttention)
 class CascadedAttentionModule(nn.Module):
     def __init__(self, spec: CascadedAttention, dim: int, grid: Grid) -> None:
         super().__init__()

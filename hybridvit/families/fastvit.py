@@ -5,11 +5,11 @@ The `_mci` models are the image towers of MobileCLIP (2311.17049) and MobileCLIP
 
 from torch import Tensor, nn
 
-from ..components import Attention, BatchNorm, Block, Branch, Conv, LayerNorm, MeanPool, Mlp, SqueezeExcite
-from ..components.transitions import Activate, Add, Identity, Normalize, Steps
+from ..components import Attention, BatchNorm, Block, Branch, Conv, Identity, LayerNorm, MeanPool, Mlp, SqueezeExcite
+from ..components.transitions import Activate, Add, Normalize, Steps
 from ..keys import KeyRules, Rename, Rule, conv_to_linear, renames
 from ..layouts import excite_rules, map_to_vector, normed_renames
-from ..spec import Grid, Mixer, Transition
+from ..spec import Grid, Mixer, Transition, module_of
 from . import Family, Model, Numbers, PerStage, Stage, classifier
 
 NORM, HEAD_WIDTH, LAYER_SCALE = BatchNorm(), 32, 1e-5
@@ -20,14 +20,12 @@ class RepMixer(Mixer):
 
     filters: Transition
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return RepMixerModule(self.filters.build(in_dim, grid), NORM.build(in_dim))
 
-
+@module_of(RepMixer)
 class RepMixerModule(nn.Module):
-    def __init__(self, filters: nn.Module, norm: nn.Module) -> None:
+    def __init__(self, spec: RepMixer, dim: int, grid: Grid) -> None:
         super().__init__()
-        self.filters, self.norm = filters, norm
+        self.filters, self.norm = spec.filters.build(dim, grid), NORM.build(dim)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         return self.filters(tokens, grid) - self.norm(tokens)

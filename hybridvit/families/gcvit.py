@@ -9,17 +9,18 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..components import Conv, LayerNorm, LinearHead, MaxPool, MeanPool, Mlp, RelativePositionBias, linear
+from ..components import Conv, Identity, LayerNorm, LinearHead, MaxPool, MeanPool, Mlp, RelativePositionBias, linear
 from ..components.attention import ScaledDotProduct, head_width
 from ..components.blocks import Block, Branch
 from ..components.convblocks import excite_quarter
+from ..components.functions import DropPrefix
 from ..components.mixers import BehindPrefix
-from ..components.transitions import Add, DropPrefix, Identity, InFront, Normalize, Steps
+from ..components.transitions import Add, InFront, Normalize, Steps
 from ..components.windows import crop_map, from_windows, pad_map, to_windows
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rule, renames
 from ..layouts import excite_rules
-from ..spec import Grid, Mixer, Norm, SpecError
+from ..spec import Grid, Mixer, Norm, SpecError, fewer, module_of
 from ..tokens import split_prefix
 from . import Family, Sizes
 
@@ -44,17 +45,18 @@ class ContextAttention(Mixer):
 
     def window(self, grid: Grid) -> Grid:
         """The size of the windows of a map."""
-        return Grid(*(-(-size // self.windows) for size in grid.size))
-
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        if self.shared and grid.prefix != (queries := self.window(grid).tokens):
-            raise SpecError(f"{self.kind}: {queries} queries of a window are to be the {grid.prefix} prefix tokens")
-        return ContextAttentionModule(self, in_dim, self.window(grid))
+        return Grid(*(fewer(size, self.windows) for size in grid.size))
 
 
+@module_of(ContextAttention)
 class ContextAttentionModule(nn.Module):
-    def __init__(self, spec: ContextAttention, dim: int, window: Grid) -> None:
+    def __init__(self, spec: ContextAttention, dim: int, grid: Grid) -> None:
         super().__init__()
+        window = spec.window(grid)
+        if spec.shared and grid.prefix != window.tokens:
+            raise SpecError(
+                f"{spec.kind}: {window.tokens} queries of a window are to be the {grid.prefix} prefix tokens"
+            )
         self.spec, self.heads = spec, spec.heads
         self.norm = spec.norm.build(dim)
         self.qkv = linear(dim, (2 if spec.shared else 3) * dim)

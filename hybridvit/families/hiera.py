@@ -5,14 +5,14 @@ The `abswin` models repeat a position table for one window over a coarser one fo
 
 from torch import Tensor, nn
 
-from ..components import LayerNorm, LayerScale, Linear, MeanPool, Mlp, linear
+from ..components import Identity, LayerNorm, LayerScale, Linear, MeanPool, Mlp, linear
 from ..components.attention import Attention, ScaledDotProduct, head_width
 from ..components.blocks import transformer_block
-from ..components.convs import AvgPool, Conv, MaxPool, refuse_prefix
+from ..components.convs import AvgPool, Conv, MaxPool
 from ..components.positions import LearnedPosition, WindowedPosition
-from ..components.transitions import Add, Identity, Join, Normalize, Steps
+from ..components.transitions import Add, Join, Normalize, Steps
 from ..components.windows import WindowAttention, crop_map, from_windows, pad_map, to_windows, whole_windows
-from ..spec import Grid, Widening
+from ..spec import Grid, Widening, module_of
 from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
 
 NORM, POOL = LayerNorm(eps=1e-6), MaxPool(kernel=2, stride=2, padding="same")
@@ -27,13 +27,10 @@ class PoolingAttention(Widening):
     def out_stride(self, in_stride: int) -> int:
         return POOL.out_stride(in_stride)
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        refuse_prefix(self.kind, grid)
-        return PoolingAttentionModule(self, in_dim)
 
-
+@module_of(PoolingAttention, prefix=False)
 class PoolingAttentionModule(nn.Module):
-    def __init__(self, spec: PoolingAttention, in_dim: int) -> None:
+    def __init__(self, spec: PoolingAttention, in_dim: int, grid: Grid) -> None:
         super().__init__()
         self.spec, self.heads = spec, spec.heads
         self.qkv = linear(in_dim, 3 * spec.dim)

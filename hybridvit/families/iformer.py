@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from ..components import BatchNorm, Block, Branch, Conv, Linear, MeanPool, NormedHead, ScaledDotProduct, Steps
 from ..layouts import map_to_vector, normed_head_rules, normed_renames
-from ..spec import Grid, Mixer
+from ..spec import Grid, Mixer, module_of
 from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier
 
 NORM = BatchNorm()
@@ -16,17 +16,15 @@ class GatedAttention(Mixer):
 
     key_dim: int
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return GatedAttentionModule(self.key_dim, in_dim, grid)
 
-
+@module_of(GatedAttention)
 class GatedAttentionModule(nn.Module):
-    def __init__(self, key_dim: int, dim: int, grid: Grid) -> None:
+    def __init__(self, spec: GatedAttention, dim: int, grid: Grid) -> None:
         super().__init__()
-        widths = (key_dim, key_dim, 2 * dim, dim)
+        widths = (spec.key_dim, spec.key_dim, 2 * dim, dim)
         layers = (Linear(dim=width, bias=False, norm=NORM).build(dim, grid) for width in widths)
         self.query, self.key, self.value_gate, self.proj = layers
-        self.attend = ScaledDotProduct(key_dim**-0.5)
+        self.attend = ScaledDotProduct(spec.key_dim**-0.5)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         value, gate = torch.sigmoid(self.value_gate(tokens, grid)).chunk(2, dim=2)

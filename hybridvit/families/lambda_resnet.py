@@ -5,10 +5,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..components import BatchNorm, BottleneckAttention, HaloAttention, RelativePositionBias, linear, refuse_prefix
+from ..components import BatchNorm, BottleneckAttention, HaloAttention, RelativePositionBias, linear
 from ..encoder import Model
 from ..keys import KeyRules, Rename, Rule, renames
-from ..spec import Grid, Mixer
+from ..spec import Grid, Mixer, module_of
 from ..tokens import tokens_to_map
 from . import Family, Sizes
 from .botnet import T26, TS50, attention_resnet, bodies
@@ -27,11 +27,8 @@ class LambdaLayer(Mixer):
     heads: int = 4
     key_dim: int = 16
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        refuse_prefix(self.kind, grid)
-        return LambdaModule(self, in_dim, grid)
 
-
+@module_of(LambdaLayer, prefix=False)
 class LambdaModule(nn.Module):
     def __init__(self, spec: LambdaLayer, dim: int, grid: Grid) -> None:
         super().__init__()

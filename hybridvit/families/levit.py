@@ -6,9 +6,9 @@ Every linear layer has a batch norm behind it, and there are no other norms.
 from collections.abc import Callable
 from typing import Any
 
-from ..components import BatchNorm, Block, Branch, DistanceBias, Linear, MeanPool, NormedHead, doubling_stem
+from ..components import BatchNorm, Block, Branch, DistanceBias, Identity, Linear, MeanPool, NormedHead, doubling_stem
 from ..components.narrow import NarrowAttention, ShrinkingAttention
-from ..components.transitions import Add, Identity, Steps
+from ..components.transitions import Add, Steps
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule, renames
 from ..layouts import normed_head_rules, normed_rules

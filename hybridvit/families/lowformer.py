@@ -7,7 +7,7 @@ from ..components.activations import linear
 from ..components.attention import ScaledDotProduct
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rule, conv_to_linear, renames
-from ..spec import Grid, Mixer
+from ..spec import Grid, Mixer, module_of
 from ..tokens import map_to_tokens, tokens_to_map
 from . import Family, Sizes
 from .efficientvit_mit import body_rules, conv_body
@@ -23,10 +23,8 @@ class LowAttention(Mixer):
     heads: int
     head_dim: int
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return LowAttentionModule(self, in_dim, grid)
 
-
+@module_of(LowAttention)
 class LowAttentionModule(nn.Module):
     def __init__(self, spec: LowAttention, dim: int, grid: Grid) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..components import Attention, Block, WindowAttention, linear
-from ..spec import Grid, Mixer
+from ..spec import Grid, Mixer, module_of
 from . import Family, KeyRules, Model, PerStage, Rename, Sizes, Stage
 from .coatnet import ENDS, conv_rules
 from .maxvit import AT_256, TINY, attention_rules, maxvit, transformer_rules
@@ -18,10 +18,8 @@ class ParallelWindows(Mixer):
     attention: Attention
     window: tuple[int, int]
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return ParallelWindowsModule(self, in_dim, grid)
 
-
+@module_of(ParallelWindows)
 class ParallelWindowsModule(nn.Module):
     def __init__(self, spec: ParallelWindows, dim: int, grid: Grid) -> None:
         super().__init__()

@@ -4,7 +4,8 @@ Its convolutions and pooling are padded alike on all sides, zeros included; ever
 scores are scaled by the width of all heads together; the classifier has no bias.
 """
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..components import Add, Attention, AvgPool, Conv, LayerNorm, Layout, LinearHead, MeanPool, Mlp, WindowAttention
 from ..components.attention import ScaledDotProduct
@@ -15,6 +16,7 @@ from ..components.norms import BatchNorm
 from ..components.transitions import Steps
 from ..encoder import Model, Stage
 from ..spec import Grid
+from ..tokens import map_to_tokens, tokens_to_map
 from . import Family, Sizes
 from .coatnet import HEAD_WIDTH
 
@@ -35,12 +37,8 @@ class WholeScaleAttention(Attention):
 class ZeroPaddedPool(AvgPool):
     """The mean over windows of 3 x 3 around every second position, the zeros beyond the border included."""
 
-    overlap: bool = True
-
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        module = super().build(in_dim, grid)
-        module.pool = nn.AvgPool2d(3, stride=2, padding=1)
-        return module
+    def apply(self, tokens: Tensor, grid: Grid) -> Tensor:
+        return map_to_tokens(F.avg_pool2d(tokens_to_map(tokens, grid), 3, stride=2, padding=1))
 
 
 def maxvit_torchvision(

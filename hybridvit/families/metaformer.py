@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..components import Attention, Block, Branch, Conv, LayerNorm, MeanPool, linear
-from ..components.transitions import Activate, Identity, Normalize, Steps
+from ..components import Attention, Block, Branch, Conv, Identity, LayerNorm, MeanPool, linear
+from ..components.transitions import Activate, Normalize, Steps
 from ..keys import KeyRules, Rename, linear_to_conv, renames
-from ..spec import Grid, Head, Mixer, Norm, Transition
+from ..spec import Grid, Head, Mixer, Norm, Transition, module_of
 from . import Family, Model, PerStage, Sizes, Stage, classifier
 
 HEAD_WIDTH, UNBIASED = 32, LayerNorm(bias=False)
@@ -18,12 +18,10 @@ HEAD_WIDTH, UNBIASED = 32, LayerNorm(bias=False)
 class StarRelu(Mixer):
     """scale * relu(x)^2 + bias with a learned scale and bias, one number each (arXiv 2210.13452)."""
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return StarReluModule()
 
-
+@module_of(StarRelu)
 class StarReluModule(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, spec: StarRelu, dim: int, grid: Grid) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.ones(1))
         self.bias = nn.Parameter(torch.zeros(1))
@@ -33,14 +31,12 @@ class StarReluModule(nn.Module):
 
 
 class MlpHead(Head):
-    """Two linear layers with a squared ReLU and a norm between them; without classes, none."""
-
-    def build(self, dim: int, num_classes: int) -> nn.Module:
-        return MlpHeadModule(dim, num_classes) if num_classes else nn.Identity()
+    """Two linear layers with a squared ReLU and a norm between them."""
 
 
+@module_of(MlpHead)
 class MlpHeadModule(nn.Module):
-    def __init__(self, dim: int, num_classes: int) -> None:
+    def __init__(self, spec: MlpHead, dim: int, num_classes: int) -> None:
         super().__init__()
         self.fc1 = linear(dim, 4 * dim)
         self.norm = nn.LayerNorm(4 * dim, eps=1e-6)

@@ -9,7 +9,7 @@ from ..components.transitions import Steps
 from ..encoder import Model, Stage
 from ..keys import KeyRules, conv_to_linear, renames
 from ..layouts import normed_rules
-from ..spec import Grid, Mixer, Transition
+from ..spec import Grid, Mixer, Transition, module_of
 from . import Family, Sizes
 from .efficientnet_lite import scaled_width
 
@@ -26,10 +26,8 @@ class MultiQueryAttention(Mixer):
     head_dim: int
     stride: int = 1
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return MultiQueryAttentionModule(self, in_dim, grid)
 
-
+@module_of(MultiQueryAttention)
 class MultiQueryAttentionModule(nn.Module):
     def __init__(self, spec: MultiQueryAttention, dim: int, grid: Grid) -> None:
         super().__init__()

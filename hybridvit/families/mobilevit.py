@@ -5,15 +5,15 @@ The transformer attends between patches: each position of a patch to those at th
 
 from torch import Tensor, nn
 
-from ..components import Attention, Conv, LinearHead, MeanPool, Mlp, inverted_residual, refuse_prefix
+from ..components import Attention, Conv, Identity, LinearHead, MeanPool, Mlp, inverted_residual
 from ..components.blocks import Block, Branch, transformer_block
 from ..components.norms import BatchNorm, LayerNorm
-from ..components.transitions import Identity, Join, Steps
+from ..components.transitions import Join, Steps
 from ..components.windows import from_windows, resize_map, to_windows, whole_windows
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rule, renames
 from ..layouts import normed_rules
-from ..spec import Grid, Mixer, Norm
+from ..spec import Grid, Mixer, Norm, module_of
 from . import Family, Sizes
 
 HEADS, STEM, DEPTHS = 4, 16, (2, 4, 3)
@@ -30,11 +30,8 @@ class BetweenPatches(Mixer):
     norm: Norm
     patch: int = 2
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        refuse_prefix(self.kind, grid)
-        return BetweenPatchesModule(self, in_dim, grid)
 
-
+@module_of(BetweenPatches, prefix=False)
 class BetweenPatchesModule(nn.Module):
     def __init__(self, spec: BetweenPatches, dim: int, grid: Grid) -> None:
         super().__init__()

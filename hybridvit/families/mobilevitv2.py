@@ -6,12 +6,13 @@ from torch.nn import functional as F
 
 from ..components import LinearHead, MeanPool, Mlp, Normalize, ScaledDotProduct, Steps, inverted_residual, linear
 from ..components.blocks import transformer_block
-from ..components.convs import Conv, refuse_prefix
+from ..components.convs import Conv
+from ..components.functions import Function
 from ..components.norms import BatchNorm, GroupNorm
 from ..components.windows import resize_map, to_windows, whole_windows
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rule, conv_to_linear, renames
-from ..spec import Grid, Mixer, Transition
+from ..spec import Grid, Mixer, Transition, module_of
 from . import Family, Sizes
 from .mobilevit import CONV, DEPTHS, end_rules, residual, residual_stages
 
@@ -26,13 +27,10 @@ class SeparableAttention(Mixer):
     the patch, as a head, and shows where that comes from.
     """
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        refuse_prefix(self.kind, grid)
-        return SeparableAttentionModule(in_dim)
 
-
+@module_of(SeparableAttention, prefix=False)
 class SeparableAttentionModule(nn.Module):
-    def __init__(self, dim: int) -> None:
+    def __init__(self, spec: SeparableAttention, dim: int, grid: Grid) -> None:
         super().__init__()
         self.widths = [1, dim, dim]
         self.qkv = linear(dim, sum(self.widths))
@@ -49,19 +47,15 @@ class SeparableAttentionModule(nn.Module):
         return self.proj((gate * context).flatten(1, 4))
 
 
-class WholePatches(Transition):
+class WholePatches(Function, Transition):
     """Stretches a map, bilinearly, to the next size that patches of 2 x 2 divide."""
+
+    takes_prefix = False
 
     def out_grid(self, grid: Grid) -> Grid:
         return whole_windows(grid, PATCH)
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        refuse_prefix(self.kind, grid)
-        return WholePatchesModule()
-
-
-class WholePatchesModule(nn.Module):
-    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+    def apply(self, tokens: Tensor, grid: Grid) -> Tensor:
         return resize_map(tokens, grid, whole_windows(grid, PATCH), align_corners=True)
 
 

@@ -3,11 +3,12 @@
 A block that attends is wider in its second half than in its first, so it is two stages here, at the same stride.
 """
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from ..components import AvgPool, BatchNorm, Block, Branch, Conv, Linear, MeanPool, Mlp, ReducedAttention
-from ..components.transitions import Add, Identity, Join, Normalize, Steps
+from ..components import AvgPool, BatchNorm, Block, Branch, Conv, Identity, Linear, MeanPool, Mlp, ReducedAttention
+from ..components.functions import Function
+from ..components.transitions import Add, Join, Normalize, Steps
 from ..keys import Concat, KeyRules, conv_to_linear, renames
 from ..spec import Grid, Transition
 from . import Family, Model, Sizes, Stage, classifier
@@ -16,7 +17,7 @@ NORM, HEAD_WIDTH, REDUCTIONS = BatchNorm(), 32, (64, 16, 4, 1)
 DEPTHS = {"small": 10, "base": 20, "large": 30}
 
 
-class Runs(Transition):
+class Runs(Function, Transition):
     """The mean of each run of `length` tokens, row by row; a rest that fills none is left out, unless it is all."""
 
     length: int
@@ -24,16 +25,7 @@ class Runs(Transition):
     def out_grid(self, grid: Grid) -> Grid:
         return Grid(1, max(grid.tokens // self.length, 1))
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return RunsModule(self.length)
-
-
-class RunsModule(nn.Module):
-    def __init__(self, length: int) -> None:
-        super().__init__()
-        self.length = length
-
-    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+    def apply(self, tokens: Tensor, grid: Grid) -> Tensor:
         length = min(self.length, grid.tokens)
         return F.avg_pool1d(tokens.transpose(1, 2), length).transpose(1, 2)
 

@@ -7,40 +7,28 @@ from ..components.heads import DistilledHead, LinearHead
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule
 from ..layouts import map_to_table
-from ..spec import Grid, Transition
+from ..spec import Around, Grid, Transition, module_of
 from ..tokens import join_prefix, split_prefix
 from ..trunks import NORM
 from . import Family, Sizes
 
 
-class Apart(Transition):
-    """One transition for the map, and another for the prefix tokens."""
+class Apart(Around):
+    """`body` for the map, and another transition for the prefix tokens."""
 
-    map: Transition
     prefix: Transition
 
-    def out_dim(self, in_dim: int) -> int:
-        return self.map.out_dim(in_dim)
 
-    def out_grid(self, grid: Grid) -> Grid:
-        return self.map.out_grid(grid)
-
-    def out_stride(self, in_stride: int) -> int:
-        return self.map.out_stride(in_stride)
-
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return ApartModule(self.map.build(in_dim, grid._replace(prefix=0)), self.prefix.build(in_dim, Grid(1, 1)))
-
-
+@module_of(Apart)
 class ApartModule(nn.Module):
-    def __init__(self, map_: nn.Module, prefix: nn.Module) -> None:
+    def __init__(self, spec: Apart, dim: int, grid: Grid) -> None:
         super().__init__()
-        self.map = map_
-        self.prefix = prefix
+        self.body = spec.body.build(dim, grid._replace(prefix=0))
+        self.prefix = spec.prefix.build(dim, Grid(1, 1))
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         prefix, positions = split_prefix(tokens, grid)
-        positions = self.map(positions.contiguous(), grid._replace(prefix=0))
+        positions = self.body(positions.contiguous(), grid._replace(prefix=0))
         return join_prefix(self.prefix(prefix, Grid(1, 1)), positions)
 
 
@@ -63,7 +51,7 @@ def pit(
             stages.append(Stage(enter=embed, prefix=tokens, position=position, blocks=(block,) * depth))
         else:
             half = Conv(dim=dim, kernel=3, stride=2, groups=dim // 2, bias=True)
-            stages.append(Stage(enter=Apart(map=half, prefix=Linear(dim=dim)), blocks=(block,) * depth))
+            stages.append(Stage(enter=Apart(body=half, prefix=Linear(dim=dim)), blocks=(block,) * depth))
     return Model(
         stages=tuple(stages),
         pool=TokenPool(norm=NORM, tokens=1 + distilled),
@@ -89,7 +77,7 @@ def timm_rules(model: Model) -> KeyRules:
         Rename("patch_embed.conv", "stages.0.enter.conv"),
         map_to_table("pos_embed", "stages.0.position.table", grid),
         Rename("cls_token", "stages.0.prefix.tokens"),
-        Rename("transformers.{s}.pool.conv", "stages.{s}.enter.map.conv"),
+        Rename("transformers.{s}.pool.conv", "stages.{s}.enter.body.conv"),
         Rename("transformers.{s}.pool.fc", "stages.{s}.enter.prefix.linear"),
         Rename(f"{block}.norm1", f"{ours}.0.norm"),
         Rename(f"{block}.attn", f"{ours}.0.mixer"),

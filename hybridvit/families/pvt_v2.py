@@ -6,12 +6,13 @@ an epsilon of 1e-6 in every norm; the authors and timm have 1e-5 in entrances an
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..components import LayerNorm, LinearHead, MeanPool, Normalize, ReducedAttention, Steps, summaries
 from ..components.blocks import Block, Branch, transformer_block
-from ..components.convs import Conv, refuse_prefix
+from ..components.convs import Conv
+from ..components.functions import Function
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule, linear_to_conv, renames
 from ..spec import Grid, Norm, Transition
@@ -24,25 +25,16 @@ NORM, ENTRANCE_NORM = LayerNorm(eps=1e-6), LayerNorm(eps=1e-5)
 SIDES, POOLED_SIDE = (8, 4, 2, 1), 7  # squares that give one key; keys along an axis
 
 
-class PoolTo(Transition):
+class PoolTo(Function, Transition):
     """The mean over `side` x `side` equal parts of the map, whatever its size; parts of a smaller map repeat."""
 
+    takes_prefix = False
     side: int
 
     def out_grid(self, grid: Grid) -> Grid:
         return Grid(self.side, self.side, grid.prefix)
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        refuse_prefix(self.kind, grid)
-        return PoolToModule(self.side)
-
-
-class PoolToModule(nn.Module):
-    def __init__(self, side: int) -> None:
-        super().__init__()
-        self.side = side
-
-    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+    def apply(self, tokens: Tensor, grid: Grid) -> Tensor:
         return map_to_tokens(F.adaptive_avg_pool2d(tokens_to_map(tokens, grid), self.side))
 
 

@@ -3,9 +3,9 @@
 A filter trains as two convolutions and a shortcut, which one convolution can replace. No attention: it is a CNN.
 """
 
-from ..components import BatchNorm, Block, Branch, Conv, MeanPool, NormedHead
+from ..components import BatchNorm, Block, Branch, Conv, Identity, MeanPool, NormedHead
 from ..components.convblocks import conv_mlp, doubling_stem, excite_quarter
-from ..components.transitions import Add, Identity, Normalize, Steps
+from ..components.transitions import Add, Normalize, Steps
 from ..layouts import excite_rules, normed_head_rules, normed_renames
 from . import Family, KeyRules, Model, PerStage, Rule, Sizes, Stage, classifier, renames
 

@@ -5,11 +5,12 @@ not minus infinity; with pre-activation its input has negative values, so the tw
 (`gn`: group norm) and plain kernels; `d` ones the deep stem and pooled shortcuts of 1812.01187.
 """
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..components import BatchNorm, GroupNorm, Identity, MeanPool, Residual, Steps
-from ..components.convs import Conv, MaxPool, StdConv, refuse_prefix
+from ..components.convs import Conv, MaxPool, StdConv
+from ..components.functions import Function
 from ..keys import KeyRules, Rename, conv_to_linear, renames
 from ..spec import Grid, Transition
 from ..tokens import map_to_tokens, tokens_to_map
@@ -17,25 +18,16 @@ from . import Family, Model, Sizes, classifier
 from .resnet import BASIC, DEEP_STEM, DEPTHS, STEM_WIDTH, body_rules, residual_stages
 
 
-class ZeroPad(Transition):
+class ZeroPad(Function, Transition):
     """Zeros around the map, `margin` on every side."""
 
+    takes_prefix = False
     margin: int = 1
 
     def out_grid(self, grid: Grid) -> Grid:
         return Grid(grid.height + 2 * self.margin, grid.width + 2 * self.margin, grid.prefix)
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        refuse_prefix(self.kind, grid)
-        return ZeroPadModule(self.margin)
-
-
-class ZeroPadModule(nn.Module):
-    def __init__(self, margin: int) -> None:
-        super().__init__()
-        self.margin = margin
-
-    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+    def apply(self, tokens: Tensor, grid: Grid) -> Tensor:
         return map_to_tokens(F.pad(tokens_to_map(tokens, grid), (self.margin,) * 4))
 
 

@@ -5,9 +5,10 @@ from torch import Tensor, nn
 
 from ..components import BatchNorm, Block, Branch, Conv, GroupNorm, Linear, MeanPool, NormedHead, ScaledDotProduct
 from ..components.convblocks import conv_mlp, doubling_stem, excited_merge
-from ..components.transitions import Add, Identity, Steps
+from ..components.functions import Identity
+from ..components.transitions import Add, Steps
 from ..layouts import excite_rules, normed_head_rules, normed_renames
-from ..spec import Grid, Mixer
+from ..spec import Grid, Mixer, module_of
 from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
 
 NORM, AT_0, PART_NORM, KEY_DIM = BatchNorm(), BatchNorm(zero_init=True), GroupNorm(groups=1), 16
@@ -18,13 +19,12 @@ class PartAttention(Mixer):
 
     part: int
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return PartAttentionModule(self.part, in_dim, grid)
 
-
+@module_of(PartAttention)
 class PartAttentionModule(nn.Module):
-    def __init__(self, part: int, dim: int, grid: Grid) -> None:
+    def __init__(self, spec: PartAttention, dim: int, grid: Grid) -> None:
         super().__init__()
+        part = spec.part
         self.widths = [part, dim - part], [KEY_DIM, KEY_DIM, part]
         self.norm = PART_NORM.build(part)
         self.qkv = Linear(dim=sum(self.widths[1]), bias=False, norm=NORM).build(part, grid)

@@ -8,7 +8,7 @@ from ..components import BatchNorm, Block, Branch, Conv, MeanPool, NormedHead, S
 from ..encoder import Model, Stage
 from ..keys import KeyRules, renames
 from ..layouts import map_to_vector, normed_head_rules
-from ..spec import Grid, Mixer
+from ..spec import Grid, Mixer, module_of
 from . import Family, Sizes
 
 PerStage = tuple[int, ...]
@@ -24,15 +24,13 @@ class AdditiveAttention(Mixer):
 
     scored: bool = True
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return AdditiveAttentionModule(in_dim, self.scored)
 
-
+@module_of(AdditiveAttention)
 class AdditiveAttentionModule(nn.Module):
-    def __init__(self, dim: int, scored: bool) -> None:
+    def __init__(self, spec: AdditiveAttention, dim: int, grid: Grid) -> None:
         super().__init__()
         self.query, self.key, self.proj, self.last = (linear(dim, dim) for _ in range(4))
-        self.score = nn.Parameter(torch.randn(dim, 1)) if scored else None
+        self.score = nn.Parameter(torch.randn(dim, 1)) if spec.scored else None
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         query, key = (F.normalize(layer(tokens), dim=-1) for layer in (self.query, self.key))

@@ -9,7 +9,7 @@ from ..components import LearnedPosition, MeanPool, Mlp, Patchify, RmsNorm, line
 from ..components.attention import ScaledDotProduct, head_width
 from ..keys import KeyRules, Rename, Rule, Split, renames
 from ..layouts import timm_vit_rules
-from ..spec import Grid, Mixer
+from ..spec import Grid, Mixer, module_of
 from ..trunks import NORM, Width, named_sizes, vit_model, vit_stage
 from . import Family, Model, Sizes
 from .vit_parallel import hidden_of, side_by_side, side_by_side_rules
@@ -31,12 +31,10 @@ class DifferentialAttention(Mixer):
     share: float
     proj_bias: bool = True
 
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        return DifferentialAttentionModule(self, in_dim)
 
-
+@module_of(DifferentialAttention)
 class DifferentialAttentionModule(nn.Module):
-    def __init__(self, spec: DifferentialAttention, dim: int) -> None:
+    def __init__(self, spec: DifferentialAttention, dim: int, grid: Grid) -> None:
         super().__init__()
         width = head_width(spec.kind, dim, 2 * spec.heads)
         self.heads = spec.heads

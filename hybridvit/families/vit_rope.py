@@ -4,8 +4,8 @@
 without a class token are timm's.
 """
 
-from ..components import MeanPool, Mlp, Patchify, RotaryAttention, TokenPool, transformer_block
-from ..components.positions import LearnedPosition, NoPosition
+from ..components import MeanPool, Mlp, NoPosition, Patchify, RotaryAttention, TokenPool, transformer_block
+from ..components.positions import LearnedPosition
 from ..components.rotary import IndexRotary, LearnedRotary
 from ..keys import KeyRules, Rule, Split
 from ..layouts import timm_eva_rules

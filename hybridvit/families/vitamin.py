@@ -2,7 +2,8 @@
 
 from ..components import Add, Attention, AvgPool, Conv, GatedMlp, MeanPool, Normalize, Steps, conv_stem, pooled_shortcut
 from ..components.blocks import Block, Branch, transformer_block
-from ..components.positions import LearnedPosition, NoPosition
+from ..components.functions import NoPosition
+from ..components.positions import LearnedPosition
 from ..layouts import HEAD_RULES, trunk_rules
 from ..spec import Transition
 from ..trunks import NORM, Width, classifier, vit_stage

@@ -3,11 +3,11 @@
 The last two blocks are class attention: only the class token, added there, takes from the others.
 """
 
-from ..components import Block, Branch, ClassAttention, Conv, FourierPosition, TokenPool, doubling_stem
+from ..components import Block, Branch, ClassAttention, Conv, FourierPosition, Identity, TokenPool, doubling_stem
 from ..components.channels import CrossCovarianceAttention
 from ..components.mixers import LayerScale, Mlp, OnPrefix
 from ..components.norms import BatchNorm, LayerNorm
-from ..components.transitions import Identity, Normalize, Steps
+from ..components.transitions import Normalize, Steps
 from ..keys import KeyRules, conv_to_linear, renames
 from . import Family, Model, Sizes, Stage, classifier
 

@@ -55,7 +55,7 @@ def layer_costs(model: Model, img_size: tuple[int, int] | None = None) -> dict[s
     tokens = torch.empty(1, grid.tokens, dim, device="meta")
     width = model.pool.out_dim(dim)
     pool = _cost(lambda: model.pool.build(dim, built), tokens, grid)
-    head = _cost(lambda: model.head.build(width, model.num_classes), tokens.new_empty(1, width))
+    head = _cost(lambda: model.build_head(width), tokens.new_empty(1, width))
     return layers | {"head": pool + head}
 
 

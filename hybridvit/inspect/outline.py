@@ -8,7 +8,8 @@ from typing import Any
 
 from ..components.blocks import Block, Branch
 from ..components.convs import Conv
-from ..components.transitions import Activate, Add, Identity, Normalize, Steps
+from ..components.functions import Identity
+from ..components.transitions import Activate, Add, Normalize, Steps
 from ..encoder import Model
 from ..spec import Grid, Position, Spec, Transition
 from .costs import Cost, layer_costs

@@ -192,7 +192,7 @@ def _initialise_missing(model: Encoder, spec: Model) -> None:
     """Replaces what is still on the meta device: a new classifier alone, or, of a partial checkpoint, what it lacks."""
     missing = {key for key, tensor in model.state_dict().items() if tensor.is_meta}
     if missing and all(key.startswith(CLASSIFIER) for key in missing):
-        model.head = spec.head.build(model.num_features, spec.num_classes)
+        model.head = spec.build_head(model.num_features)
     elif missing:
         fresh = spec.build().state_dict()
         model.load_state_dict({key: fresh[key] for key in missing}, assign=True, strict=False)

@@ -26,7 +26,7 @@ GRIDS = [((4, 4), (7, 7)), ((7, 7), (4, 4)), ((7, 7), (6, 8)), ((2, 3), (14, 9))
 
 def table_and_timms(size: tuple[int, int]) -> tuple[RelativePositionTable, RelPosBias]:
     """Ours and timm's bias for a grid, with the same random table."""
-    ours, timms = RelativePositionTable(HEADS, Grid(*size)), RelPosBias(size, HEADS)
+    ours, timms = RelativePositionBias().build(HEADS, Grid(*size)), RelPosBias(size, HEADS)
     torch.nn.init.normal_(ours.table)
     timms.load_state_dict({"relative_position_bias_table": ours.table})
     return ours, timms
@@ -46,7 +46,7 @@ def test_table_is_timms_at_its_own_and_at_another_grid(old: tuple[int, int], new
     assert torch.equal(ours(Grid(*old)), timms.get_bias()[0])
     timms.set_window_size(new)
     torch.testing.assert_close(ours(Grid(*new)), timms.get_bias()[0])
-    resized = RelativePositionTable(HEADS, Grid(*new))
+    resized = RelativePositionBias().build(HEADS, Grid(*new))
     resized.load_resized(ours)
     torch.testing.assert_close(resized(Grid(*new)), timms.get_bias()[0])
 

@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hybridvit.components import BatchNorm, Conv
-from hybridvit.components.transitions import Add, Identity, Normalize, Steps
+from hybridvit.components import Add, BatchNorm, Conv, Identity, Normalize, Steps
 from hybridvit.inspect.costs import params
 from hybridvit.inspect.outline import describe, outline
 from hybridvit.registry import model_spec
