@@ -185,11 +185,12 @@ def renames(theirs: str, ours: str, parts: str, make: Callable[[str, str], Rule]
 class KeyRules:
     """A table of rules: converts whole state dicts both ways, bit for bit, and leaves nothing over.
 
-    Every key of theirs must be taken by a rule or lie at one of the `dropped` places; a dropped tensor is lost.
+    It is given rules and lists of them. Every key of theirs must be taken by a rule or lie at one of the `dropped`
+    places; a dropped tensor is lost.
     """
 
-    def __init__(self, rules: Iterable[Rule], dropped: Iterable[str] = ()) -> None:
-        self.rules = list(rules)
+    def __init__(self, *rules: Rule | Iterable[Rule], dropped: Iterable[str] = ()) -> None:
+        self.rules = [rule for part in rules for rule in (part if isinstance(part, Iterable) else (part,))]
         self.dropped = [Place(place) for place in dropped]
 
     def to_ours(self, theirs: Mapping[str, Tensor]) -> StateDict:
@@ -239,7 +240,7 @@ def respelled(rules: KeyRules, spell: Callable[[str], str]) -> KeyRules:
         twin.theirs = tuple(Place(spell(place.template)) for place in rule.theirs)
         return twin
 
-    return KeyRules(map(other, rules.rules), [spell(place.template) for place in rules.dropped])
+    return KeyRules(map(other, rules.rules), dropped=[spell(place.template) for place in rules.dropped])
 
 
 def check_keys(

@@ -49,7 +49,7 @@ def timm_vit_rules(
         Rename("patch_embed.proj", "stages.0.enter.conv"),
         Concat(tokens, "stages.0.prefix.tokens", dim=1, sizes=sizes),
     ]
-    return KeyRules([*first, *start, *trunk_rules(first_block=first_block, norm=norm), *HEAD_RULES], dropped)
+    return KeyRules(first, start, trunk_rules(first_block=first_block, norm=norm), HEAD_RULES, dropped=dropped)
 
 
 def timm_eva_rules(model: Model, class_token: bool = True, first: Sequence[Rule] = ()) -> KeyRules:

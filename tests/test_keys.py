@@ -35,17 +35,15 @@ def test_a_counter_used_twice_must_agree():
 
 
 RULES = KeyRules(
-    [
-        Rename("stem", "stages.0.enter.conv"),
-        Rename("blocks.0.{b}.attn", "stages.1.blocks.{b}.mixer"),
-        Concat(("q.{b}", "k.{b}", "v.{b}"), "qkv.{b}"),
-        Concat(("cls", "reg"), "prefix", dim=1, sizes=(1, 4)),
-        Split("fused", ("left", "right"), dim=1),
-        conv_to_linear("c2l", "c2l"),
-        linear_to_conv("l2c", "l2c"),
-        Rename("turned", "turned", lambda t: t.mT.contiguous(), lambda t: t.mT.contiguous()),
-        Fixed("index", lambda: torch.arange(4)),
-    ],
+    Rename("stem", "stages.0.enter.conv"),
+    Rename("blocks.0.{b}.attn", "stages.1.blocks.{b}.mixer"),
+    Concat(("q.{b}", "k.{b}", "v.{b}"), "qkv.{b}"),
+    Concat(("cls", "reg"), "prefix", dim=1, sizes=(1, 4)),
+    Split("fused", ("left", "right"), dim=1),
+    conv_to_linear("c2l", "c2l"),
+    linear_to_conv("l2c", "l2c"),
+    Rename("turned", "turned", lambda t: t.mT.contiguous(), lambda t: t.mT.contiguous()),
+    Fixed("index", lambda: torch.arange(4)),
     dropped=["pooler"],
 )
 
@@ -124,12 +122,10 @@ def test_only_what_is_named_is_excused():
 
 def test_renames_pairs_the_parts_of_two_places():
     rules = KeyRules(
-        [
-            *renames("blocks.{b}", "stages.0.blocks.{b}.branches", "norm1=0.norm attn=0.mixer gamma=0.layer_scale"),
-            *renames("", "", "stem=enter head"),
-            *renames("last", "pool", "=before"),
-            *renames("mlp", "", "fc=mlp.linear", conv_to_linear),
-        ]
+        renames("blocks.{b}", "stages.0.blocks.{b}.branches", "norm1=0.norm attn=0.mixer gamma=0.layer_scale"),
+        renames("", "", "stem=enter head"),
+        renames("last", "pool", "=before"),
+        renames("mlp", "", "fc=mlp.linear", conv_to_linear),
     )
     theirs = {
         "blocks.3.norm1.weight": "stages.0.blocks.3.branches.0.norm.weight",

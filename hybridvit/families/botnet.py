@@ -133,7 +133,7 @@ def timm_rules(model: Model) -> KeyRules:
         for number, name in ((0, "conv1_1x1"), (1, "conv2_kxk"), (4, "conv3_1x1")):
             rules += renames(f"{theirs}.{name}", f"{ours}.{number}", normed)
         rules += renames(theirs, ours, OTHERS) + renames(theirs, ours, LINEAR, conv_to_linear)
-    return KeyRules([*rules, Rename("head.fc", "head")])
+    return KeyRules(rules, Rename("head.fc", "head"))
 
 
 FAMILY = Family(

@@ -83,7 +83,7 @@ def original_rules(model: Model) -> KeyRules:
     convs = "0.0=steps.0.conv 1.0=steps.2.conv" if stage.enter.kind == Steps.kind else "0.0=conv"
     rules = renames("tokenizer.conv_layers", "stages.0.enter", convs) + renames("classifier", "", ends)
     rules += renames("classifier.blocks.{b}", "stages.0.blocks.{b}.branches", block)
-    return KeyRules(rules, () if stage.position == LearnedPosition() else ("classifier.positional_emb",))
+    return KeyRules(rules, dropped=() if stage.position == LearnedPosition() else ("classifier.positional_emb",))
 
 
 LAYOUTS = {"original": original_rules}

@@ -103,7 +103,7 @@ def timm_rules(model: Model) -> KeyRules:
             rules += renames(theirs, f"{ours}.0.mixer", gated)
             rules += renames(theirs, ours, "norm1=0.norm norm2=1.norm mlp=1.mixer")
             count += 1
-    return KeyRules([*rules, *HEAD_RULES])
+    return KeyRules(rules, HEAD_RULES)
 
 
 FAMILY = Family(name="convit", paper="arXiv 2103.10697", build=convit, sizes=SIZES, layouts={"timm": timm_rules})

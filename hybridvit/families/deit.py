@@ -52,7 +52,7 @@ def timm_rules(model: Model) -> KeyRules:
     tokens = ("cls_token", "dist_token")[: 1 + distilled]
     heads = renames("", "head", "head_dist=distillation_token head=class_token") if distilled else []
     first = [Rename("patch_embed.proj", "stages.0.enter.conv"), Concat(tokens, "stages.0.prefix.tokens", dim=1)]
-    return KeyRules([*first, *heads, *trunk_rules(), *HEAD_RULES])
+    return KeyRules(first, heads, trunk_rules(), HEAD_RULES)
 
 
 LAYOUTS = {"timm": timm_rules}

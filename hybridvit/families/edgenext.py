@@ -102,7 +102,7 @@ def timm_rules(model: Model) -> KeyRules:
     rules.append(conv_to_linear(f"{block}.pos_embd.token_projection", f"{ours}.mixer.steps.0.steps.1.proj"))
     rules += renames(block, f"{ours}.mixer.steps.0.steps.2.body.steps", attention)
     rules += renames(block, ours, "norm=mixer.steps.1.norm mlp=mixer.steps.2 gamma=layer_scale")
-    return KeyRules([*rules, *renames("head", "", "norm=pool.post_norm fc=head")])
+    return KeyRules(rules, renames("head", "", "norm=pool.post_norm fc=head"))
 
 
 FAMILY = Family(name="edgenext", paper="arXiv 2206.10589", build=edgenext, sizes=SIZES, layouts={"timm": timm_rules})

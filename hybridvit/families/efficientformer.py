@@ -77,7 +77,7 @@ def timm_rules(model: Model) -> KeyRules:
         rules += renames(theirs, place, f"norm1=0.norm norm2=1.norm mlp=1.mixer {scales}")
     rules += renames(f"{block}.mlp", f"{ours}.1.mixer.steps", "fc1=0.conv norm1=0.norm fc2=1.conv norm2=1.norm")
     rules += renames(block, ours, scales)
-    return KeyRules([*rules, *normed_head_rules("head", "head_dist", layer="")])
+    return KeyRules(rules, normed_head_rules("head", "head_dist", layer=""))
 
 
 LAYOUTS = {"timm": timm_rules}

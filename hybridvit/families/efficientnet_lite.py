@@ -74,7 +74,7 @@ def timm_rules(model: Model) -> KeyRules:
     rules += renames("blocks.0.0", stem, "conv_dw=1.conv bn1=1.norm conv_pw=2.conv bn2=2.norm")
     rules += renames("blocks.{s}.0", "stages.{s}.enter.steps", steps)
     rules += renames("blocks.{s}.{b+1}", block, steps)
-    return KeyRules([*rules, *renames("", "", "conv_head=pool.before.conv bn2=pool.before.norm classifier=head")])
+    return KeyRules(rules, renames("", "", "conv_head=pool.before.conv bn2=pool.before.norm classifier=head"))
 
 
 def efficientnet_pytorch_rules(model: Model) -> KeyRules:

@@ -109,7 +109,7 @@ def timm_rules(model: Model) -> KeyRules:
     rules += normed_renames(theirs, attention, "dws.{h}=filters.{h}", "conv")
     rules += normed_renames(theirs, attention, "qkvs.{h}=qkv.{h} proj.1=proj", "conv", linear=True)
     rules += renames(theirs, attention, "attention_biases=bias.table")
-    return KeyRules([*rules, *excite_rules(f"{down}.patchmerge.se", f"{enter}.4"), *normed_head_rules("head")])
+    return KeyRules(rules, excite_rules(f"{down}.patchmerge.se", f"{enter}.4"), normed_head_rules("head"))
 
 
 LAYOUTS = {"timm": timm_rules}

@@ -129,7 +129,7 @@ def timm_rules(model: Model) -> KeyRules:
     rules += mbconv_rules("stages.{s}.global_block.blocks.conv{i+1}", f"{enter}.4.summary.steps.{{i}}.steps.0")
     parts = "norm1=0.mixer.norm attn.rel_pos.relative_position_bias_table=0.mixer.bias.table attn=0.mixer norm2=1.norm"
     parts += " ls1.gamma=0.layer_scale ls2.gamma=1.layer_scale mlp=1.mixer.mixer"
-    return KeyRules([*rules, *renames("stages.{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches", parts)])
+    return KeyRules(rules, renames("stages.{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches", parts))
 
 
 FAMILY = Family(name="gcvit", paper="arXiv 2206.09959", build=gcvit, sizes=SIZES, layouts={"timm": timm_rules})

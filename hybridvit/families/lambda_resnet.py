@@ -77,7 +77,7 @@ def timm_rules(model: Model) -> KeyRules:
         rules += renames(*places, "pos_emb=table", partial(reshaped, first=0, sizes=(rows, -1)))
         rules += renames(*places, "conv_lambda.weight=weight", partial(reshaped, first=3, sizes=(-1, 1)))
         rules += renames(*places, "conv_lambda.bias=bias")
-    return KeyRules([*rules, *botnet_rules(model).rules])
+    return KeyRules(rules, botnet_rules(model).rules)
 
 
 FAMILY = Family(

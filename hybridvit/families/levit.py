@@ -92,7 +92,7 @@ def timm_rules(model: Model, make: Callable[[str, str], Rename] = Rename) -> Key
     for (theirs, place), layers in parts.items():
         rules += renames(theirs, place, layers, lambda their, our: make(f"{their}.linear", f"{our}.linear"))
         rules += renames(theirs, place, layers, lambda their, our: Rename(f"{their}.bn", f"{our}.norm"))
-    return KeyRules([*rules, *normed_head_rules("head", "head_dist")])
+    return KeyRules(rules, normed_head_rules("head", "head_dist"))
 
 
 FAMILY = Family(name="levit", paper="arXiv 2104.01136", build=levit, sizes=model_sizes(), layouts={"timm": timm_rules})

@@ -141,7 +141,7 @@ def timm_rules(model: Model) -> KeyRules:
     attention = "blocks.{s}.{b+1}.attn", f"{ours}.mixer"
     rules += renames(*attention, f"{reduce} {reduce.replace('key', 'value')}")
     layers = "query.proj=query key.proj=key.steps.1.linear value.proj=value.steps.1.linear output.proj=proj"
-    return KeyRules([*rules, *renames(*attention, layers, conv_to_linear)])
+    return KeyRules(rules, renames(*attention, layers, conv_to_linear))
 
 
 LAYOUTS = {"timm": timm_rules}

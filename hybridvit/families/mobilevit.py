@@ -117,11 +117,9 @@ def timm_rules(model: Model) -> KeyRules:
     unit = "stages.{s}.1"
     convs = {f"{unit}.conv_kxk": f"{BODY}.0", f"{unit}.conv_proj": f"{BODY}.3", f"{unit}.conv_fusion": f"{FUSED}.1"}
     return KeyRules(
-        [
-            *end_rules(model, residual("stages.{s}.0", "stages.{s+1}.enter") | convs),
-            *renames(unit, BODY, "conv_1x1=1.conv norm=2.norm"),
-            *renames(f"{unit}.transformer.{{b}}", LAYER, "norm1=0.norm attn=0.mixer norm2=1.norm mlp=1.mixer"),
-        ]
+        end_rules(model, residual("stages.{s}.0", "stages.{s+1}.enter") | convs),
+        renames(unit, BODY, "conv_1x1=1.conv norm=2.norm"),
+        renames(f"{unit}.transformer.{{b}}", LAYER, "norm1=0.norm attn=0.mixer norm2=1.norm mlp=1.mixer"),
     )
 
 

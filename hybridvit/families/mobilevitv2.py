@@ -86,7 +86,7 @@ def timm_rules(model: Model) -> KeyRules:
         rules += renames(unit, "", f"conv_1x1={enter}.steps.5.conv norm={end}.0.norm")
         rules += renames(*block, "norm1=0.norm norm2=1.norm")
         rules += renames(*block, "attn.qkv_proj=0.mixer.qkv attn.out_proj=0.mixer.proj mlp=1.mixer", conv_to_linear)
-    return KeyRules([*end_rules(model, convs), *rules])
+    return KeyRules(end_rules(model, convs), rules)
 
 
 LAYOUTS = {"timm": timm_rules}

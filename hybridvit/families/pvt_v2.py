@@ -95,15 +95,13 @@ def timm_rules(model: Model) -> KeyRules:
     block = "stages.{s}.blocks.{b}"
     attend = "q=query kv=key_value sr=reduce.steps.1.conv norm=reduce.steps.1.norm proj"
     return KeyRules(
-        [
-            *renames("patch_embed", "stages.0.enter", "proj=conv norm"),
-            *renames("stages.{s}.downsample", "stages.{s}.enter", "proj=conv norm"),
-            *renames(f"{block}.attn", f"{OURS}.0.mixer", attend),
-            *renames(block, OURS, "norm1=0.norm norm2=1.norm mlp.dwconv=1.mixer.steps.1.conv"),
-            *renames(f"{block}.mlp", f"{OURS}.1.mixer.steps", "fc1=0.conv fc2=2.conv", linear_to_conv),
-            *last_norms(model, "stages.{s}.norm"),
-            Rename("head", "head"),
-        ]
+        renames("patch_embed", "stages.0.enter", "proj=conv norm"),
+        renames("stages.{s}.downsample", "stages.{s}.enter", "proj=conv norm"),
+        renames(f"{block}.attn", f"{OURS}.0.mixer", attend),
+        renames(block, OURS, "norm1=0.norm norm2=1.norm mlp.dwconv=1.mixer.steps.1.conv"),
+        renames(f"{block}.mlp", f"{OURS}.1.mixer.steps", "fc1=0.conv fc2=2.conv", linear_to_conv),
+        last_norms(model, "stages.{s}.norm"),
+        Rename("head", "head"),
     )
 
 

@@ -72,7 +72,7 @@ def timm_rules(model: Model) -> KeyRules:
     rules += block("stages.{s}.blocks.{b}", f"{ours}.0.mixer", f"{ours}.1.mixer")
     rules += block(f"{down}.pre_block", f"{enter}.0", f"{enter}.1.body")
     parts = "spatial_downsample=2 channel_downsample=3 ffn.conv1=4.body.steps.0 ffn.conv2=4.body.steps.1"
-    return KeyRules([*rules, *normed_renames(down, enter, parts)])
+    return KeyRules(rules, normed_renames(down, enter, parts))
 
 
 FAMILY = Family(name="repvit", paper="arXiv 2307.09283", build=repvit, sizes=SIZES, layouts={"timm": timm_rules})

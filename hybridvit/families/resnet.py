@@ -90,7 +90,7 @@ def resnet_rules(model: Model, prefix: str = "") -> list[Rule]:
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout, which is also torchvision's."""
-    return KeyRules([*resnet_rules(model), Rename("fc", "head")])
+    return KeyRules(resnet_rules(model), Rename("fc", "head"))
 
 
 FAMILY = Family(name="resnet", paper="arXiv 1512.03385", build=resnet, sizes=_sizes(), layouts={"timm": timm_rules})

@@ -97,7 +97,7 @@ def timm_rules(model: Model) -> KeyRules:
         rules += renames(f"{theirs}.linear", f"{ours}.2", "norm1=norm fc1=mixer.steps.0.conv fc2=mixer.steps.1.conv")
         scales = "layer_scale_1.gamma=1.layer_scale layer_scale_2.gamma=2.layer_scale"
         rules += renames(theirs, ours, scales, map_to_vector)
-    return KeyRules([*rules, *normed_head_rules("head", "head_dist", layer="")])
+    return KeyRules(rules, normed_head_rules("head", "head_dist", layer=""))
 
 
 LAYOUTS = {"timm": timm_rules}

@@ -60,12 +60,10 @@ def timm_rules(model: Model) -> KeyRules:
     """timm's layout. Old files hold what follows from windows too."""
     block = "layers.{s}.blocks.{b}"
     return KeyRules(
-        [
-            *renames("", "", "patch_embed.proj=stages.0.enter.conv patch_embed.norm=stages.0.enter.norm"),
-            *renames("", "", "layers.{s}.downsample=stages.{s}.enter norm=pool.norm head.fc=head"),
-            *renames(f"{block}.attn", ATTENTION, "relative_position_bias_table=bias.table qkv proj"),
-            *renames(block, OURS, "norm1=0.norm norm2=1.norm mlp=1.mixer"),
-        ],
+        renames("", "", "patch_embed.proj=stages.0.enter.conv patch_embed.norm=stages.0.enter.norm"),
+        renames("", "", "layers.{s}.downsample=stages.{s}.enter norm=pool.norm head.fc=head"),
+        renames(f"{block}.attn", ATTENTION, "relative_position_bias_table=bias.table qkv proj"),
+        renames(block, OURS, "norm1=0.norm norm2=1.norm mlp=1.mixer"),
         dropped=[f"{block}.attn.relative_position_index", f"{block}.attn_mask"],
     )
 

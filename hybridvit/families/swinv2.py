@@ -77,14 +77,12 @@ def timm_rules(model: Model) -> KeyRules:
     constants = ("attn_mask", "attn.relative_position_index", "attn.relative_coords_table")
     biases = "q_bias=query.bias v_bias=value.bias cpb_mlp.0=bias.fc1 cpb_mlp.2=bias.fc2"
     return KeyRules(
-        [
-            *renames("", "", "patch_embed.proj=stages.0.enter.conv patch_embed.norm=stages.0.enter.norm"),
-            *renames("", "", "norm=pool.norm head.fc=head"),
-            Split(f"{block}.attn.qkv", QKV),
-            *renames(f"{block}.attn", ATTENTION, f"{biases} logit_scale=log_factor proj"),
-            *renames(block, OURS, "norm1=0.post_norm norm2=1.post_norm mlp=1.mixer"),
-            *renames("layers.{s}.downsample", "stages.{s}.enter.steps", "reduction=0.reduction norm=1.norm"),
-        ],
+        renames("", "", "patch_embed.proj=stages.0.enter.conv patch_embed.norm=stages.0.enter.norm"),
+        renames("", "", "norm=pool.norm head.fc=head"),
+        Split(f"{block}.attn.qkv", QKV),
+        renames(f"{block}.attn", ATTENTION, f"{biases} logit_scale=log_factor proj"),
+        renames(block, OURS, "norm1=0.post_norm norm2=1.post_norm mlp=1.mixer"),
+        renames("layers.{s}.downsample", "stages.{s}.enter.steps", "reduction=0.reduction norm=1.norm"),
         dropped=[f"{block}.{name}" for name in constants],
     )
 

@@ -65,7 +65,7 @@ def timm_rules(model: Model) -> KeyRules:
     attention = "norm=0.norm qkv=1.qkv.linear attention_biases=1.bias.table proj=1.proj.linear"
     rules += renames(f"{block}.attn", f"{ours}.0.mixer.attention.steps", attention)
     rules += renames(block, ours, "mlp.norm=2.norm mlp=2.mixer")
-    return KeyRules([*rules, *renames("", "", "head.norm=pool.post_norm head.fc=head")])
+    return KeyRules(rules, renames("", "", "head.norm=pool.post_norm head.fc=head"))
 
 
 FAMILY = Family(name="tiny_vit", paper="arXiv 2207.10666", build=tiny_vit, sizes=SIZES, layouts={"timm": timm_rules})

@@ -79,17 +79,13 @@ def timm_rules(model: Model) -> KeyRules:
     stem = f"{backbone}.stem" if last > len(BACKBONES["r"]) else backbone
     bit = model.stages[0] == BACKBONES["r"][0]
     return KeyRules(
-        [
-            *(
-                bit_rules(f"{stem}.conv", f"{stem}.norm", f"{backbone}.stages.{{s}}.blocks")
-                if bit
-                else resnet_rules(model, f"{backbone}.")
-            ),
-            Rename("patch_embed.proj", f"stages.{last}.enter.conv"),
-            Rename("cls_token", f"stages.{last}.prefix.tokens"),
-            *trunk_rules(last),
-            *HEAD_RULES,
-        ]
+        bit_rules(f"{stem}.conv", f"{stem}.norm", f"{backbone}.stages.{{s}}.blocks")
+        if bit
+        else resnet_rules(model, f"{backbone}."),
+        Rename("patch_embed.proj", f"stages.{last}.enter.conv"),
+        Rename("cls_token", f"stages.{last}.prefix.tokens"),
+        trunk_rules(last),
+        HEAD_RULES,
     )
 
 

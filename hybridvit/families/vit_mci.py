@@ -28,7 +28,7 @@ def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     rules = renames("", "", "cls_token=stages.2.prefix.tokens patch_embed.backbone.2=stages.2.enter")
     rules += renames("patch_embed.backbone.{s}", "stages.{s}.enter.steps.0", "conv bn=norm")
-    return KeyRules([*rules, *trunk_rules(stage=2), *HEAD_RULES])
+    return KeyRules(rules, trunk_rules(stage=2), HEAD_RULES)
 
 
 FAMILY = Family(name="vit_mci", paper="arXiv 2311.17049", build=vit_mci, sizes=SIZES, layouts={"timm": timm_rules})

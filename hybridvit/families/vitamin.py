@@ -65,7 +65,7 @@ def timm_rules(model: Model) -> KeyRules:
     rules += renames(f"{base}.stages.{{s}}.{{b+1}}", "stages.{s+1}.blocks.{b}.branches.0.mixer.steps", steps)
     mlp = "norm=0.norm w0=1.gate w1=1.value w2=1.proj"
     rules += renames("blocks.{b}.mlp", "stages.3.blocks.{b}.branches.1.mixer.steps", mlp)
-    return KeyRules([*rules, *trunk_rules(stage=3), *HEAD_RULES])
+    return KeyRules(rules, trunk_rules(stage=3), HEAD_RULES)
 
 
 FAMILY = Family(name="vitamin", paper="arXiv 2404.02132", build=vitamin, sizes=_sizes(), layouts={"timm": timm_rules})

@@ -21,13 +21,11 @@ def vit_rules(model: Model) -> KeyRules:
     block, ours = "encoder.layers.encoder_layer_{b}", "stages.0.blocks.{b}.branches"
     attention = "in_proj_weight=qkv.weight in_proj_bias=qkv.bias out_proj=proj"
     return KeyRules(
-        [
-            *renames("", "stages.0", "conv_proj=enter.conv class_token=prefix.tokens"),
-            *renames("", "", "encoder.pos_embedding=stages.0.position.table encoder.ln=pool.norm heads.head=head"),
-            *renames(f"{block}.self_attention", f"{ours}.0.mixer", attention),
-            *renames(block, ours, "ln_1=0.norm ln_2=1.norm mlp.0=1.mixer.fc1 mlp.3=1.mixer.fc2"),
-            *renames(block, ours, "mlp.linear_1=1.mixer.fc1 mlp.linear_2=1.mixer.fc2"),
-        ]
+        renames("", "stages.0", "conv_proj=enter.conv class_token=prefix.tokens"),
+        renames("", "", "encoder.pos_embedding=stages.0.position.table encoder.ln=pool.norm heads.head=head"),
+        renames(f"{block}.self_attention", f"{ours}.0.mixer", attention),
+        renames(block, ours, "ln_1=0.norm ln_2=1.norm mlp.0=1.mixer.fc1 mlp.3=1.mixer.fc2"),
+        renames(block, ours, "mlp.linear_1=1.mixer.fc1 mlp.linear_2=1.mixer.fc2"),
     )
 
 
@@ -41,7 +39,7 @@ def _swin_rules(model: Model, enter: str, attention: list[Rule], norm: str) -> K
         if s:
             rules += renames(f"features.{2 * s}", f"stages.{s}.enter", enter)
     constants = ("relative_position_index", "relative_coords_table")
-    return KeyRules(rules, [f"features.{{s}}.{{b}}.attn.{name}" for name in constants])
+    return KeyRules(rules, dropped=[f"features.{{s}}.{{b}}.attn.{name}" for name in constants])
 
 
 def _attentions(model: Model) -> list[tuple[str, str]]:
@@ -104,7 +102,7 @@ def maxvit_rules(model: Model) -> KeyRules:
             rules += renames(f"{theirs}.mlp_layer", mlp, "0=norm 1=mixer.fc1 3=mixer.fc2")
     index = "attn_layer.1.relative_position_index"
     attentions = (f"blocks.{{s}}.layers.{{b}}.layers.{kind}_attention" for kind in ("window", "grid"))
-    return KeyRules(rules, [f"{attention}.{index}" for attention in attentions])
+    return KeyRules(rules, dropped=[f"{attention}.{index}" for attention in attentions])
 
 
 # The layout of each family's models.

@@ -51,7 +51,7 @@ def pair(name: str, depth: int = 2, size: int = 64, classes: int = 11) -> tuple[
     theirs = reference.state_dict()
     stem_rules = efficientnet_lite.timm_rules(efficientnet_lite.FAMILY.model("tf_efficientnet_lite0"))
     projection = Rename("patch_embed.proj", f"stages.{len(stem)}.enter.conv")
-    rules = KeyRules([projection, *trunk_rules(stage=len(stem)), *HEAD_RULES])
+    rules = KeyRules(projection, trunk_rules(stage=len(stem)), HEAD_RULES)
     ours = stem_rules.to_ours({key.removeprefix(BACKBONE): t for key, t in theirs.items() if key.startswith(BACKBONE)})
     ours |= rules.to_ours({key: t for key, t in theirs.items() if not key.startswith(BACKBONE)})
     with torch.device("meta"):

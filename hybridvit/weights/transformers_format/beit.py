@@ -41,13 +41,11 @@ def beit_rules(model: Model) -> KeyRules:
     mlp = "layernorm_after=1.norm intermediate.dense=1.mixer.fc1 output.dense=1.mixer.fc2 lambda_2=1.layer_scale"
     norm = "pooler.layernorm=pool.post_norm" if isinstance(model.pool, MeanPool) else "layernorm=pool.norm"
     return KeyRules(
-        [
-            Concat(weights, f"{ours}.0.mixer.qkv.weight"),
-            Concat([f"{attention}.query.bias", f"{attention}.value.bias"], f"{ours}.0.mixer.qkv.bias"),
-            *renames(f"{at}embeddings", "stages.0", embeddings),
-            *renames(block, ours, f"{attend} {mlp}"),
-            *renames("", "", f"{at}{norm} classifier=head"),
-        ],
+        Concat(weights, f"{ours}.0.mixer.qkv.weight"),
+        Concat([f"{attention}.query.bias", f"{attention}.value.bias"], f"{ours}.0.mixer.qkv.bias"),
+        renames(f"{at}embeddings", "stages.0", embeddings),
+        renames(block, ours, f"{attend} {mlp}"),
+        renames("", "", f"{at}{norm} classifier=head"),
         dropped=[f"{block}.{relative}.relative_position_index", f"{at}embeddings.mask_token"],
     )
 

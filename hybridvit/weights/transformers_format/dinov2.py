@@ -70,15 +70,13 @@ def dinov2_rules(model: Model, packed: bool = True) -> KeyRules:
     gated = gated_rules(model, f"{block}.mlp.weights_in", f"{block}.mlp.weights_out")
     parts = "norm1=0.norm attention.output.dense=0.mixer.proj layer_scale1.lambda1=0.layer_scale norm2=1.norm"
     return KeyRules(
-        [
-            *(gated if packed else renames(f"{block}.mlp", f"{BLOCK}.1.mixer", GATED_IN_MEMORY)),
-            prefix_rule,
-            _table_rule(*table, registers) if registers else Rename(*table),
-            query_key_value(f"{block}.attention.attention", f"{BLOCK}.0.mixer"),
-            *renames(block, BLOCK, f"{parts} mlp=1.mixer layer_scale2.lambda1=1.layer_scale"),
-            *renames("", "", f"{at}layernorm=pool.norm classifier=head"),
-            Rename(f"{embeddings}.patch_embeddings.projection", "stages.0.enter.conv"),
-        ],
+        gated if packed else renames(f"{block}.mlp", f"{BLOCK}.1.mixer", GATED_IN_MEMORY),
+        prefix_rule,
+        _table_rule(*table, registers) if registers else Rename(*table),
+        query_key_value(f"{block}.attention.attention", f"{BLOCK}.0.mixer"),
+        renames(block, BLOCK, f"{parts} mlp=1.mixer layer_scale2.lambda1=1.layer_scale"),
+        renames("", "", f"{at}layernorm=pool.norm classifier=head"),
+        Rename(f"{embeddings}.patch_embeddings.projection", "stages.0.enter.conv"),
         dropped=[f"{embeddings}.mask_token"],
     )
 

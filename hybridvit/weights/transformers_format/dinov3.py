@@ -46,15 +46,13 @@ def rules(model: Model) -> KeyRules:
     tokens = [f"embeddings.{token}" for token in ("cls_token", "register_tokens")]
     parts = "norm1=0.norm attention.o_proj=0.mixer.proj layer_scale1.lambda1=0.layer_scale"
     return KeyRules(
-        [
-            Concat(tokens, "stages.0.prefix.tokens", dim=1, sizes=(1, registers)),
-            Rename("embeddings.patch_embeddings", "stages.0.enter.conv"),
-            Concat([f"{part}.weight" for part in qkv], f"{ours}.0.mixer.qkv.weight"),
-            Concat([f"{part}.bias" for part in biased], f"{ours}.0.mixer.qkv.bias"),
-            *renames(block, ours, f"{parts} norm2=1.norm layer_scale2.lambda1=1.layer_scale"),
-            *renames(f"{block}.mlp", f"{ours}.1.mixer", GATED if isinstance(mlp, GatedMlp) else PLAIN),
-            Rename("norm", "pool.norm"),
-        ],
+        Concat(tokens, "stages.0.prefix.tokens", dim=1, sizes=(1, registers)),
+        Rename("embeddings.patch_embeddings", "stages.0.enter.conv"),
+        Concat([f"{part}.weight" for part in qkv], f"{ours}.0.mixer.qkv.weight"),
+        Concat([f"{part}.bias" for part in biased], f"{ours}.0.mixer.qkv.bias"),
+        renames(block, ours, f"{parts} norm2=1.norm layer_scale2.lambda1=1.layer_scale"),
+        renames(f"{block}.mlp", f"{ours}.1.mixer", GATED if isinstance(mlp, GatedMlp) else PLAIN),
+        Rename("norm", "pool.norm"),
         dropped=["embeddings.mask_token"],
     )
 

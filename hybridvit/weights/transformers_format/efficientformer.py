@@ -46,7 +46,7 @@ def rules(model: Model) -> KeyRules:
         found += renames(f"{block}.mlp", f"{ours}.1.mixer", "linear_in=fc1 linear_out=fc2")
         found += renames(block, ours, f"layernorm1=0.norm layernorm2=1.norm {scales}")
     found += renames("", "", f"{base}layernorm=pool.norm")
-    return KeyRules([*found, *normed_head_rules("classifier", "distillation_classifier", layer="")])
+    return KeyRules(found, normed_head_rules("classifier", "distillation_classifier", layer=""))
 
 
 EFFICIENTFORMER = ModelType("efficientformer", read, rules)

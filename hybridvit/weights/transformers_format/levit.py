@@ -59,7 +59,7 @@ def rules(model: Model) -> KeyRules:
             linear |= {f"{theirs}.{name}": f"{ours}.{place}" for name, place in LAYERS.items()}
     for theirs, ours in linear.items():
         found += [Rename(f"{theirs}.linear", f"{ours}.linear"), Rename(f"{theirs}.batch_norm", f"{ours}.norm")]
-    return KeyRules([*found, *normed_head_rules("classifier", "classifier_distill", norm="batch_norm")])
+    return KeyRules(found, normed_head_rules("classifier", "classifier_distill", norm="batch_norm"))
 
 
 LEVIT = ModelType("levit", read, rules)

@@ -66,13 +66,11 @@ def mobilevit_rules(model: Model) -> KeyRules:
     attend = "layernorm_before=0.norm attention.output.dense=0.mixer.proj"
     mlp = "layernorm_after=1.norm intermediate.dense=1.mixer.fc1 output.dense=1.mixer.fc2"
     return KeyRules(
-        [
-            *normed_rules(convs, "convolution", "normalization"),
-            query_key_value(f"{layer}.attention.attention", f"{LAYER}.0.mixer"),
-            *renames(layer, LAYER, f"{attend} {mlp}"),
-            *renames(unit, BODY, "conv_1x1.convolution=1.conv layernorm=2.norm"),
-            *renames("", "", "classifier=head"),
-        ]
+        normed_rules(convs, "convolution", "normalization"),
+        query_key_value(f"{layer}.attention.attention", f"{LAYER}.0.mixer"),
+        renames(layer, LAYER, f"{attend} {mlp}"),
+        renames(unit, BODY, "conv_1x1.convolution=1.conv layernorm=2.norm"),
+        renames("", "", "classifier=head"),
     )
 
 
@@ -91,7 +89,7 @@ def mobilevitv2_rules(model: Model) -> KeyRules:
         mlp = "ffn.conv1.convolution=1.mixer.fc1 ffn.conv2.convolution=1.mixer.fc2"
         found += renames(layer, branches, f"{attend} {mlp}", conv_to_linear)
     found += renames("", "", "classifier=head")
-    return KeyRules([*normed_rules(convs, "convolution", "normalization"), *found])
+    return KeyRules(normed_rules(convs, "convolution", "normalization"), found)
 
 
 MOBILEVIT = ModelType("mobilevit", read_mobilevit, mobilevit_rules)

@@ -29,12 +29,10 @@ def rules(model: Model) -> KeyRules:
     mlp = "after_norm=1.norm output.conv1=1.mixer.steps.0.conv output.conv2=1.mixer.steps.2.conv"
     scales = "layer_scale_1=0.layer_scale layer_scale_2=1.layer_scale"
     return KeyRules(
-        [
-            *renames(f"{base}.patch_embeddings", "stages", "0.projection=0.enter.conv"),
-            *renames(f"{base}.patch_embeddings", "stages", "{s}.projection={s}.enter.steps.1.conv"),
-            *renames(f"{base}.block.{{s}}.{{b}}", ours, f"before_norm=0.norm {mlp} {scales}"),
-            *renames("", "", f"norm={'pool.norm' if norm_first else 'pool.post_norm'} classifier=head"),
-        ]
+        renames(f"{base}.patch_embeddings", "stages", "0.projection=0.enter.conv"),
+        renames(f"{base}.patch_embeddings", "stages", "{s}.projection={s}.enter.steps.1.conv"),
+        renames(f"{base}.block.{{s}}.{{b}}", ours, f"before_norm=0.norm {mlp} {scales}"),
+        renames("", "", f"norm={'pool.norm' if norm_first else 'pool.post_norm'} classifier=head"),
     )
 
 

@@ -31,15 +31,13 @@ def rules(model: Model) -> KeyRules:
     block, attention = f"{stage}.blocks.{{b}}", f"{stage}.blocks.{{b}}.attention"
     reduce = "spatial_reduction=reduce.steps.1.conv layer_norm=reduce.steps.1.norm"
     return KeyRules(
-        [
-            Concat([f"{attention}.key", f"{attention}.value"], f"{OURS}.0.mixer.key_value"),
-            *renames(attention, f"{OURS}.0.mixer", f"query proj {reduce}"),
-            *renames(block, OURS, "layer_norm_1=0.norm layer_norm_2=1.norm mlp.dwconv.dwconv=1.mixer.steps.1.conv"),
-            *renames(f"{block}.mlp", f"{OURS}.1.mixer.steps", "dense1=0.conv dense2=2.conv", linear_to_conv),
-            *renames(f"{stage}.patch_embedding", "stages.{s}.enter", "proj=conv layer_norm=norm"),
-            *last_norms(model, f"{stage}.layer_norm"),
-            *renames("", "", "classifier=head"),
-        ]
+        Concat([f"{attention}.key", f"{attention}.value"], f"{OURS}.0.mixer.key_value"),
+        renames(attention, f"{OURS}.0.mixer", f"query proj {reduce}"),
+        renames(block, OURS, "layer_norm_1=0.norm layer_norm_2=1.norm mlp.dwconv.dwconv=1.mixer.steps.1.conv"),
+        renames(f"{block}.mlp", f"{OURS}.1.mixer.steps", "dense1=0.conv dense2=2.conv", linear_to_conv),
+        renames(f"{stage}.patch_embedding", "stages.{s}.enter", "proj=conv layer_norm=norm"),
+        last_norms(model, f"{stage}.layer_norm"),
+        renames("", "", "classifier=head"),
     )
 
 

@@ -71,7 +71,7 @@ def _reversed(rules: KeyRules) -> KeyRules:
 
     theirs = next(iter(rules.to_theirs({FIRST_KERNEL: torch.empty(0)})))
     return KeyRules(
-        [Rename(theirs, FIRST_KERNEL, turned, turned), *rules.rules], [each.template for each in rules.dropped]
+        Rename(theirs, FIRST_KERNEL, turned, turned), rules.rules, dropped=[each.template for each in rules.dropped]
     )
 
 

@@ -40,7 +40,7 @@ def rules(model: Model) -> KeyRules:
         return at + name if "." in name else name
 
     found = respelled(timm_rules(model), spell)
-    return KeyRules(found.rules, [f"{at}encoder.network.{{s}}.blocks.{{b}}.attn.w_g"])
+    return KeyRules(found.rules, dropped=[f"{at}encoder.network.{{s}}.blocks.{{b}}.attn.w_g"])
 
 
 SWIFTFORMER = ModelType("swiftformer", read, rules)

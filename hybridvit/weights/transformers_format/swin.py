@@ -57,14 +57,12 @@ def swin_rules(model: Model) -> KeyRules:
     block, table = f"{at}encoder.layers.{{s}}.blocks.{{b}}", "attention.self.relative_position_bias_table"
     norms = "layernorm_before=0.norm layernorm_after=1.norm"
     return KeyRules(
-        [
-            *renames(at.rstrip("."), "", f"{EMBEDDINGS} layernorm=pool.norm"),
-            *renames(f"{at}encoder", "", "layers.{s}.downsample=stages.{s+1}.enter"),
-            query_key_value(f"{block}.attention.self", ATTENTION),
-            *renames(block, ATTENTION, f"{table}=bias.table attention.output.dense=proj"),
-            *renames(block, OURS, f"{norms} intermediate.dense=1.mixer.fc1 output.dense=1.mixer.fc2"),
-            *renames("", "", "classifier=head"),
-        ],
+        renames(at.rstrip("."), "", f"{EMBEDDINGS} layernorm=pool.norm"),
+        renames(f"{at}encoder", "", "layers.{s}.downsample=stages.{s+1}.enter"),
+        query_key_value(f"{block}.attention.self", ATTENTION),
+        renames(block, ATTENTION, f"{table}=bias.table attention.output.dense=proj"),
+        renames(block, OURS, f"{norms} intermediate.dense=1.mixer.fc1 output.dense=1.mixer.fc2"),
+        renames("", "", "classifier=head"),
         dropped=[f"{block}.attention.self.relative_position_index", f"{at}embeddings.mask_token"],
     )
 
@@ -77,14 +75,12 @@ def swinv2_rules(model: Model) -> KeyRules:
     norms = "layernorm_before=0.post_norm layernorm_after=1.post_norm"
     constants = ("relative_position_index", "relative_coords_table")
     return KeyRules(
-        [
-            *renames(at.rstrip("."), "", f"{EMBEDDINGS} layernorm=pool.norm"),
-            *renames(down, "stages.{s+1}.enter.steps", "reduction=0.reduction norm=1.norm"),
-            *renames(f"{block}.attention.self", ATTENTION, f"{attention} query key value"),
-            *renames(block, ATTENTION, "attention.output.dense=proj"),
-            *renames(block, OURS, f"{norms} intermediate.dense=1.mixer.fc1 output.dense=1.mixer.fc2"),
-            *renames("", "", "classifier=head"),
-        ],
+        renames(at.rstrip("."), "", f"{EMBEDDINGS} layernorm=pool.norm"),
+        renames(down, "stages.{s+1}.enter.steps", "reduction=0.reduction norm=1.norm"),
+        renames(f"{block}.attention.self", ATTENTION, f"{attention} query key value"),
+        renames(block, ATTENTION, "attention.output.dense=proj"),
+        renames(block, OURS, f"{norms} intermediate.dense=1.mixer.fc1 output.dense=1.mixer.fc2"),
+        renames("", "", "classifier=head"),
         dropped=[f"{block}.attention.self.{name}" for name in constants] + [f"{at}embeddings.mask_token"],
     )
 

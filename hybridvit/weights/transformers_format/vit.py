@@ -109,14 +109,12 @@ def vit_rules(
     block, ours, parts = f"{at}encoder.layer.{{b}}", f"{stage}.blocks.{{b}}.branches", f"{at}embeddings"
     norms = "layernorm_before=0.norm attention.output.dense=0.mixer.proj layernorm_after=1.norm"
     return KeyRules(
-        [
-            *backbone,
-            Concat([f"{parts}.{token}" for token in tokens], f"{stage}.prefix.tokens", dim=1),
-            *renames(parts, stage, "position_embeddings=position.table patch_embeddings.projection=enter.conv"),
-            query_key_value(f"{block}.attention.attention", f"{ours}.0.mixer"),
-            *renames(block, ours, f"{norms} intermediate.dense=1.mixer.fc1 output.dense=1.mixer.fc2"),
-            *renames("", "", f"{at}layernorm=pool.norm {classifiers}"),
-        ],
+        backbone,
+        Concat([f"{parts}.{token}" for token in tokens], f"{stage}.prefix.tokens", dim=1),
+        renames(parts, stage, "position_embeddings=position.table patch_embeddings.projection=enter.conv"),
+        query_key_value(f"{block}.attention.attention", f"{ours}.0.mixer"),
+        renames(block, ours, f"{norms} intermediate.dense=1.mixer.fc1 output.dense=1.mixer.fc2"),
+        renames("", "", f"{at}layernorm=pool.norm {classifiers}"),
         dropped=[f"{at}pooler"],
     )
 
