@@ -12,10 +12,11 @@ from typing import Any
 
 from ..encoder import Model, Stage
 from ..keys import KeyRules, Rename, Rule, renames
+from ..spec import Grid, Mixer, Norm, SpecError, Transition, Widening, module_of
 from ..trunks import classifier
 
-__all__ = ["Family", "KeyRules", "Model", "Numbers", "PerStage", "Rename", "Rule", "Sizes", "Stage"]
-__all__ += ["classifier", "renames"]
+__all__ = ["Family", "Grid", "KeyRules", "Mixer", "Model", "Norm", "Numbers", "PerStage", "Rename", "Rule", "Sizes"]
+__all__ += ["SpecError", "Stage", "Transition", "Widening", "classifier", "module_of", "renames"]
 
 # The arguments of a family's builder, and those for each model name; and numbers, of which each stage has one.
 Numbers = dict[str, Any]

@@ -8,12 +8,10 @@ from torch.nn import functional as F
 
 from ..components import Attention, MeanPool, Mlp, NoPosition, Patchify, by_pair, resize_offset_table, transformer_block
 from ..components.tables import GridTable
-from ..encoder import Model
-from ..keys import KeyRules, Rename
 from ..layouts import timm_eva_rules
-from ..spec import Bias, Grid, Norm, SpecError, module_of
+from ..spec import Bias
 from ..trunks import NORM, WIDTHS, named_sizes, vit_model, vit_stage
-from . import Family, Sizes
+from . import Family, Grid, KeyRules, Model, Norm, Rename, Sizes, SpecError, module_of
 
 
 class ClassTokenBias(Bias):

@@ -5,14 +5,11 @@ Its recipe is also that of HaloNet and of the Lambda ResNet, which attend in ano
 
 from collections.abc import Callable, Iterator, Mapping
 
-from ..components import AvgPool, BatchNorm, Block, BottleneckAttention, Branch, Conv, LinearHead, MaxPool, MeanPool
-from ..components.functions import Identity
+from ..components import Add, AvgPool, BatchNorm, Block, BottleneckAttention, Branch, Conv, Identity, MaxPool, MeanPool
 from ..components.mixers import EfficientChannelAttention, SqueezeExcite
-from ..components.transitions import Activate, Add, Normalize, Steps
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, conv_to_linear, renames
-from ..spec import Grid, Transition
-from . import Family, Sizes
+from ..components.transitions import Activate, Normalize, Steps
+from ..keys import conv_to_linear
+from . import Family, Grid, KeyRules, Model, Rename, Sizes, Stage, Transition, classifier, renames
 
 NORM = BatchNorm()
 HIDDEN = (64, 128, 256, 512)
@@ -81,7 +78,7 @@ def attention_resnet(
         stages.append(Stage(enter=enter, blocks=tuple(block(letter, dim, hidden) for letter in word)))
         width = dim
     pool = MeanPool(before=Conv(dim=last, norm=NORM, act=act)) if last else MeanPool()
-    return Model(stages=tuple(stages), pool=pool, head=LinearHead(), img_size=(img_size, img_size))
+    return classifier(stages, pool, img_size)
 
 
 def excite_sixteenth(dim: int) -> SqueezeExcite:

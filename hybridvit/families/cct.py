@@ -7,9 +7,8 @@ sequence pooling).
 from ..components import Attention, Block, Branch, Conv, LayerNorm, MaxPool, Mlp, SequencePool, TokenPool
 from ..components.positions import LearnedPosition, SinePosition
 from ..components.transitions import Normalize, Patchify, Steps
-from ..spec import Grid, Transition
 from ..trunks import vit_model
-from . import Family, KeyRules, Model, Sizes, Stage, renames
+from . import Family, Grid, KeyRules, Model, Sizes, Stage, Transition, renames
 
 NORM = LayerNorm(eps=1e-5)
 

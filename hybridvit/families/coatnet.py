@@ -10,9 +10,9 @@ from ..components.attention import Attention, WideningAttention
 from ..components.blocks import Block, Branch, transformer_block
 from ..components.convblocks import ConvNeXt, MBConv, conv_stem, pooled_shortcut
 from ..components.transitions import Add, Normalize, Steps
-from ..keys import KeyRules, Rename, Rule, conv_to_linear, linear_to_conv, renames, split_heads
-from ..spec import Bias, Norm, Transition
-from . import Family, Model, PerStage, Sizes, Stage, classifier
+from ..keys import conv_to_linear, linear_to_conv, split_heads
+from ..spec import Bias
+from . import Family, KeyRules, Model, Norm, PerStage, Rename, Rule, Sizes, Stage, Transition, classifier, renames
 
 Kind = Literal["conv", "attention", "mixed"]
 HEAD_WIDTH = 32

@@ -6,13 +6,11 @@ In its first blocks every head has a gate between where it looks by content and 
 import torch
 from torch import Tensor, nn
 
-from ..components import Identity, LearnedPosition, Mlp, TokenPool, by_pair, linear, transformer_block
+from ..components import Identity, LearnedPosition, Mlp, Patchify, TokenPool, by_pair, linear, transformer_block
 from ..components.attention import Attention, ScaledDotProduct, head_width
-from ..components.transitions import Patchify
 from ..layouts import HEAD_RULES
-from ..spec import Grid, Mixer, module_of
-from ..trunks import NORM, classifier
-from . import Family, KeyRules, Model, Sizes, Stage, renames
+from ..trunks import NORM
+from . import Family, Grid, KeyRules, Mixer, Model, Sizes, Stage, classifier, module_of, renames
 
 
 class GatedPositionalAttention(Mixer):

@@ -8,15 +8,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..components import BatchNorm, Conv, LayerNorm, LinearHead, Mlp, TokenPool, linear, transformer_block
+from ..components import BatchNorm, Conv, LayerNorm, Mlp, TokenPool, linear, transformer_block
 from ..components.attention import ScaledDotProduct, head_width
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rule, renames
-from ..spec import Grid, Mixer, module_of
 from ..tokens import join_prefix, split_prefix
-from . import Family, Sizes
-
-PerStage = tuple[int, ...]
+from . import Family, Grid, KeyRules, Mixer, Model, PerStage, Rule, Sizes, Stage, classifier, module_of, renames
 
 NORM = LayerNorm(eps=1e-5)
 
@@ -77,7 +72,7 @@ def cvt(*, dims: PerStage, depths: PerStage, heads: PerStage, img_size: int = 22
                 blocks=(transformer_block(ConvAttention(heads=count), Mlp(hidden=4 * dim, act=act), NORM),) * depth,
             )
         )
-    return Model(stages=tuple(stages), pool=TokenPool(norm=NORM), head=LinearHead(), img_size=(img_size, img_size))
+    return classifier(stages, TokenPool(norm=NORM), img_size)
 
 
 NARROW: dict[str, Any] = {"dims": (64, 192, 384), "heads": (1, 3, 6)}

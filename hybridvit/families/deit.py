@@ -1,11 +1,10 @@
 """DeiT: ViT trained on ImageNet-1k alone, with a distillation token (arXiv 2012.12877); DeiT III (2204.07118)."""
 
 from ..components import DistilledHead, LearnedPosition, LinearHead, Patchify, TokenPool
-from ..encoder import Model
-from ..keys import Concat, KeyRules, Rename, renames
+from ..keys import Concat
 from ..layouts import HEAD_RULES, trunk_rules
 from ..trunks import NORM, WIDTHS, named_sizes, vit_stage
-from . import Family, Sizes
+from . import Family, KeyRules, Model, Rename, Sizes, renames
 
 
 def deit(

@@ -7,12 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from ..components import Attention, GatedMlp, LearnedPosition, Mlp, Patchify, TokenPool, transformer_block
-from ..encoder import Model
-from ..keys import KeyRules, Rename, Rule, Split
+from ..keys import Split
 from ..layouts import timm_vit_rules
-from ..spec import Grid, Norm, Pool, module_of
+from ..spec import Pool
 from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family, Sizes
+from . import Family, Grid, KeyRules, Model, Norm, Rename, Rule, Sizes, module_of
 
 WIDTHS = WIDTHS | {"giant": Width(1536, 40, 24, mlp_ratio=4096 / 1536)}
 

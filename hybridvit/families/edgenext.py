@@ -3,13 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from ..components import Block, Branch, Conv, FourierPosition, Identity, LayerNorm, MeanPool, summaries
+from ..components import Block, Branch, Conv, FourierPosition, Identity, LayerNorm, LayerScale, MeanPool, Mlp, summaries
 from ..components.channels import CrossCovarianceAttention
-from ..components.mixers import LayerScale, Mlp
 from ..components.transitions import Add, Normalize, Steps
-from ..keys import KeyRules, conv_to_linear, renames
-from ..spec import Grid, Mixer, Position, Transition, module_of
-from . import Family, Model, PerStage, Sizes, Stage, classifier
+from ..keys import conv_to_linear
+from ..spec import Position
+from . import Family, Grid, KeyRules, Mixer, Model, PerStage, Sizes, Stage, Transition, classifier, module_of, renames
 
 KERNELS, SCALES, POSITION_STAGE = (3, 5, 7, 9), (2, 2, 3, 4), 1
 NORM, LAYER_SCALE = LayerNorm(), 1e-6

@@ -6,13 +6,9 @@ from torch import Tensor
 from ..components import Conv, DistanceBias, MeanPool, Mlp, NarrowAttention, NeighbourMean, NormedHead, Steps
 from ..components.blocks import Block, Branch, transformer_block
 from ..components.norms import BatchNorm, LayerNorm
-from ..encoder import Model, Stage
-from ..keys import Fixed, KeyRules, Rule, renames
+from ..keys import Fixed
 from ..layouts import normed_head_rules
-from ..spec import Grid, Norm
-from . import Family, Sizes
-
-PerStage = tuple[int, ...]
+from . import Family, Grid, KeyRules, Model, Norm, PerStage, Rule, Sizes, Stage, renames
 
 NORM, BATCH_NORM, SCALE = LayerNorm(eps=1e-5), BatchNorm(), 1e-5
 ATTENTION = NarrowAttention(heads=8, key_dim=32, value_dim=128, bias=DistanceBias())

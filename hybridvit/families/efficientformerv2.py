@@ -9,11 +9,8 @@ from ..components import BatchNorm, Block, Branch, Conv, DistanceBias, MaxPool, 
 from ..components.attention import ScaledDotProduct, TalkingHeads
 from ..components.transitions import Activate, Add, Steps
 from ..components.windows import crop_map, resize_map
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, Rule, renames
 from ..layouts import normed_head_rules
-from ..spec import Grid, Transition, module_of
-from . import Family, Sizes
+from . import Family, Grid, KeyRules, Model, Rename, Rule, Sizes, Stage, Transition, module_of, renames
 
 HEADS, SCALE, LAYER = 8, 1e-5, Conv(dim=1, bias=True, norm=BatchNorm())
 

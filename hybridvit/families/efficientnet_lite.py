@@ -7,8 +7,7 @@ its batch norm epsilon; the others pad symmetrically.
 import math
 
 from ..components import BatchNorm, Block, Branch, Conv, MeanPool, Steps
-from ..spec import Transition
-from . import Family, KeyRules, Model, Sizes, Stage, classifier, renames
+from . import Family, KeyRules, Model, Sizes, Stage, Transition, classifier, renames
 
 STEM_WIDTH, EXPANSION, LAST_WIDTH = 32, 6, 1280
 # Width, number of blocks, kernel, and stride of the first block, a stage, all at scale 1.

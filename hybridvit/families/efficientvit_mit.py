@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from ..components import BatchNorm, Block, Branch, Conv, LayerNorm, Linear, MeanPool, Steps
-from ..components.linear_attention import ScaledLinearAttention
+from ..components import BatchNorm, Block, Branch, Conv, LayerNorm, Linear, MeanPool, ScaledLinearAttention, Steps
 from . import Family, KeyRules, Model, PerStage, Rule, Sizes, Stage, classifier, renames
 
 

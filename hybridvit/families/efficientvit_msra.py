@@ -10,8 +10,7 @@ from ..components.convblocks import conv_mlp, doubling_stem, excited_merge
 from ..components.transitions import Add, Steps
 from ..components.windows import WindowAttention
 from ..layouts import excite_rules, normed_head_rules, normed_renames
-from ..spec import Grid, Mixer, Transition, module_of
-from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
+from . import Family, Grid, KeyRules, Mixer, Model, PerStage, Sizes, Stage, Transition, classifier, module_of, renames
 
 NORM, AT_0 = BatchNorm(), BatchNorm(zero_init=True)
 

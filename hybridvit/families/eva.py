@@ -7,9 +7,8 @@ the CLIP towers inside attention as well. The largest tower has norms behind att
 from ..components import Attention, GatedMlp, IndexRotary, MeanPool, Mlp, Patchify, RotaryAttention, TokenPool
 from ..components.blocks import Block, Branch, transformer_block
 from ..layouts import gated_rules, timm_eva_rules
-from ..spec import Mixer
 from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family, KeyRules, Model, Sizes
+from . import Family, KeyRules, Mixer, Model, Sizes
 
 WIDTHS = WIDTHS | {"enormous": Width(1792, 64, 16, 15360 / 1792)}
 # The grid of the pretraining, 224 / 14 positions a side.

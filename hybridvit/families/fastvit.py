@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from ..components import Attention, BatchNorm, Block, Branch, Conv, Identity, LayerNorm, MeanPool, Mlp, SqueezeExcite
 from ..components.transitions import Activate, Add, Normalize, Steps
-from ..keys import KeyRules, Rename, Rule, conv_to_linear, renames
+from ..keys import conv_to_linear
 from ..layouts import excite_rules, map_to_vector, normed_renames
 from ..spec import Grid, Mixer, Transition, module_of
-from . import Family, Model, Numbers, PerStage, Stage, classifier
+from . import Family, KeyRules, Model, Numbers, PerStage, Rename, Rule, Stage, classifier, renames
 
 NORM, HEAD_WIDTH, LAYER_SCALE = BatchNorm(), 32, 1e-5
 

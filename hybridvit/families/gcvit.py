@@ -9,22 +9,16 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..components import Conv, Identity, LayerNorm, LinearHead, MaxPool, MeanPool, Mlp, RelativePositionBias, linear
+from ..components import Block, Branch, Conv, DropPrefix, Identity, LayerNorm, MaxPool, MeanPool, excite_quarter, linear
 from ..components.attention import ScaledDotProduct, head_width
-from ..components.blocks import Block, Branch
-from ..components.convblocks import excite_quarter
-from ..components.functions import DropPrefix
-from ..components.mixers import BehindPrefix
+from ..components.biases import RelativePositionBias
+from ..components.mixers import BehindPrefix, Mlp
 from ..components.transitions import Add, InFront, Normalize, Steps
 from ..components.windows import crop_map, from_windows, pad_map, to_windows
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rule, renames
 from ..layouts import excite_rules
 from ..spec import Grid, Mixer, Norm, SpecError, fewer, module_of
 from ..tokens import split_prefix
-from . import Family, Sizes
-
-PerStage = tuple[int, ...]
+from . import Family, KeyRules, Model, PerStage, Rule, Sizes, Stage, classifier, renames
 
 NORM = LayerNorm(eps=1e-5)
 # How often the map is halved until it has the size of a window, of which there are as many along each axis.
@@ -100,7 +94,7 @@ def gcvit(
         pair = tuple(Block(branches=(Branch(mixer=mixer, layer_scale=scale), mlp)) for mixer in mixers)
         stages.append(Stage(enter=Steps(steps=(first, *down, query)), blocks=(pair * depth)[:depth]))
     stages.append(Stage(enter=Steps(steps=(DropPrefix(), Normalize(norm=NORM)))))
-    return Model(stages=tuple(stages), pool=MeanPool(), head=LinearHead())
+    return classifier(stages, MeanPool())
 
 
 LARGER: dict[str, Any] = {"mlp_ratio": 2, "scale": 1e-5}

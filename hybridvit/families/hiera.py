@@ -5,15 +5,13 @@ The `abswin` models repeat a position table for one window over a coarser one fo
 
 from torch import Tensor, nn
 
-from ..components import Identity, LayerNorm, LayerScale, Linear, MeanPool, Mlp, linear
+from ..components import Add, Identity, Join, LayerNorm, LayerScale, Linear, MeanPool, Mlp, Normalize, Steps, linear
 from ..components.attention import Attention, ScaledDotProduct, head_width
 from ..components.blocks import transformer_block
 from ..components.convs import AvgPool, Conv, MaxPool
 from ..components.positions import LearnedPosition, WindowedPosition
-from ..components.transitions import Add, Join, Normalize, Steps
 from ..components.windows import WindowAttention, crop_map, from_windows, pad_map, to_windows, whole_windows
-from ..spec import Grid, Widening, module_of
-from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
+from . import Family, Grid, KeyRules, Model, PerStage, Sizes, Stage, Widening, classifier, module_of, renames
 
 NORM, POOL = LayerNorm(eps=1e-6), MaxPool(kernel=2, stride=2, padding="same")
 

@@ -5,8 +5,7 @@ from torch import Tensor, nn
 
 from ..components import BatchNorm, Block, Branch, Conv, Linear, MeanPool, NormedHead, ScaledDotProduct, Steps
 from ..layouts import map_to_vector, normed_head_rules, normed_renames
-from ..spec import Grid, Mixer, module_of
-from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier
+from . import Family, Grid, KeyRules, Mixer, Model, PerStage, Sizes, Stage, classifier, module_of
 
 NORM = BatchNorm()
 

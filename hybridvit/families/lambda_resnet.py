@@ -6,11 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ..components import BatchNorm, BottleneckAttention, HaloAttention, RelativePositionBias, linear
-from ..encoder import Model
-from ..keys import KeyRules, Rename, Rule, renames
-from ..spec import Grid, Mixer, module_of
 from ..tokens import tokens_to_map
-from . import Family, Sizes
+from . import Family, Grid, KeyRules, Mixer, Model, Rename, Rule, Sizes, module_of, renames
 from .botnet import T26, TS50, attention_resnet, bodies
 from .botnet import timm_rules as botnet_rules
 

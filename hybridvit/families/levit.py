@@ -9,13 +9,8 @@ from typing import Any
 from ..components import BatchNorm, Block, Branch, DistanceBias, Identity, Linear, MeanPool, NormedHead, doubling_stem
 from ..components.narrow import NarrowAttention, ShrinkingAttention
 from ..components.transitions import Add, Steps
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, Rule, renames
 from ..layouts import normed_head_rules, normed_rules
-from ..spec import Transition
-from . import Family, Sizes
-
-PerStage = tuple[int, ...]
+from . import Family, KeyRules, Model, PerStage, Rename, Rule, Sizes, Stage, Transition, renames
 
 NORM, AT_0 = BatchNorm(), BatchNorm(zero_init=True)
 

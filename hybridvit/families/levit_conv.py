@@ -1,8 +1,7 @@
 """LeViT with 1x1 convolutions in its checkpoints instead of linear layers: the same models in another layout."""
 
-from ..encoder import Model
-from ..keys import KeyRules, conv_to_linear
-from . import Family
+from ..keys import conv_to_linear
+from . import Family, KeyRules, Model
 from .levit import levit, model_sizes, timm_rules
 
 

@@ -5,8 +5,8 @@ Its map takes the place of the patches, as in the hybrids of arXiv 2010.11929; t
 """
 
 from ..components import Conv, MeanPool
-from ..trunks import NORM, WIDTHS, classifier, vit_stage
-from . import Family, Model, Sizes
+from ..trunks import NORM, WIDTHS, vit_stage
+from . import Family, Model, Sizes, classifier
 from .efficientnet_lite import lite_stages
 
 

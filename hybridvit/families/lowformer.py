@@ -2,14 +2,11 @@
 
 from torch import Tensor, nn
 
-from ..components import BatchNorm, Block, Branch, Conv, GroupNorm, LayerNorm, Linear, LinearHead, MeanPool, Mlp, Steps
-from ..components.activations import linear
-from ..components.attention import ScaledDotProduct
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rule, conv_to_linear, renames
-from ..spec import Grid, Mixer, module_of
+from ..components import Block, Branch, Conv, Linear, LinearHead, MeanPool, Mlp, ScaledDotProduct, Steps, linear
+from ..components.norms import BatchNorm, GroupNorm, LayerNorm
+from ..keys import conv_to_linear
 from ..tokens import map_to_tokens, tokens_to_map
-from . import Family, Sizes
+from . import Family, Grid, KeyRules, Mixer, Model, Rule, Sizes, Stage, module_of, renames
 from .efficientvit_mit import body_rules, conv_body
 
 NORM = GroupNorm(groups=1)

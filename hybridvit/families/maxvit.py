@@ -11,9 +11,9 @@ from ..components import Add, Attention, AvgPool, LayerNorm, Layout, MeanPool, M
 from ..components.biases import RelativePositionBias, RelativePositionMlp
 from ..components.blocks import Block, Branch, transformer_block
 from ..components.convblocks import ConvNeXt, MBConv, conv_stem, pooled_shortcut
-from ..keys import KeyRules, Rename, Rule, renames, split_heads
-from ..spec import Bias, Norm
-from . import Family, Model, Numbers, PerStage, Sizes, Stage, classifier
+from ..keys import split_heads
+from ..spec import Bias
+from . import Family, KeyRules, Model, Norm, Numbers, PerStage, Rename, Rule, Sizes, Stage, classifier, renames
 from .coatnet import ENDS, HEAD_WIDTH, conv_rules, tanh_pool
 
 CONV, NORM, BIAS = MBConv(act="silu", bias=False, widen_last=True), LayerNorm(), RelativePositionBias()

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..components import Attention, Block, WindowAttention, linear
-from ..spec import Grid, Mixer, module_of
-from . import Family, KeyRules, Model, PerStage, Rename, Sizes, Stage
+from . import Family, Grid, KeyRules, Mixer, Model, PerStage, Rename, Sizes, Stage, module_of
 from .coatnet import ENDS, conv_rules
 from .maxvit import AT_256, TINY, attention_rules, maxvit, transformer_rules
 

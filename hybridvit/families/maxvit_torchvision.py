@@ -7,17 +7,13 @@ scores are scaled by the width of all heads together; the classifier has no bias
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..components import Add, Attention, AvgPool, Conv, LayerNorm, Layout, LinearHead, MeanPool, Mlp, WindowAttention
-from ..components.attention import ScaledDotProduct
+from ..components import Add, BatchNorm, LayerNorm, Layout, LinearHead, MBConv, MeanPool, Mlp, Steps, WindowAttention
+from ..components.attention import Attention, ScaledDotProduct
 from ..components.biases import RelativePositionBias
 from ..components.blocks import Block, Branch, transformer_block
-from ..components.convblocks import MBConv
-from ..components.norms import BatchNorm
-from ..components.transitions import Steps
-from ..encoder import Model, Stage
-from ..spec import Grid
+from ..components.convs import AvgPool, Conv
 from ..tokens import map_to_tokens, tokens_to_map
-from . import Family, Sizes
+from . import Family, Grid, Model, Sizes, Stage
 from .coatnet import HEAD_WIDTH
 
 NORM, BATCH_NORM = LayerNorm(eps=1e-5), BatchNorm(eps=1e-3)

@@ -8,9 +8,9 @@ from torch.nn import functional as F
 
 from ..components import Attention, Block, Branch, Conv, Identity, LayerNorm, MeanPool, linear
 from ..components.transitions import Activate, Normalize, Steps
-from ..keys import KeyRules, Rename, linear_to_conv, renames
+from ..keys import linear_to_conv
 from ..spec import Grid, Head, Mixer, Norm, Transition, module_of
-from . import Family, Model, PerStage, Sizes, Stage, classifier
+from . import Family, KeyRules, Model, PerStage, Rename, Sizes, Stage, classifier, renames
 
 HEAD_WIDTH, UNBIASED = 32, LayerNorm(bias=False)
 

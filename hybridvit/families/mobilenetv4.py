@@ -2,15 +2,11 @@
 
 from torch import Tensor, nn
 
-from ..components import AvgPool, BatchNorm, Block, Branch, Conv, Identity, LayerScale, Linear, LinearHead, MeanPool
-from ..components.activations import linear
+from ..components import AvgPool, BatchNorm, Block, Branch, Conv, Identity, LayerScale, Linear, MeanPool, Steps, linear
 from ..components.attention import ScaledDotProduct
-from ..components.transitions import Steps
-from ..encoder import Model, Stage
-from ..keys import KeyRules, conv_to_linear, renames
+from ..keys import conv_to_linear
 from ..layouts import normed_rules
-from ..spec import Grid, Mixer, Transition, module_of
-from . import Family, Sizes
+from . import Family, Grid, KeyRules, Mixer, Model, Sizes, Stage, Transition, classifier, module_of, renames
 from .efficientnet_lite import scaled_width
 
 NORM, ABSENT, SCALE = BatchNorm(), Identity(), 1e-5
@@ -89,7 +85,7 @@ def mobilenetv4(
             stages.append(Stage(enter=Steps(steps=(*strided(wide), conv.replace(dim=dim, act=act if codes else None)))))
     stages.append(Stage(enter=conv.replace(dim=scaled_width(960, width))))
     pool = MeanPool(after=Linear(dim=1280, bias=False, norm=NORM, act=act))
-    return Model(stages=tuple(stages), pool=pool, head=LinearHead(), img_size=(img_size, img_size))
+    return classifier(stages, pool, img_size)
 
 
 SMALL = "32 / 32 32 / 64 96 / 96 553 032 032 032 032 304 / 128 336 554 054 053 034 034"

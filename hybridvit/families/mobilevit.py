@@ -5,16 +5,11 @@ The transformer attends between patches: each position of a patch to those at th
 
 from torch import Tensor, nn
 
-from ..components import Attention, Conv, Identity, LinearHead, MeanPool, Mlp, inverted_residual
+from ..components import Attention, BatchNorm, Conv, Identity, Join, LayerNorm, MeanPool, Mlp, Steps, inverted_residual
 from ..components.blocks import Block, Branch, transformer_block
-from ..components.norms import BatchNorm, LayerNorm
-from ..components.transitions import Join, Steps
 from ..components.windows import from_windows, resize_map, to_windows, whole_windows
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rule, renames
 from ..layouts import normed_rules
-from ..spec import Grid, Mixer, Norm, module_of
-from . import Family, Sizes
+from . import Family, Grid, KeyRules, Mixer, Model, Norm, Rule, Sizes, Stage, classifier, module_of, renames
 
 HEADS, STEM, DEPTHS = 4, 16, (2, 4, 3)
 CONV, NORM = Conv(dim=STEM, norm=BatchNorm(), act="silu"), LayerNorm(eps=1e-5)
@@ -78,7 +73,7 @@ def mobilevit(*, dims: tuple[int, ...], inner: tuple[int, ...], last: int, expan
         down = inverted_residual(dim, expand * in_dim, "silu", stride=2)
         stages.append(Stage(enter=down, blocks=(Block(branches=(fused,)),)))
     pool = MeanPool(before=CONV.replace(dim=last))
-    return Model(stages=tuple(stages), pool=pool, head=LinearHead(), img_size=(256, 256))
+    return classifier(stages, pool, 256)
 
 
 SIZES: Sizes = {

@@ -4,16 +4,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..components import LinearHead, MeanPool, Mlp, Normalize, ScaledDotProduct, Steps, inverted_residual, linear
-from ..components.blocks import transformer_block
-from ..components.convs import Conv
-from ..components.functions import Function
+from ..components import Conv, Function, MeanPool, Mlp, Normalize, Steps, inverted_residual, linear, transformer_block
+from ..components.attention import ScaledDotProduct
 from ..components.norms import BatchNorm, GroupNorm
 from ..components.windows import resize_map, to_windows, whole_windows
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rule, conv_to_linear, renames
-from ..spec import Grid, Mixer, Transition, module_of
-from . import Family, Sizes
+from ..keys import conv_to_linear
+from . import Family, Grid, KeyRules, Mixer, Model, Rule, Sizes, Stage, Transition, classifier, module_of, renames
 from .mobilevit import CONV, DEPTHS, end_rules, residual, residual_stages
 
 DIMS, STEM, PATCH = (64, 128, 256, 384, 512), 32, Grid(2, 2)
@@ -69,7 +65,7 @@ def mobilevitv2(*, width: float) -> Model:
         block = transformer_block(SeparableAttention(), Mlp(hidden=dim, act="silu"), NORM)
         stages.append(Stage(enter=Steps(steps=(*down.steps, WholePatches(), *local)), blocks=(block,) * depth))
         stages.append(Stage(enter=Steps(steps=(Normalize(norm=NORM), Conv(dim=dim, norm=BatchNorm())))))
-    return Model(stages=tuple(stages), pool=MeanPool(), head=LinearHead(), img_size=(256, 256))
+    return classifier(stages, MeanPool(), 256)
 
 
 SIZES: Sizes = {f"mobilevitv2_{percent:03}": {"width": percent / 100} for percent in (50, 75, 100, 125, 150, 175, 200)}

@@ -9,9 +9,8 @@ from torch.nn import functional as F
 from ..components import AvgPool, BatchNorm, Block, Branch, Conv, Identity, Linear, MeanPool, Mlp, ReducedAttention
 from ..components.functions import Function
 from ..components.transitions import Add, Join, Normalize, Steps
-from ..keys import Concat, KeyRules, conv_to_linear, renames
-from ..spec import Grid, Transition
-from . import Family, Model, Sizes, Stage, classifier
+from ..keys import Concat, conv_to_linear
+from . import Family, Grid, KeyRules, Model, Sizes, Stage, Transition, classifier, renames
 
 NORM, HEAD_WIDTH, REDUCTIONS = BatchNorm(), 32, (64, 16, 4, 1)
 DEPTHS = {"small": 10, "base": 20, "large": 30}

@@ -4,13 +4,11 @@ from torch import Tensor, nn
 
 from ..components import Attention, Conv, LearnedPosition, Linear, Mlp, TokenPool, transformer_block
 from ..components.heads import DistilledHead, LinearHead
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, Rule
 from ..layouts import map_to_table
-from ..spec import Around, Grid, Transition, module_of
+from ..spec import Around
 from ..tokens import join_prefix, split_prefix
 from ..trunks import NORM
-from . import Family, Sizes
+from . import Family, Grid, KeyRules, Model, Rename, Rule, Sizes, Stage, Transition, module_of
 
 
 class Apart(Around):

@@ -4,12 +4,9 @@
 and transformers normalise the map, by groups, and then take the mean: `poolformer(..., norm_first=True)`.
 """
 
-from ..components import GroupNorm, LayerNorm, LinearHead, MeanPool, NeighbourMean
-from ..encoder import Model
-from . import Family, Sizes
+from ..components import GroupNorm, LayerNorm, MeanPool, NeighbourMean
+from . import Family, Model, PerStage, Sizes, classifier
 from .metaformer import pyramid, timm_rules
-
-PerStage = tuple[int, ...]
 
 NORM, UNBIASED = GroupNorm(groups=1), GroupNorm(groups=1, eps=1e-6, bias=False)
 
@@ -21,7 +18,7 @@ def poolformer(
     norm = UNBIASED if layer_scale is None else NORM
     stages = pyramid(dims, depths, (NeighbourMean(),) * len(dims), norm, layer_scale)
     pool = MeanPool(norm=norm) if norm_first else MeanPool(post_norm=LayerNorm())
-    return Model(stages=stages, pool=pool, head=LinearHead())
+    return classifier(stages, pool)
 
 
 def _sizes() -> Sizes:

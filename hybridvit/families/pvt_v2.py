@@ -9,17 +9,11 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..components import LayerNorm, LinearHead, MeanPool, Normalize, ReducedAttention, Steps, summaries
-from ..components.blocks import Block, Branch, transformer_block
-from ..components.convs import Conv
-from ..components.functions import Function
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, Rule, linear_to_conv, renames
-from ..spec import Grid, Norm, Transition
+from ..components import Block, Conv, Function, LayerNorm, MeanPool, Normalize, ReducedAttention, Steps, summaries
+from ..components.blocks import Branch, transformer_block
+from ..keys import linear_to_conv
 from ..tokens import map_to_tokens, tokens_to_map
-from . import Family, Sizes
-
-PerStage = tuple[int, ...]
+from . import Family, Grid, KeyRules, Model, Norm, PerStage, Rename, Rule, Sizes, Stage, Transition, classifier, renames
 
 NORM, ENTRANCE_NORM = LayerNorm(eps=1e-6), LayerNorm(eps=1e-5)
 SIDES, POOLED_SIDE = (8, 4, 2, 1), 7  # squares that give one key; keys along an axis
@@ -66,7 +60,7 @@ def pvt_v2(
         )
 
     stages = tuple(stage(index, dim, dim * ratios[index]) for index, dim in enumerate(dims))
-    return Model(stages=stages, pool=MeanPool(), head=LinearHead())
+    return classifier(stages, MeanPool())
 
 
 WIDE: dict[str, Any] = {"dims": (64, 128, 320, 512), "heads": (1, 2, 5, 8)}

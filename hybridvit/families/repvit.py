@@ -3,9 +3,8 @@
 A filter trains as two convolutions and a shortcut, which one convolution can replace. No attention: it is a CNN.
 """
 
-from ..components import BatchNorm, Block, Branch, Conv, Identity, MeanPool, NormedHead
-from ..components.convblocks import conv_mlp, doubling_stem, excite_quarter
-from ..components.transitions import Add, Normalize, Steps
+from ..components import Add, BatchNorm, Block, Branch, Conv, Identity, MeanPool, Normalize, NormedHead, Steps, conv_mlp
+from ..components.convblocks import doubling_stem, excite_quarter
 from ..layouts import excite_rules, normed_head_rules, normed_renames
 from . import Family, KeyRules, Model, PerStage, Rule, Sizes, Stage, classifier, renames
 

@@ -7,8 +7,7 @@ norm starts at zero, as in timm and torchvision.
 from collections.abc import Sequence
 
 from ..components import BatchNorm, Identity, MaxPool, MeanPool, Residual, Steps
-from ..spec import Transition
-from . import Family, KeyRules, Model, Rename, Rule, Sizes, Stage, classifier, renames
+from . import Family, KeyRules, Model, Rename, Rule, Sizes, Stage, Transition, classifier, renames
 
 STEM_WIDTH = 64
 DEEP_STEM = (32, 32, 64)

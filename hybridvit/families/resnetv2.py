@@ -8,13 +8,10 @@ not minus infinity; with pre-activation its input has negative values, so the tw
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..components import BatchNorm, GroupNorm, Identity, MeanPool, Residual, Steps
-from ..components.convs import Conv, MaxPool, StdConv
-from ..components.functions import Function
-from ..keys import KeyRules, Rename, conv_to_linear, renames
-from ..spec import Grid, Transition
+from ..components import BatchNorm, Conv, Function, GroupNorm, Identity, MaxPool, MeanPool, Residual, StdConv, Steps
+from ..keys import conv_to_linear
 from ..tokens import map_to_tokens, tokens_to_map
-from . import Family, Model, Sizes, classifier
+from . import Family, Grid, KeyRules, Model, Rename, Sizes, Transition, classifier, renames
 from .resnet import BASIC, DEEP_STEM, DEPTHS, STEM_WIDTH, body_rules, residual_stages
 
 

@@ -3,13 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from ..components import BatchNorm, Block, Branch, Conv, GroupNorm, Linear, MeanPool, NormedHead, ScaledDotProduct
+from ..components import Add, BatchNorm, Block, Branch, Conv, GroupNorm, Identity, Linear, MeanPool, NormedHead, Steps
+from ..components.attention import ScaledDotProduct
 from ..components.convblocks import conv_mlp, doubling_stem, excited_merge
-from ..components.functions import Identity
-from ..components.transitions import Add, Steps
 from ..layouts import excite_rules, normed_head_rules, normed_renames
-from ..spec import Grid, Mixer, module_of
-from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
+from . import Family, Grid, KeyRules, Mixer, Model, PerStage, Sizes, Stage, classifier, module_of, renames
 
 NORM, AT_0, PART_NORM, KEY_DIM = BatchNorm(), BatchNorm(zero_init=True), GroupNorm(groups=1), 16
 

@@ -5,13 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..components import BatchNorm, Block, Branch, Conv, MeanPool, NormedHead, Steps, linear
-from ..encoder import Model, Stage
-from ..keys import KeyRules, renames
 from ..layouts import map_to_vector, normed_head_rules
-from ..spec import Grid, Mixer, module_of
-from . import Family, Sizes
-
-PerStage = tuple[int, ...]
+from . import Family, Grid, KeyRules, Mixer, Model, PerStage, Sizes, Stage, module_of, renames
 
 NORM = BatchNorm()
 

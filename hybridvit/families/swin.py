@@ -6,14 +6,10 @@ shifts first; there, a padded map's opposite borders see each other.
 
 from typing import Any
 
-from ..components import Attention, LayerNorm, LinearHead, MeanPool, Mlp, RelativePositionBias, WindowAttention
+from ..components import Attention, LayerNorm, MeanPool, Mlp, RelativePositionBias, WindowAttention
 from ..components.blocks import Block, transformer_block
 from ..components.transitions import Patchify, PatchMerging
-from ..encoder import Model, Stage
-from ..keys import KeyRules, renames
-from . import Family, Sizes
-
-PerStage = tuple[int, ...]
+from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
 
 NORM = LayerNorm(eps=1e-5)
 
@@ -32,7 +28,7 @@ def swin(*, dim: int, depths: PerStage, heads: PerStage, windows: PerStage, img_
         enter = PatchMerging(dim=width, norm=NORM) if index else Patchify(dim=width, patch=4, norm=NORM)
         pair = block(width, count, window, 0), block(width, count, window, window // 2)
         stages.append(Stage(enter=enter, blocks=(pair * depth)[:depth]))
-    return Model(stages=tuple(stages), pool=MeanPool(norm=NORM), head=LinearHead(), img_size=(img_size, img_size))
+    return classifier(stages, MeanPool(norm=NORM), img_size)
 
 
 TINY: dict[str, Any] = {"dim": 96, "depths": (2, 2, 6, 2), "heads": (3, 6, 12, 24)}

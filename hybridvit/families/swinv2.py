@@ -3,13 +3,11 @@
 Maps that the windows do not divide are padded and shifted as in `swin`.
 """
 
-from ..components import Block, Branch, CosineAttention, LinearHead, MeanPool, Mlp, WindowAttention
-from ..components.biases import ContinuousPositionBias
-from ..components.transitions import Normalize, Patchify, PatchMerging, Steps
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Split, renames
-from . import Family, Sizes
-from .swin import ATTENTION, BASE, LARGE, NORM, OURS, SMALL, TINY, PerStage
+from ..components import Block, Branch, ContinuousPositionBias, CosineAttention, MeanPool, Mlp, Steps, WindowAttention
+from ..components.transitions import Normalize, Patchify, PatchMerging
+from ..keys import Split
+from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
+from .swin import ATTENTION, BASE, LARGE, NORM, OURS, SMALL, TINY
 
 
 def shifted_pair(attention: CosineAttention, dim: int, window: int) -> tuple[Block, Block]:
@@ -44,7 +42,7 @@ def swinv2(
         merge = Steps(steps=(PatchMerging(dim=width), Normalize(norm=NORM)))
         enter = merge if index else Patchify(dim=width, patch=4, norm=NORM)
         stages.append(Stage(enter=enter, blocks=(pair * depth)[:depth]))
-    return Model(stages=tuple(stages), pool=MeanPool(norm=NORM), head=LinearHead(), img_size=(img_size, img_size))
+    return classifier(stages, MeanPool(norm=NORM), img_size)
 
 
 WINDOW_8 = {"windows": (8, 8, 8, 8)}

@@ -7,8 +7,8 @@ their stages, were never trained and are not here.
 
 from ..components import Block, Branch, CosineAttention, MeanPool, RelativePositionMlp
 from ..components.transitions import Normalize, Patchify, PatchMerging
-from ..keys import KeyRules, Rename, Split, renames
-from . import Family, Model, PerStage, Sizes, Stage, classifier
+from ..keys import Split
+from . import Family, KeyRules, Model, PerStage, Rename, Sizes, Stage, classifier, renames
 from .swin import BASE, LARGE, NORM, OURS, SMALL, TINY
 from .swinv2 import ATTENTION, QKV, shifted_pair
 

@@ -5,8 +5,7 @@ from ..components.narrow import NarrowAttention
 from ..components.norms import BatchNorm, LayerNorm
 from ..components.transitions import Activate, Normalize, Steps
 from ..layouts import normed_renames
-from ..spec import Transition
-from . import Family, KeyRules, Model, Numbers, PerStage, Sizes, Stage, classifier, renames
+from . import Family, KeyRules, Model, Numbers, PerStage, Sizes, Stage, Transition, classifier, renames
 
 NORM, BATCH_NORM, AT_0 = LayerNorm(eps=1e-5), BatchNorm(), BatchNorm(zero_init=True)
 

@@ -1,10 +1,9 @@
 """Visformer: a transformer with the stages, batch norms and first convolutions of a ResNet (arXiv 2104.12533)."""
 
 from ..components import Attention, BatchNorm, Block, Branch, Conv, LearnedPosition, MeanPool, Patchify, Steps
-from ..keys import KeyRules, conv_to_linear, renames
+from ..keys import conv_to_linear
 from ..layouts import map_to_table
-from ..spec import Grid
-from . import Family, Model, Sizes, Stage, classifier
+from . import Family, Grid, KeyRules, Model, Sizes, Stage, classifier, renames
 
 NORM = BatchNorm()
 

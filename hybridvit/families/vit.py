@@ -6,10 +6,9 @@ as in timm, they are resized like all others, so that at other sizes than 512 ou
 """
 
 from ..components import Attention, LearnedPosition, MeanPool, Mlp, Patchify, TokenPool, transformer_block
-from ..encoder import Model
 from ..layouts import timm_vit_rules
 from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family, Sizes
+from . import Family, Model, Sizes
 
 WIDTHS = WIDTHS | {
     "test": Width(64, 6, 2, mlp_ratio=3),

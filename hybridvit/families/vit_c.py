@@ -8,8 +8,8 @@ and one transformer block fewer than in the ViT pays for it. The paper's authors
 import itertools
 
 from ..components import BatchNorm, Conv, Patchify, Steps, TokenPool
-from ..trunks import NORM, Width, classifier, vit_stage
-from . import Family, KeyRules, Model, Sizes, Stage, renames
+from ..trunks import NORM, Width, vit_stage
+from . import Family, KeyRules, Model, Sizes, Stage, classifier, renames
 
 
 def vit_c(*, stem: tuple[int, ...], dim: int, depth: int, heads: int, mlp_ratio: int = 4, img_size: int = 224) -> Model:

@@ -7,11 +7,10 @@ from torch import Tensor, nn
 
 from ..components import LearnedPosition, MeanPool, Mlp, Patchify, RmsNorm, linear, transformer_block
 from ..components.attention import ScaledDotProduct, head_width
-from ..keys import KeyRules, Rename, Rule, Split, renames
+from ..keys import Split
 from ..layouts import timm_vit_rules
-from ..spec import Grid, Mixer, module_of
 from ..trunks import NORM, Width, named_sizes, vit_model, vit_stage
-from . import Family, Model, Sizes
+from . import Family, Grid, KeyRules, Mixer, Model, Rename, Rule, Sizes, module_of, renames
 from .vit_parallel import hidden_of, side_by_side, side_by_side_rules
 
 WIDTHS = {

@@ -10,9 +10,8 @@ from typing import Literal
 from ..components import Attention, AttentionPool, LearnedPosition, MeanPool, Mlp, Patchify, RmsNorm
 from ..components.blocks import Block, Branch, transformer_block
 from ..layouts import timm_vit_rules
-from ..spec import Norm
 from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family, Model, Sizes
+from . import Family, Model, Norm, Sizes
 
 WIDTHS = WIDTHS | {
     "test2": Width(64, 8, 2, mlp_ratio=3),

@@ -5,11 +5,9 @@
 """
 
 from ..components import GroupNorm, LinearHead, MaxPool, Patchify, Residual, StdConv, TokenPool
-from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, Rule
 from ..layouts import HEAD_RULES, trunk_rules
 from ..trunks import NORM, WIDTHS, Width, vit_stage
-from . import Family, Sizes
+from . import Family, KeyRules, Model, Rename, Rule, Sizes, Stage
 from .resnet import STEM_WIDTH, body_rules, residual_stages, resnet_rules, resnet_stages
 
 BIT = Residual(conv=StdConv, norm=GroupNorm(), padding="same")

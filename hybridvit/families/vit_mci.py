@@ -1,11 +1,9 @@
 """MobileCLIP's ViT: three layers of patches in patches, then a ViT (arXiv 2311.17049, 2508.20691)."""
 
 from ..components import Activate, BatchNorm, LearnedPosition, Patchify, Steps, TokenPool
-from ..encoder import Model, Stage
-from ..keys import KeyRules, renames
 from ..layouts import HEAD_RULES, trunk_rules
 from ..trunks import NORM, WIDTHS, vit_model, vit_stage
-from . import Family, Sizes
+from . import Family, KeyRules, Model, Sizes, Stage, renames
 
 
 def vit_mci(*, width: str, img_size: int, num_classes: int) -> Model:

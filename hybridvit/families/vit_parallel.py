@@ -6,11 +6,10 @@
 
 from ..components import Attention, Block, Branch, LayerScale, LearnedPosition, MeanPool, Mlp, RmsNorm, TokenPool
 from ..components.transitions import Add, Normalize, Patchify, Steps
-from ..keys import KeyRules, Rule, Split, renames
+from ..keys import Split
 from ..layouts import timm_vit_rules
-from ..spec import Norm, Transition
 from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family, Model, Sizes
+from . import Family, KeyRules, Model, Norm, Rule, Sizes, Transition, renames
 
 WIDTHS = WIDTHS | {"pwee": Width(256, 16, 4, mlp_ratio=5), "small_18": Width(384, 18, 6), "base_18": Width(768, 18, 12)}
 

@@ -7,10 +7,10 @@ without a class token are timm's.
 from ..components import MeanPool, Mlp, NoPosition, Patchify, RotaryAttention, TokenPool, transformer_block
 from ..components.positions import LearnedPosition
 from ..components.rotary import IndexRotary, LearnedRotary
-from ..keys import KeyRules, Rule, Split
+from ..keys import Split
 from ..layouts import timm_eva_rules
 from ..trunks import NORM, WIDTHS, named_sizes, vit_model, vit_stage
-from . import Family, Model, Sizes
+from . import Family, KeyRules, Model, Rule, Sizes
 
 FIXED = IndexRotary(temperature=100.0, columns_first=True)
 # As EVA-02's: the grid of the pretraining is 256 / 16 positions a side.

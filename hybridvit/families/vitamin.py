@@ -5,9 +5,8 @@ from ..components.blocks import Block, Branch, transformer_block
 from ..components.functions import NoPosition
 from ..components.positions import LearnedPosition
 from ..layouts import HEAD_RULES, trunk_rules
-from ..spec import Transition
-from ..trunks import NORM, Width, classifier, vit_stage
-from . import Family, KeyRules, Model, Sizes, Stage, renames
+from ..trunks import NORM, Width, vit_stage
+from . import Family, KeyRules, Model, Sizes, Stage, Transition, classifier, renames
 
 WIDTHS = {
     "small": (64, 128, Width(384, 14, 6, 2)),

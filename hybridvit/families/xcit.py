@@ -8,8 +8,8 @@ from ..components.channels import CrossCovarianceAttention
 from ..components.mixers import LayerScale, Mlp, OnPrefix
 from ..components.norms import BatchNorm, LayerNorm
 from ..components.transitions import Normalize, Steps
-from ..keys import KeyRules, conv_to_linear, renames
-from . import Family, Model, Sizes, Stage, classifier
+from ..keys import conv_to_linear
+from . import Family, KeyRules, Model, Sizes, Stage, classifier, renames
 
 NORM = LayerNorm(eps=1e-6)
 
