@@ -10,6 +10,8 @@ from .attention import (
     ScaledDotProduct,
     WideningAttention,
     head_width,
+    join_heads,
+    split_heads,
 )
 from .biases import (
     ContinuousPositionBias,
@@ -19,7 +21,7 @@ from .biases import (
     by_pair,
     resize_offset_table,
 )
-from .blocks import Block, Branch, transformer_block
+from .blocks import Block, Branch, residual_block, transformer_block
 from .channels import CrossCovarianceAttention
 from .convblocks import (
     ConvNeXt,

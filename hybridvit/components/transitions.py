@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from ..spec import Around, Grid, Mixer, Norm, SpecError, Transition, Widening, module_of
 from ..tokens import join_prefix, map_to_tokens, tokens_to_map
 from .activations import activation, linear
-from .functions import Function
+from .functions import Function, Identity
 from .windows import pad_map, to_windows, whole_windows
 
 
@@ -52,9 +52,9 @@ class StepsModule(nn.Module):
 
 
 class Add(Around):
-    """The sum of two transitions of the same input: a residual connection across a change of shape."""
+    """The sum of two transitions of the same input: a residual connection, also across a change of shape."""
 
-    shortcut: Transition
+    shortcut: Transition = Identity()
 
 
 @module_of(Add)

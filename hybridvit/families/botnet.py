@@ -133,6 +133,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, Rename("head.fc", "head"))
 
 
-FAMILY = Family(
-    name="botnet", paper="arXiv 2101.11605", build=attention_resnet, sizes=SIZES, layouts={"timm": timm_rules}
-)
+FAMILY = Family("botnet", "arXiv 2101.11605", attention_resnet, SIZES, {"timm": timm_rules})

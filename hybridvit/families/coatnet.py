@@ -117,4 +117,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-FAMILY = Family(name="coatnet", paper="arXiv 2106.04803", build=coatnet, sizes=SIZES, layouts={"timm": timm_rules})
+FAMILY = Family("coatnet", "arXiv 2106.04803", coatnet, SIZES, {"timm": timm_rules})

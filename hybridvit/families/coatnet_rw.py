@@ -51,5 +51,4 @@ def _sizes() -> Sizes:
     }
 
 
-LAYOUTS = {"timm": timm_rules}
-FAMILY = Family(name="coatnet_rw", paper="arXiv 2106.04803", build=coatnet, sizes=_sizes(), layouts=LAYOUTS)
+FAMILY = Family("coatnet_rw", "arXiv 2106.04803", coatnet, _sizes(), {"timm": timm_rules})

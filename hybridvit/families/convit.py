@@ -104,4 +104,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, HEAD_RULES)
 
 
-FAMILY = Family(name="convit", paper="arXiv 2103.10697", build=convit, sizes=SIZES, layouts={"timm": timm_rules})
+FAMILY = Family("convit", "arXiv 2103.10697", convit, SIZES, {"timm": timm_rules})

@@ -100,5 +100,4 @@ def original_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-LAYOUTS = {"original": original_rules}
-FAMILY = Family(name="cvt", paper="arXiv 2103.15808", build=cvt, sizes=SIZES, layouts=LAYOUTS)
+FAMILY = Family("cvt", "arXiv 2103.15808", cvt, SIZES, {"original": original_rules})

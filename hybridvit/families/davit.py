@@ -115,4 +115,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-FAMILY = Family(name="davit", paper="arXiv 2204.03645", build=davit, sizes=SIZES, layouts={"timm": timm_rules})
+FAMILY = Family("davit", "arXiv 2204.03645", davit, SIZES, {"timm": timm_rules})

@@ -63,7 +63,7 @@ def edgenext(*, dims: PerStage, depths: PerStage, heads: int = 8, overlap: bool 
         attend = Steps(steps=(Normalize(norm=NORM), channels, LayerScale(initial=LAYER_SCALE)))
         position = Placed(position=FourierPosition()) if index == POSITION_STAGE else Identity()
         cascade = Cascade(parts=scales, bias=not overlap)
-        transposed = Steps(steps=(cascade, position, Add(shortcut=Identity(), body=attend)))
+        transposed = Steps(steps=(cascade, position, Add(body=attend)))
         locals_: list[Transition] = [filters] * depth
         if index == 0:
             enter = Conv(dim=dim, kernel=9, stride=4, norm=NORM) if overlap else summaries(dim, 4, NORM)
@@ -104,4 +104,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, renames("head", "", "norm=pool.post_norm fc=head"))
 
 
-FAMILY = Family(name="edgenext", paper="arXiv 2206.10589", build=edgenext, sizes=SIZES, layouts={"timm": timm_rules})
+FAMILY = Family("edgenext", "arXiv 2206.10589", edgenext, SIZES, {"timm": timm_rules})

@@ -76,5 +76,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, normed_head_rules("head", "head_dist", layer=""))
 
 
-LAYOUTS = {"timm": timm_rules}
-FAMILY = Family(name="efficientformer", paper="arXiv 2206.01191", build=efficientformer, sizes=SIZES, layouts=LAYOUTS)
+FAMILY = Family("efficientformer", "arXiv 2206.01191", efficientformer, SIZES, {"timm": timm_rules})

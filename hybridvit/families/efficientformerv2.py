@@ -135,6 +135,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-LAYOUTS = {"timm": timm_rules}
-PAPER = "arXiv 2212.08059"
-FAMILY = Family(name="efficientformerv2", paper=PAPER, build=efficientformerv2, sizes=SIZES, layouts=LAYOUTS)
+FAMILY = Family("efficientformerv2", "arXiv 2212.08059", efficientformerv2, SIZES, {"timm": timm_rules})

@@ -89,7 +89,10 @@ def efficientnet_pytorch_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-LAYOUTS = {"timm": timm_rules, "efficientnet_pytorch": efficientnet_pytorch_rules}
 FAMILY = Family(
-    name="efficientnet_lite", paper="arXiv 1905.11946", build=efficientnet_lite, sizes=_sizes(), layouts=LAYOUTS
+    "efficientnet_lite",
+    "arXiv 1905.11946",
+    efficientnet_lite,
+    _sizes(),
+    {"timm": timm_rules, "efficientnet_pytorch": efficientnet_pytorch_rules},
 )

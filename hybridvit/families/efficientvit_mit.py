@@ -98,5 +98,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-LAYOUTS = {"timm": timm_rules}
-FAMILY = Family(name="efficientvit_mit", paper="arXiv 2205.14756", build=efficientvit, sizes=SIZES, layouts=LAYOUTS)
+FAMILY = Family("efficientvit_mit", "arXiv 2205.14756", efficientvit, SIZES, {"timm": timm_rules})

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..components import BatchNorm, Block, Branch, Conv, DistanceBias, Identity, Linear, MeanPool, NormedHead
+from ..components import BatchNorm, Block, Branch, Conv, DistanceBias, Linear, MeanPool, NormedHead
 from ..components.attention import ScaledDotProduct, head_width
 from ..components.convblocks import conv_mlp, doubling_stem, excited_merge
 from ..components.transitions import Add, Steps
@@ -64,9 +64,7 @@ def efficientvit(*, dims: PerStage, depths: PerStage, heads: PerStage, kernels: 
     """
 
     def merge(in_dim: int, dim: int) -> Transition:
-        before, after = (
-            tuple(Add(shortcut=Identity(), body=body) for body in local_bodies(width)) for width in (in_dim, dim)
-        )
+        before, after = (tuple(Add(body=body) for body in local_bodies(width)) for width in (in_dim, dim))
         return Steps(steps=(*before, *excited_merge(in_dim, dim).steps, *after))
 
     stages: list[Stage] = []
@@ -111,5 +109,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, excite_rules(f"{down}.patchmerge.se", f"{enter}.4"), normed_head_rules("head"))
 
 
-LAYOUTS = {"timm": timm_rules}
-FAMILY = Family(name="efficientvit_msra", paper="arXiv 2305.07027", build=efficientvit, sizes=_sizes(), layouts=LAYOUTS)
+FAMILY = Family("efficientvit_msra", "arXiv 2305.07027", efficientvit, _sizes(), {"timm": timm_rules})

@@ -69,7 +69,7 @@ def fastvit(
             patches = filters.replace(stride=2, groups=dims[index - 1])
             enter = (unit(patches, 3, act=act, excite=0.25 * (excited and index > 1)), layer)
         if attends:
-            enter += (Add(shortcut=Identity(), body=filters.replace(bias=True, norm=None)),)  # tells of places
+            enter += (Add(body=filters.replace(bias=True, norm=None)),)  # tells of places
             norm = LayerNorm(eps=1e-5) if clip2 else NORM
             mixing = Branch(mixer=Attention(heads=dim // HEAD_WIDTH, qkv_bias=False), norm=norm)
         else:
@@ -138,4 +138,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-FAMILY = Family(name="fastvit", paper="arXiv 2303.14189", build=fastvit, sizes=SIZES, layouts={"timm": timm_rules})
+FAMILY = Family("fastvit", "arXiv 2303.14189", fastvit, SIZES, {"timm": timm_rules})

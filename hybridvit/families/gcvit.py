@@ -74,7 +74,7 @@ def mbconv(dim: int) -> Add:
     """Filter each channel, excite, mix channels, with a shortcut and no norm."""
     filters, excite = Conv(dim=dim, kernel=3, groups=dim, act="gelu"), excite_quarter(dim)
     body = Steps(steps=(filters, excite.replace(act="gelu", bias=False), Conv(dim=dim)))
-    return Add(shortcut=Identity(), body=body)
+    return Add(body=body)
 
 
 def gcvit(
@@ -126,4 +126,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, renames("stages.{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches", parts))
 
 
-FAMILY = Family(name="gcvit", paper="arXiv 2206.09959", build=gcvit, sizes=SIZES, layouts={"timm": timm_rules})
+FAMILY = Family("gcvit", "arXiv 2206.09959", gcvit, SIZES, {"timm": timm_rules})

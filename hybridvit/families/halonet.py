@@ -37,6 +37,4 @@ SIZES: Sizes = {
         "img_size": 224,
     },
 }
-FAMILY = Family(
-    name="halonet", paper="arXiv 2103.12731", build=attention_resnet, sizes=SIZES, layouts={"timm": timm_rules}
-)
+FAMILY = Family("halonet", "arXiv 2103.12731", attention_resnet, SIZES, {"timm": timm_rules})

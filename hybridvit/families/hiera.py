@@ -106,4 +106,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-FAMILY = Family(name="hiera", paper="arXiv 2306.00989", build=hiera, sizes=SIZES, layouts={"timm": timm_rules})
+FAMILY = Family("hiera", "arXiv 2306.00989", hiera, SIZES, {"timm": timm_rules})

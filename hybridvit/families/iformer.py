@@ -109,4 +109,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-FAMILY = Family(name="iformer", paper="arXiv 2501.15369", build=iformer, sizes=SIZES, layouts={"timm": timm_rules})
+FAMILY = Family("iformer", "arXiv 2501.15369", iformer, SIZES, {"timm": timm_rules})

@@ -77,6 +77,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, botnet_rules(model).rules)
 
 
-FAMILY = Family(
-    name="lambda_resnet", paper="arXiv 2102.08602", build=attention_resnet, sizes=SIZES, layouts={"timm": timm_rules}
-)
+FAMILY = Family("lambda_resnet", "arXiv 2102.08602", attention_resnet, SIZES, {"timm": timm_rules})

@@ -6,7 +6,7 @@ Every linear layer has a batch norm behind it, and there are no other norms.
 from collections.abc import Callable
 from typing import Any
 
-from ..components import BatchNorm, Block, Branch, DistanceBias, Identity, Linear, MeanPool, NormedHead, doubling_stem
+from ..components import BatchNorm, Block, Branch, DistanceBias, Linear, MeanPool, NormedHead, doubling_stem
 from ..components.narrow import NarrowAttention, ShrinkingAttention
 from ..components.transitions import Add, Steps
 from ..layouts import normed_head_rules, normed_rules
@@ -41,7 +41,7 @@ def levit(
             shrink = ShrinkingAttention(
                 dim=dim, heads=count, key_dim=key_dim, value_dim=4 * key_dim, act=act, norm=NORM
             )
-            enter = Steps(steps=(shrink, Add(shortcut=Identity(), body=mlp(dim))))
+            enter = Steps(steps=(shrink, Add(body=mlp(dim))))
         block = Block(branches=(Branch(mixer=attention), Branch(mixer=mlp(dim))))
         return Stage(enter=enter, blocks=(block,) * depths[index])
 
@@ -90,4 +90,4 @@ def timm_rules(model: Model, make: Callable[[str, str], Rename] = Rename) -> Key
     return KeyRules(rules, normed_head_rules("head", "head_dist"))
 
 
-FAMILY = Family(name="levit", paper="arXiv 2104.01136", build=levit, sizes=model_sizes(), layouts={"timm": timm_rules})
+FAMILY = Family("levit", "arXiv 2104.01136", levit, model_sizes(), {"timm": timm_rules})

@@ -11,5 +11,4 @@ def timm_conv_rules(model: Model) -> KeyRules:
 
 
 SIZES = model_sizes("levit_conv")
-LAYOUTS = {"timm": timm_conv_rules}
-FAMILY = Family(name="levit_conv", paper="arXiv 2104.01136", build=levit, sizes=SIZES, layouts=LAYOUTS)
+FAMILY = Family("levit_conv", "arXiv 2104.01136", levit, SIZES, {"timm": timm_conv_rules})

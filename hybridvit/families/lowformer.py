@@ -113,4 +113,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-FAMILY = Family(name="lowformer", paper="arXiv 2409.03460", build=lowformer, sizes=SIZES, layouts={"timm": timm_rules})
+FAMILY = Family("lowformer", "arXiv 2409.03460", lowformer, SIZES, {"timm": timm_rules})

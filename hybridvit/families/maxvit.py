@@ -109,4 +109,4 @@ def timm_rules(model: Model, qkv: MakeRule = heads_apart, table: MakeRule = Rena
     return KeyRules(rules)
 
 
-FAMILY = Family(name="maxvit", paper="arXiv 2204.01697", build=maxvit, sizes=SIZES, layouts={"timm": timm_rules})
+FAMILY = Family("maxvit", "arXiv 2204.01697", maxvit, SIZES, {"timm": timm_rules})

@@ -40,5 +40,6 @@ def by_key_offset(theirs: str, ours: str) -> Rename:
     return Rename(theirs, ours, to_ours, to_theirs)
 
 
-LAYOUTS = {"timm": partial(timm_rules, qkv=Rename, table=by_key_offset)}
-FAMILY = Family(name="maxvit_tf", paper="arXiv 2204.01697", build=maxvit, sizes=SIZES, layouts=LAYOUTS)
+FAMILY = Family(
+    "maxvit_tf", "arXiv 2204.01697", maxvit, SIZES, {"timm": partial(timm_rules, qkv=Rename, table=by_key_offset)}
+)

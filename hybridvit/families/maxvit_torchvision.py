@@ -64,4 +64,4 @@ def maxvit_torchvision(
 
 
 SIZES: Sizes = {"maxvit_t": {"stem": 64, "dims": (64, 128, 256, 512), "depths": (2, 2, 5, 2)}}
-FAMILY = Family(name="maxvit_torchvision", paper="arXiv 2204.01697", build=maxvit_torchvision, sizes=SIZES, layouts={})
+FAMILY = Family("maxvit_torchvision", "arXiv 2204.01697", maxvit_torchvision, SIZES, {})

@@ -116,5 +116,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-LAYOUTS = {"timm": timm_rules}
-FAMILY = Family(name="metaformer", paper="arXiv 2210.13452", build=metaformer, sizes=SIZES, layouts=LAYOUTS)
+FAMILY = Family("metaformer", "arXiv 2210.13452", metaformer, SIZES, {"timm": timm_rules})

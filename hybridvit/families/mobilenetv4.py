@@ -140,5 +140,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, renames(*attention, layers, conv_to_linear))
 
 
-LAYOUTS = {"timm": timm_rules}
-FAMILY = Family(name="mobilenetv4", paper="arXiv 2404.10518", build=mobilenetv4, sizes=SIZES, layouts=LAYOUTS)
+FAMILY = Family("mobilenetv4", "arXiv 2404.10518", mobilenetv4, SIZES, {"timm": timm_rules})

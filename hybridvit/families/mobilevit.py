@@ -118,5 +118,4 @@ def timm_rules(model: Model) -> KeyRules:
     )
 
 
-LAYOUTS = {"timm": timm_rules}
-FAMILY = Family(name="mobilevit", paper="arXiv 2110.02178", build=mobilevit, sizes=SIZES, layouts=LAYOUTS)
+FAMILY = Family("mobilevit", "arXiv 2110.02178", mobilevit, SIZES, {"timm": timm_rules})

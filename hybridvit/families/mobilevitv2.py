@@ -85,5 +85,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(end_rules(model, convs), rules)
 
 
-LAYOUTS = {"timm": timm_rules}
-FAMILY = Family(name="mobilevitv2", paper="arXiv 2206.02680", build=mobilevitv2, sizes=SIZES, layouts=LAYOUTS)
+FAMILY = Family("mobilevitv2", "arXiv 2206.02680", mobilevitv2, SIZES, {"timm": timm_rules})

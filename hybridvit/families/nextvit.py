@@ -57,7 +57,7 @@ def attending_stages(in_dim: int, dim: int, stride: int, run: int) -> list[Stage
     wide, narrow = dim * 3 // 4, dim // 4
     reduce = Steps(steps=(Runs(length=run), Normalize(norm=NORM))) if run > 1 else Identity()
     attention = ReducedAttention(heads=wide // HEAD_WIDTH, reduce=reduce)
-    local = Steps(steps=(embed(wide, narrow), Add(shortcut=Identity(), body=conv_attention(narrow))))
+    local = Steps(steps=(embed(wide, narrow), Add(body=conv_attention(narrow))))
     attending = stage(embed(in_dim, wide, stride), Branch(mixer=attention, norm=NORM))
     return [attending, stage(Join(parts=(Identity(), local)), mlp(dim, 2))]
 
@@ -117,4 +117,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-FAMILY = Family(name="nextvit", paper="arXiv 2207.05501", build=nextvit, sizes=SIZES, layouts={"timm": timm_rules})
+FAMILY = Family("nextvit", "arXiv 2207.05501", nextvit, SIZES, {"timm": timm_rules})

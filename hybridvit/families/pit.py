@@ -88,4 +88,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-FAMILY = Family(name="pit", paper="arXiv 2103.16302", build=pit, sizes=SIZES, layouts={"timm": timm_rules})
+FAMILY = Family("pit", "arXiv 2103.16302", pit, SIZES, {"timm": timm_rules})

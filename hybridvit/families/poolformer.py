@@ -35,5 +35,4 @@ def _sizes() -> Sizes:
     return first | {f"poolformerv2_{name}": of for name, of in numbers.items()}
 
 
-LAYOUTS = {"timm": timm_rules}
-FAMILY = Family(name="poolformer", paper="arXiv 2111.11418", build=poolformer, sizes=_sizes(), layouts=LAYOUTS)
+FAMILY = Family("poolformer", "arXiv 2111.11418", poolformer, _sizes(), {"timm": timm_rules})

@@ -99,4 +99,4 @@ def timm_rules(model: Model) -> KeyRules:
     )
 
 
-FAMILY = Family(name="pvt_v2", paper="arXiv 2106.13797", build=pvt_v2, sizes=SIZES, layouts={"timm": timm_rules})
+FAMILY = Family("pvt_v2", "arXiv 2106.13797", pvt_v2, SIZES, {"timm": timm_rules})

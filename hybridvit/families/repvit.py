@@ -16,7 +16,7 @@ def filters(dim: int, early: bool, excite: bool = False) -> Steps:
     conv = Conv(dim=dim, kernel=3, groups=dim, norm=NORM)
     small = conv.replace(kernel=1) if early else conv.replace(kernel=1, norm=None, bias=True)
     gate = excite_quarter(dim) if excite else Identity()
-    both = Add(shortcut=Identity(), body=Add(shortcut=small, body=conv))
+    both = Add(body=Add(shortcut=small, body=conv))
     return Steps(steps=(both, Identity() if early else Normalize(norm=NORM), gate))
 
 
@@ -28,7 +28,7 @@ def repvit(*, dims: PerStage, depths: PerStage, early: bool = False) -> Model:
         if index:
             before = dims[index - 1]
             down = Conv(dim=before, kernel=3, stride=2, groups=before, norm=NORM)
-            more, wide = (Add(shortcut=Identity(), body=conv_mlp(width, "gelu")) for width in (before, dim))
+            more, wide = (Add(body=conv_mlp(width, "gelu")) for width in (before, dim))
             enter = Steps(steps=(filters(before, early), more, down, Conv(dim=dim, norm=NORM), wide))
         last = Branch(mixer=conv_mlp(dim, "gelu"))
         excited, plain = (
@@ -74,4 +74,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, normed_renames(down, enter, parts))
 
 
-FAMILY = Family(name="repvit", paper="arXiv 2307.09283", build=repvit, sizes=SIZES, layouts={"timm": timm_rules})
+FAMILY = Family("repvit", "arXiv 2307.09283", repvit, SIZES, {"timm": timm_rules})

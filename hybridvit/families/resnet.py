@@ -92,4 +92,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(resnet_rules(model), Rename("fc", "head"))
 
 
-FAMILY = Family(name="resnet", paper="arXiv 1512.03385", build=resnet, sizes=_sizes(), layouts={"timm": timm_rules})
+FAMILY = Family("resnet", "arXiv 1512.03385", resnet, _sizes(), {"timm": timm_rules})

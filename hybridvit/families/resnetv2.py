@@ -89,5 +89,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-LAYOUTS = {"timm": timm_rules}
-FAMILY = Family(name="resnetv2", paper="arXiv 1912.11370", build=resnetv2, sizes=_sizes(), layouts=LAYOUTS)
+FAMILY = Family("resnetv2", "arXiv 1912.11370", resnetv2, _sizes(), {"timm": timm_rules})

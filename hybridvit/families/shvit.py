@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ..components import Add, BatchNorm, Block, Branch, Conv, GroupNorm, Identity, Linear, MeanPool, NormedHead, Steps
+from ..components import Add, BatchNorm, Block, Branch, Conv, GroupNorm, Linear, MeanPool, NormedHead, Steps
 from ..components.attention import ScaledDotProduct
 from ..components.convblocks import conv_mlp, doubling_stem, excited_merge
 from ..layouts import excite_rules, normed_head_rules, normed_renames
@@ -44,7 +44,7 @@ def shvit(*, dims: PerStage, parts: PerStage, depths: PerStage, img_size: int = 
             return Conv(dim=dim, kernel=3, groups=dim, norm=NORM)
 
         def both(dim: int) -> list[Add]:
-            return [Add(shortcut=Identity(), body=body) for body in (filters(dim), conv_mlp(dim, "relu"))]
+            return [Add(body=body) for body in (filters(dim), conv_mlp(dim, "relu"))]
 
         attend = (Branch(mixer=PartAttention(part=part)),) if part else ()
         first, last = Branch(mixer=filters(dim).replace(norm=AT_0)), Branch(mixer=conv_mlp(dim, "relu"))
@@ -83,4 +83,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-FAMILY = Family(name="shvit", paper="arXiv 2401.16456", build=shvit, sizes=SIZES, layouts={"timm": timm_rules})
+FAMILY = Family("shvit", "arXiv 2401.16456", shvit, SIZES, {"timm": timm_rules})

@@ -95,5 +95,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, normed_head_rules("head", "head_dist", layer=""))
 
 
-LAYOUTS = {"timm": timm_rules}
-FAMILY = Family(name="swiftformer", paper="arXiv 2303.15446", build=swiftformer, sizes=SIZES, layouts=LAYOUTS)
+FAMILY = Family("swiftformer", "arXiv 2303.15446", swiftformer, SIZES, {"timm": timm_rules})

@@ -64,5 +64,4 @@ def timm_rules(model: Model) -> KeyRules:
     )
 
 
-LAYOUTS = {"timm": timm_rules}
-FAMILY = Family(name="swin", paper="arXiv 2103.14030", build=swin, sizes=SIZES, layouts=LAYOUTS)
+FAMILY = Family("swin", "arXiv 2103.14030", swin, SIZES, {"timm": timm_rules})

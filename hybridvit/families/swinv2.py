@@ -85,4 +85,4 @@ def timm_rules(model: Model) -> KeyRules:
     )
 
 
-FAMILY = Family(name="swinv2", paper="arXiv 2111.09883", build=swinv2, sizes=SIZES, layouts={"timm": timm_rules})
+FAMILY = Family("swinv2", "arXiv 2111.09883", swinv2, SIZES, {"timm": timm_rules})

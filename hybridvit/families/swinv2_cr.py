@@ -65,4 +65,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-FAMILY = Family(name="swinv2_cr", paper="arXiv 2111.09883", build=swinv2_cr, sizes=SIZES, layouts={"timm": timm_rules})
+FAMILY = Family("swinv2_cr", "arXiv 2111.09883", swinv2_cr, SIZES, {"timm": timm_rules})

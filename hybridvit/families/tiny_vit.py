@@ -67,4 +67,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, renames("", "", "head.norm=pool.post_norm head.fc=head"))
 
 
-FAMILY = Family(name="tiny_vit", paper="arXiv 2207.10666", build=tiny_vit, sizes=SIZES, layouts={"timm": timm_rules})
+FAMILY = Family("tiny_vit", "arXiv 2207.10666", tiny_vit, SIZES, {"timm": timm_rules})

@@ -58,4 +58,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-FAMILY = Family(name="twins", paper="arXiv 2104.13840", build=twins, sizes=SIZES, layouts={"timm": timm_rules})
+FAMILY = Family("twins", "arXiv 2104.13840", twins, SIZES, {"timm": timm_rules})

@@ -53,4 +53,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-FAMILY = Family(name="visformer", paper="arXiv 2104.12533", build=visformer, sizes=SIZES, layouts={"timm": timm_rules})
+FAMILY = Family("visformer", "arXiv 2104.12533", visformer, SIZES, {"timm": timm_rules})

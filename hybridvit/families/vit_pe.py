@@ -6,8 +6,8 @@
 from ..components import IndexRotary, LayerNorm, Mlp, Patchify, RotaryAttention, transformer_block
 from ..components.pools import AttentionPool, MeanPool
 from ..layouts import timm_eva_rules
-from ..trunks import WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family, KeyRules, Model, Sizes
+from ..trunks import WIDTHS, Width, named_sizes, vit_stage
+from . import Family, KeyRules, Model, Sizes, classifier
 
 NORM = LayerNorm(eps=1e-5)
 WIDTHS = WIDTHS | {"gigantic": Width(1536, 50, 16, 8960 / 1536)}
@@ -17,7 +17,6 @@ def vit_pe(
     *,
     width: str,
     patch: int,
-    img_size: int,
     reference: int = 32,
     depth: int | None = None,
     layer_scale: float | None = None,
@@ -35,7 +34,7 @@ def vit_pe(
     block, patches = transformer_block(attention, mlp, NORM, layer_scale), Patchify(dim=of.dim, patch=patch, bias=False)
     stage = vit_stage(enter=patches, width=of, prefix=prefix, pre_norm=NORM, block=block)
     pool = AttentionPool(heads=8, mlp=Mlp(hidden=4 * of.dim), norm=NORM, prefix=True) if num_classes else MeanPool()
-    return vit_model(stage, pool, img_size, num_classes)
+    return classifier((stage,), pool).replace(num_classes=num_classes)
 
 
 SIZES: Sizes = (
@@ -55,4 +54,4 @@ def timm_rules(model: Model) -> KeyRules:
     return timm_eva_rules(model, class_token=model.stages[0].prefix > 0)
 
 
-FAMILY = Family(name="vit_pe", paper="arXiv 2504.13181", build=vit_pe, sizes=SIZES, layouts={"timm": timm_rules})
+FAMILY = Family("vit_pe", "arXiv 2504.13181", vit_pe, SIZES, {"timm": timm_rules})

@@ -67,4 +67,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, trunk_rules(stage=3), HEAD_RULES)
 
 
-FAMILY = Family(name="vitamin", paper="arXiv 2404.02132", build=vitamin, sizes=_sizes(), layouts={"timm": timm_rules})
+FAMILY = Family("vitamin", "arXiv 2404.02132", vitamin, _sizes(), {"timm": timm_rules})

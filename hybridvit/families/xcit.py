@@ -77,4 +77,4 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-FAMILY = Family(name="xcit", paper="arXiv 2106.09681", build=xcit, sizes=SIZES, layouts={"timm": timm_rules})
+FAMILY = Family("xcit", "arXiv 2106.09681", xcit, SIZES, {"timm": timm_rules})
