@@ -18,7 +18,7 @@ from .components.blocks import Block, BlockModule, recomputed
 from .components.functions import NoPosition
 from .components.positions import PrefixTokens
 from .preprocess import Preprocess
-from .spec import Grid, Head, Pool, Position, Spec, SpecError, Transition
+from .spec import Grid, Head, Pool, Position, Spec, SpecError, Transition, named
 from .tokens import image_to_tokens, split_prefix, tokens_to_map
 
 
@@ -74,10 +74,8 @@ class StageModule(nn.Module):
         self.position = spec.position.build(dim, out_grid)
         self.blocks = nn.ModuleList()
         for index, block in enumerate(spec.blocks):
-            try:
+            with named(f"block {index}, "):
                 self.blocks.append(block.build(dim, out_grid))
-            except SpecError as error:
-                raise SpecError(f"block {index}, {error}") from None
 
     def forward(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
         tokens = self.prefix(self.enter(tokens, grid))
@@ -108,10 +106,8 @@ class Encoder(nn.Module):
             raise SpecError("a model needs at least one stage, the first of which takes the pixels to tokens")
         dim, stride, grid = spec.in_chans, 1, Grid(*spec.img_size)
         for index, stage in enumerate(spec.stages):
-            try:
+            with named(f"stage {index}, "):
                 self.stages.append(StageModule(stage, dim, grid))
-            except SpecError as error:
-                raise SpecError(f"stage {index}, {error}") from None
             dim, stride, grid = stage.enter.out_dim(dim), stage.enter.out_stride(stride), stage.out_grid(grid)
             if self.feature_info and self.feature_info[-1].stride == stride:
                 self.feature_info.pop()
@@ -197,12 +193,8 @@ class Encoder(nn.Module):
         """
         if not 0 <= rate < 1:
             raise ValueError(f"drop path needs a rate of at least 0 and below 1, got {rate}")
-        blocks = [
-            block
-            for stage in cast("Iterable[StageModule]", self.stages)
-            for block in cast("Iterable[BlockModule]", stage.blocks)
-        ]
-        for index, block in enumerate(blocks):
+        blocks = [block for stage in cast("Iterable[StageModule]", self.stages) for block in stage.blocks]
+        for index, block in enumerate(cast("list[BlockModule]", blocks)):
             block.set_drop_path(rate * (index / max(len(blocks) - 1, 1)))
 
     def set_grad_checkpointing(self, enabled: bool = True) -> None:

@@ -6,6 +6,7 @@ and serialises to JSON and back. Unknown kinds, unknown fields and values of the
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -13,7 +14,7 @@ import itertools
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar, dataclass_transform
 
 
@@ -116,6 +117,15 @@ class Spec:
         if missing:
             raise SpecError(f"{where}: {kind} lacks {', '.join(missing)}")
         return cls(**{name: _from_data(value, hints[name], f"{where}.{name}") for name, value in values.items()})
+
+
+@contextlib.contextmanager
+def named(place: str) -> Iterator[None]:
+    """Puts `place` in front of the message of a SpecError from inside."""
+    try:
+        yield
+    except SpecError as error:
+        raise SpecError(f"{place}{error}") from None
 
 
 @functools.cache

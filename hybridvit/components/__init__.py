@@ -30,7 +30,7 @@ from .convblocks import (
     conv_mlp,
     conv_stem,
     doubling_stem,
-    excite_quarter,
+    excite_part,
     excited_merge,
     inverted_residual,
     pooled_shortcut,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from ..spec import Grid, Norm, Spec, SpecError, Transition
+from ..spec import Grid, Norm, Spec, SpecError, Transition, named
 
 
 class Branch(Spec):
@@ -82,10 +82,8 @@ class BlockModule(nn.Module):
             raise SpecError("a block needs at least one branch")
         self.branches = nn.ModuleList()
         for index, branch in enumerate(spec.branches):
-            try:
+            with named(f"branch {index}: "):
                 self.branches.append(branch.build(dim, grid))
-            except SpecError as error:
-                raise SpecError(f"branch {index}: {error}") from None
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         for branch in self.branches:

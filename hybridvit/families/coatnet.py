@@ -7,7 +7,7 @@ from typing import Literal
 
 from ..components import AvgPool, Conv, Identity, LayerNorm, LayerScale, MeanPool, Mlp, RelativePositionBias
 from ..components.attention import Attention, WideningAttention
-from ..components.blocks import Block, Branch, transformer_block
+from ..components.blocks import Block, residual_block, transformer_block
 from ..components.convblocks import ConvNeXt, MBConv, conv_stem, pooled_shortcut
 from ..components.transitions import Add, Normalize, Steps
 from ..keys import conv_to_linear, linear_to_conv, split_heads
@@ -38,7 +38,6 @@ def coatnet(
     shortcut_bias: bool = True,
     layer_scale: float | None = None,
     hidden: bool = True,
-    img_size: int = 224,
 ) -> Model:
     """A CoAtNet of given widths of the two stem convolutions, and widths, depths and kinds of the stages.
 
@@ -52,20 +51,19 @@ def coatnet(
             attend = WideningAttention(dim=dim, inner=inner, heads=inner // HEAD_WIDTH, bias=bias)
             scale = LayerScale(initial=layer_scale) if layer_scale else Identity()
             body = Steps(steps=(Normalize(norm=norm), pool, attend, scale))
-            shortcut = pooled_shortcut(in_dim, dim, pool, shortcut_bias)
         else:
             body = conv.body(in_dim, dim, stride=2)
-            shortcut = pooled_shortcut(in_dim, dim, pool, conv.bias)
+        shortcut = pooled_shortcut(in_dim, dim, pool, shortcut_bias if kind == "attention" else conv.bias)
         attention = Attention(heads=dim // HEAD_WIDTH, bias=bias)
         block = transformer_block(attention, Mlp(hidden=4 * dim), norm, layer_scale)
         if kind == "conv":
-            block = Block(branches=(Branch(mixer=conv.body(dim, dim)),))
+            block = residual_block(conv.body(dim, dim))
         first = (Block(branches=block.branches[1:]),) if kind == "attention" else ()
         return Stage(enter=Add(shortcut=shortcut, body=body), blocks=first + (block,) * (depth - 1))
 
     stages = (stage(*numbers) for numbers in zip(kinds, (stem[1], *dims[:-1]), dims, depths, strict=True))
     end = tanh_pool(norm, dims[-1]) if hidden else MeanPool(norm=norm)
-    return classifier((Stage(enter=conv_stem(stem, conv.norm, conv.act)), *stages), end, img_size)
+    return classifier((Stage(enter=conv_stem(stem, conv.norm, conv.act)), *stages), end)
 
 
 SIZES: Sizes = {

@@ -70,10 +70,8 @@ class GatedPositionalAttentionModule(nn.Module):
         return by_pair(self.position(offsets), grid).softmax(dim=-1).unsqueeze(0)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        query, key = self.query_key(tokens).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        value = self.value(tokens).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        mixed = self.attend(query, key, value, self.by_position(grid))
-        return self.proj(mixed.transpose(1, 2).flatten(2))
+        query, key = self.query_key(tokens).chunk(2, dim=2)
+        return self.proj(self.attend.in_heads(self.heads, query, key, self.value(tokens), self.by_position(grid)))
 
 
 def convit(*, heads: int, depth: int = 12, gated: int = 10, head_dim: int = 48) -> Model:

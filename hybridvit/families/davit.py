@@ -29,8 +29,7 @@ class ChannelAttention(Mixer):
 class ChannelAttentionModule(nn.Module):
     def __init__(self, spec: ChannelAttention, dim: int, grid: Grid) -> None:
         super().__init__()
-        self.heads = spec.heads
-        self.width = head_width(spec.kind, dim, spec.heads)
+        self.heads, self.width = spec.heads, head_width(spec.kind, dim, spec.heads)
         self.by_positions = spec.by_positions
         self.attend = ChannelProduct(1.0)
         self.qkv = linear(dim, 3 * dim)
@@ -46,26 +45,13 @@ class ChannelAttentionModule(nn.Module):
 
 def dual_block(dim: int, heads: int, window: int, florence: bool) -> Block:
     """Attention in windows and attention between channels, each with an MLP, and a convolution in front of all four."""
-    attentions = (
-        WindowAttention(attention=Attention(heads=heads), window=(window, window)),
-        ChannelAttention(heads=heads, by_positions=florence),
-    )
-    mlp = Mlp(hidden=4 * dim)
-    position = Branch(mixer=Conv(dim=dim, kernel=3, groups=dim, bias=True))
-    mixers = (mixer for attention in attentions for mixer in (attention, mlp))
+    windows = WindowAttention(attention=Attention(heads=heads), window=(window, window))
+    mlp, channels = Mlp(hidden=4 * dim), ChannelAttention(heads=heads, by_positions=florence)
+    mixers, position = (windows, mlp, channels, mlp), Branch(mixer=Conv(dim=dim, kernel=3, groups=dim, bias=True))
     return Block(branches=tuple(part for mixer in mixers for part in (position, Branch(mixer=mixer, norm=NORM))))
 
 
-def davit(
-    *,
-    dims: PerStage,
-    depths: PerStage,
-    heads: PerStage,
-    window: int = 7,
-    florence: bool = False,
-    img_size: int = 224,
-    num_classes: int = 1000,
-) -> Model:
+def davit(*, dims: PerStage, depths: PerStage, heads: PerStage, window: int = 7, florence: bool = False) -> Model:
     """A DaViT of given widths, numbers of dual blocks and heads.
 
     `florence`: patches overlap between stages, and scores between channels are scaled by the number of positions.
@@ -76,7 +62,7 @@ def davit(
         first = Conv(dim=dim, kernel=7, stride=4, bias=True, norm=NORM)
         enter = Steps(steps=(Normalize(norm=NORM), merge)) if stages else first
         stages.append(Stage(enter=enter, blocks=(dual_block(dim, count, window, florence),) * depth))
-    return classifier(stages, MeanPool(post_norm=NORM), img_size, num_classes)
+    return classifier(stages, MeanPool(post_norm=NORM))
 
 
 TINY: Numbers = {"dims": (96, 192, 384, 768), "heads": (3, 6, 12, 24)}

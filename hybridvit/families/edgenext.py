@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from ..components import Block, Branch, Conv, FourierPosition, Identity, LayerNorm, LayerScale, MeanPool, Mlp, summaries
+from ..components import Block, Conv, FourierPosition, Identity, LayerNorm, LayerScale, MeanPool, Mlp, summaries
+from ..components.blocks import residual_block
 from ..components.channels import CrossCovarianceAttention
 from ..components.transitions import Add, Normalize, Steps
 from ..keys import conv_to_linear
@@ -54,7 +55,7 @@ def edgenext(*, dims: PerStage, depths: PerStage, heads: int = 8, overlap: bool 
 
     def block(local: Transition, dim: int) -> Block:
         body = Steps(steps=(local, Normalize(norm=NORM), Mlp(hidden=4 * dim)))
-        return Block(branches=(Branch(mixer=body, layer_scale=LAYER_SCALE),))
+        return residual_block(body, layer_scale=LAYER_SCALE)
 
     stages: list[Stage] = []
     for index, (dim, depth, kernel, scales) in enumerate(zip(dims, depths, KERNELS, SCALES, strict=True)):
@@ -69,8 +70,7 @@ def edgenext(*, dims: PerStage, depths: PerStage, heads: int = 8, overlap: bool 
             enter = Conv(dim=dim, kernel=9, stride=4, norm=NORM) if overlap else summaries(dim, 4, NORM)
         else:
             locals_[-1] = transposed
-            patches = summaries(dim, 2, None)
-            enter = Steps(steps=(Normalize(norm=NORM), patches))
+            enter = Steps(steps=(Normalize(norm=NORM), summaries(dim, 2, None)))
             if overlap:
                 enter, locals_[0] = filters.replace(stride=2, groups=dims[index - 1]), Identity()
         stages.append(Stage(enter=enter, blocks=tuple(block(local, dim) for local in locals_)))

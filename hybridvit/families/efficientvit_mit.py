@@ -2,7 +2,17 @@
 
 from typing import Any
 
-from ..components import BatchNorm, Block, Branch, Conv, LayerNorm, Linear, MeanPool, ScaledLinearAttention, Steps
+from ..components import (
+    BatchNorm,
+    Branch,
+    Conv,
+    LayerNorm,
+    Linear,
+    MeanPool,
+    ScaledLinearAttention,
+    Steps,
+    residual_block,
+)
 from . import Family, KeyRules, Model, PerStage, Rule, Sizes, Stage, classifier, renames
 
 
@@ -37,17 +47,15 @@ def efficientvit(
     def stage(index: int, in_dim: int, dim: int, depth: int) -> Stage:
         attends, fused, fewer = index >= (4 if large else 3), large and index < 3, large and index >= 3
         first_ratio = (24 if attends else 16) if large else ratio
-        down = like.replace(stride=2)
-        enter = conv_body(in_dim, dim, first_ratio, down, fused, attends or fewer)
+        enter = conv_body(in_dim, dim, first_ratio, like.replace(stride=2), fused, attends or fewer)
         if attends:
             attention = ScaledLinearAttention(head_dim=head_dim, norm=norm)
             mixers = (attention, conv_body(dim, dim, ratio, like, fewer=True))
         else:
             mixers = (conv_body(dim, dim, 4, like, fused, fewer),)
-        block = Block(branches=tuple(Branch(mixer=mixer) for mixer in mixers))
-        return Stage(enter=enter, blocks=(block,) * (depth if large or attends else depth - 1))
+        return Stage(enter=enter, blocks=(residual_block(*mixers),) * (depth if large or attends else depth - 1))
 
-    stem = Block(branches=(Branch(mixer=conv_body(dims[0], dims[0], 1, like, large)),))
+    stem = residual_block(conv_body(dims[0], dims[0], 1, like, large))
     first = Stage(enter=like.replace(dim=dims[0], kernel=3, stride=2), blocks=(stem,) * depths[0])
     stages = (stage(index, dims[index - 1], dims[index], depths[index]) for index in range(1, len(dims)))
     after = Linear(dim=head_dims[1], bias=False, norm=LayerNorm(eps=eps), act=act)

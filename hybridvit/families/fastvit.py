@@ -52,7 +52,6 @@ def fastvit(
     excited: bool = False,
     act: str | None = None,
     clip2: bool = False,
-    num_classes: int = 1000,
 ) -> Model:
     """A FastViT of given widths and depths, the last `attending` stages of which attend.
 
@@ -78,7 +77,7 @@ def fastvit(
         block = Block(branches=(mixing.replace(layer_scale=LAYER_SCALE), mlp.replace(layer_scale=LAYER_SCALE)))
         stages.append(Stage(enter=Steps(steps=enter), blocks=(block,) * depth))
     last = unit(conv.replace(dim=2 * dims[-1], stride=1, groups=dims[-1]), 1, excite=1 / 16)
-    return classifier(stages, MeanPool(before=last), 256, num_classes)
+    return classifier(stages, MeanPool(before=last), 256)
 
 
 CLIP: Numbers = {"ratio": 3, "attending": 1, "excited": True, "act": "gelu", "num_classes": 512}

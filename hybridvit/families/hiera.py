@@ -40,8 +40,7 @@ class PoolingAttentionModule(nn.Module):
         window = Grid(self.spec.window, self.spec.window) if self.spec.window else grid
         whole = whole_windows(grid, window)
         query, *rest = self.qkv(to_windows(pad_map(tokens, grid, whole), whole, window)).chunk(3, dim=2)
-        heads = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (self.pool(query, window), *rest))
-        mixed = self.proj(self.attend(*heads).transpose(1, 2).flatten(2))
+        mixed = self.proj(self.attend.in_heads(self.heads, self.pool(query, window), *rest))
         halves = self.spec.out_grid(whole), self.spec.out_grid(window)
         return crop_map(from_windows(mixed, *halves), halves[0], self.spec.out_grid(grid))
 

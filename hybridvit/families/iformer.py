@@ -1,9 +1,9 @@
 """iFormer: ConvNeXt's blocks with batch norms, and groups of blocks whose one head is gated (arXiv 2501.15369)."""
 
-import torch
 from torch import Tensor, nn
 
 from ..components import BatchNorm, Block, Branch, Conv, Linear, MeanPool, NormedHead, ScaledDotProduct, Steps
+from ..components.blocks import residual_block
 from ..layouts import map_to_vector, normed_head_rules, normed_renames
 from . import Family, Grid, KeyRules, Mixer, Model, PerStage, Sizes, Stage, classifier, module_of
 
@@ -26,9 +26,8 @@ class GatedAttentionModule(nn.Module):
         self.attend = ScaledDotProduct(spec.key_dim**-0.5)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        value, gate = torch.sigmoid(self.value_gate(tokens, grid)).chunk(2, dim=2)
-        query, key = self.query(tokens, grid), self.key(tokens, grid)
-        mixed = self.attend(query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1)).squeeze(1)
+        value, gate = self.value_gate(tokens, grid).sigmoid().chunk(2, dim=2)
+        mixed = self.attend.in_heads(1, self.query(tokens, grid), self.key(tokens, grid), value)
         return self.proj(mixed * gate, grid)
 
 
@@ -53,7 +52,7 @@ def iformer(
             return Conv(dim=ratio * dim, norm=NORM, act="gelu"), Conv(dim=dim, norm=NORM)
 
         filters = Conv(dim=dim, kernel=7, groups=dim, norm=NORM)
-        conv = Block(branches=(Branch(mixer=Steps(steps=(filters, *mlp(conv_ratio))), layer_scale=layer_scale),))
+        conv = residual_block(Steps(steps=(filters, *mlp(conv_ratio))), layer_scale=layer_scale)
         place, convs = Branch(mixer=filters.replace(kernel=3)), depths[index] - 3 * groups[index]
         enter = filters.replace(kernel=3, stride=2, groups=1)
         if not index:

@@ -70,11 +70,9 @@ def pyramid(
         down = Steps(steps=(normalize, Conv(dim=dim, kernel=3, stride=2, bias=True)))
         stem = Conv(dim=dim, kernel=7, stride=4, padding=2, bias=True, norm=None if first else UNBIASED)
         scaled = len(stages) >= 2 and not first
-        branches = (
-            Branch(mixer=part, norm=norm, layer_scale=layer_scale, shortcut_scale=scaled)
-            for part in (mixer, inverted(dim, 4 * dim, act, bias=first))
-        )
-        stages.append(Stage(enter=down if stages else stem, blocks=(Block(branches=tuple(branches)),) * depth))
+        mix = Branch(mixer=mixer, norm=norm, layer_scale=layer_scale, shortcut_scale=scaled)
+        block = Block(branches=(mix, mix.replace(mixer=inverted(dim, 4 * dim, act, bias=first))))
+        stages.append(Stage(enter=down if stages else stem, blocks=(block,) * depth))
     return tuple(stages)
 
 

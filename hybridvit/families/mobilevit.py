@@ -6,7 +6,7 @@ The transformer attends between patches: each position of a patch to those at th
 from torch import Tensor, nn
 
 from ..components import Attention, BatchNorm, Conv, Identity, Join, LayerNorm, MeanPool, Mlp, Steps, inverted_residual
-from ..components.blocks import Block, Branch, transformer_block
+from ..components.blocks import Block, Branch, residual_block, transformer_block
 from ..components.windows import from_windows, resize_map, to_windows, whole_windows
 from ..layouts import normed_rules
 from . import Family, Grid, KeyRules, Mixer, Model, Norm, Rule, Sizes, Stage, classifier, module_of, renames
@@ -51,8 +51,8 @@ def residual_stages(stem: int, dims: tuple[int, ...], depth: int, expand: int) -
     """The stem, one inverted residual, and `depth` of them at stride 4; all hidden widths are `expand` fold."""
     first, second = dims
     body = inverted_residual(first, expand * stem, "silu")
-    keeping = Stage(enter=Identity(), blocks=(Block(branches=(Branch(mixer=body),)),))
-    block = Block(branches=(Branch(mixer=inverted_residual(second, expand * second, "silu")),))
+    keeping = Stage(enter=Identity(), blocks=(residual_block(body),))
+    block = residual_block(inverted_residual(second, expand * second, "silu"))
     down = inverted_residual(second, expand * first, "silu", stride=2)
     return [
         Stage(enter=CONV.replace(dim=stem, kernel=3, stride=2)),
@@ -72,8 +72,7 @@ def mobilevit(*, dims: tuple[int, ...], inner: tuple[int, ...], last: int, expan
         fused = Branch(mixer=Steps(steps=(Join(parts=(Identity(), body)), local)), residual=False)
         down = inverted_residual(dim, expand * in_dim, "silu", stride=2)
         stages.append(Stage(enter=down, blocks=(Block(branches=(fused,)),)))
-    pool = MeanPool(before=CONV.replace(dim=last))
-    return classifier(stages, pool, 256)
+    return classifier(stages, MeanPool(before=CONV.replace(dim=last)), 256)
 
 
 SIZES: Sizes = {

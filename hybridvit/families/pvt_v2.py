@@ -4,8 +4,6 @@
 an epsilon of 1e-6 in every norm; the authors and timm have 1e-5 in entrances and in front of keys and values.
 """
 
-from typing import Any
-
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -13,7 +11,22 @@ from ..components import Block, Conv, Function, LayerNorm, MeanPool, Normalize, 
 from ..components.blocks import Branch, transformer_block
 from ..keys import linear_to_conv
 from ..tokens import map_to_tokens, tokens_to_map
-from . import Family, Grid, KeyRules, Model, Norm, PerStage, Rename, Rule, Sizes, Stage, Transition, classifier, renames
+from . import (
+    Family,
+    Grid,
+    KeyRules,
+    Model,
+    Norm,
+    Numbers,
+    PerStage,
+    Rename,
+    Rule,
+    Sizes,
+    Stage,
+    Transition,
+    classifier,
+    renames,
+)
 
 NORM, ENTRANCE_NORM = LayerNorm(eps=1e-6), LayerNorm(eps=1e-5)
 SIDES, POOLED_SIDE = (8, 4, 2, 1), 7  # squares that give one key; keys along an axis
@@ -54,16 +67,14 @@ def pvt_v2(
         mlp = Steps(steps=(expand, depthwise, Conv(dim=dim, bias=True)))
         block = transformer_block(ReducedAttention(heads=heads[index], reduce=keys), mlp, NORM)
         kernel, stride = (3, 2) if index else (7, 4)
-        return Stage(
-            enter=Conv(dim=dim, kernel=kernel, stride=stride, bias=True, norm=entrance_norm),
-            blocks=(*(block,) * depths[index], Block(branches=(Branch(mixer=Normalize(norm=NORM), residual=False),))),
-        )
+        enter = Conv(dim=dim, kernel=kernel, stride=stride, bias=True, norm=entrance_norm)
+        last = Block(branches=(Branch(mixer=Normalize(norm=NORM), residual=False),))
+        return Stage(enter=enter, blocks=(*(block,) * depths[index], last))
 
-    stages = tuple(stage(index, dim, dim * ratios[index]) for index, dim in enumerate(dims))
-    return classifier(stages, MeanPool())
+    return classifier((stage(index, dim, dim * ratios[index]) for index, dim in enumerate(dims)), MeanPool())
 
 
-WIDE: dict[str, Any] = {"dims": (64, 128, 320, 512), "heads": (1, 2, 5, 8)}
+WIDE: Numbers = {"dims": (64, 128, 320, 512), "heads": (1, 2, 5, 8)}
 SIZES: Sizes = {
     "pvt_v2_b0": WIDE | {"dims": (32, 64, 160, 256), "depths": (2, 2, 2, 2)},
     "pvt_v2_b1": WIDE | {"depths": (2, 2, 2, 2)},

@@ -4,7 +4,7 @@ A filter trains as two convolutions and a shortcut, which one convolution can re
 """
 
 from ..components import Add, BatchNorm, Block, Branch, Conv, Identity, MeanPool, Normalize, NormedHead, Steps, conv_mlp
-from ..components.convblocks import doubling_stem, excite_quarter
+from ..components.convblocks import doubling_stem, excite_part
 from ..layouts import excite_rules, normed_head_rules, normed_renames
 from . import Family, KeyRules, Model, PerStage, Rule, Sizes, Stage, classifier, renames
 
@@ -15,7 +15,7 @@ def filters(dim: int, early: bool, excite: bool = False) -> Steps:
     """The filter and what gates it. `early` models have a norm behind each convolution, others one behind the sum."""
     conv = Conv(dim=dim, kernel=3, groups=dim, norm=NORM)
     small = conv.replace(kernel=1) if early else conv.replace(kernel=1, norm=None, bias=True)
-    gate = excite_quarter(dim) if excite else Identity()
+    gate = excite_part(dim) if excite else Identity()
     both = Add(body=Add(shortcut=small, body=conv))
     return Steps(steps=(both, Identity() if early else Normalize(norm=NORM), gate))
 

@@ -35,7 +35,7 @@ class PartAttentionModule(nn.Module):
         return self.proj(torch.cat([self.attend(*heads).squeeze(1), others], dim=2).relu(), grid)
 
 
-def shvit(*, dims: PerStage, parts: PerStage, depths: PerStage, img_size: int = 224) -> Model:
+def shvit(*, dims: PerStage, parts: PerStage, depths: PerStage) -> Model:
     """An SHViT of given widths, numbers of attending channels (0: a stage does not attend) and depths."""
     stages: list[Stage] = []
     for index, (dim, part, depth) in enumerate(zip(dims, parts, depths, strict=True)):
@@ -53,7 +53,7 @@ def shvit(*, dims: PerStage, parts: PerStage, depths: PerStage, img_size: int = 
             before = dims[index - 1]
             enter = Steps(steps=(*both(before), excited_merge(before, dim), *both(dim)))
         stages.append(Stage(enter=enter, blocks=(Block(branches=(first, *attend, last)),) * depth))
-    return classifier(stages, MeanPool(), img_size, head=NormedHead(norm=NORM))
+    return classifier(stages, MeanPool(), head=NormedHead(norm=NORM))
 
 
 SIZES: Sizes = {

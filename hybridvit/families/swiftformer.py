@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from ..components import BatchNorm, Block, Branch, Conv, MeanPool, NormedHead, Steps, linear
 from ..layouts import map_to_vector, normed_head_rules
-from . import Family, Grid, KeyRules, Mixer, Model, PerStage, Sizes, Stage, module_of, renames
+from . import Family, Grid, KeyRules, Mixer, Model, PerStage, Sizes, Stage, classifier, module_of, renames
 
 NORM = BatchNorm()
 
@@ -53,17 +53,12 @@ def swiftformer(*, dims: PerStage, depths: PerStage, scored: bool = True) -> Mod
         down = Conv(dim=dim, kernel=3, stride=2, bias=True, norm=NORM)
         relu = down.replace(act="relu")
         mlp = Steps(steps=(Conv(dim=4 * dim, bias=True, act="gelu"), Conv(dim=dim, bias=True)))
-        last = Block(
-            branches=(
-                conv_encoder(dim, dim),
-                Branch(mixer=AdditiveAttention(scored=scored), layer_scale=1e-5),
-                Branch(mixer=mlp, norm=NORM, layer_scale=1e-5),
-            )
-        )
+        attend = Branch(mixer=AdditiveAttention(scored=scored), layer_scale=1e-5)
+        last = Block(branches=(conv_encoder(dim, dim), attend, attend.replace(mixer=mlp, norm=NORM)))
         enter = down if stages else Steps(steps=(relu.replace(dim=dim // 2), relu))
         block = Block(branches=(conv_encoder(dim, 4 * dim),))
         stages.append(Stage(enter=enter, blocks=(*(block,) * (depth - 1), last)))
-    return Model(stages=tuple(stages), pool=MeanPool(norm=NORM), head=NormedHead(count=2))
+    return classifier(stages, MeanPool(norm=NORM), head=NormedHead(count=2))
 
 
 SIZES: Sizes = {

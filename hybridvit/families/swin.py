@@ -4,17 +4,15 @@ Maps that the windows do not divide are padded and then shifted, as in transform
 shifts first; there, a padded map's opposite borders see each other.
 """
 
-from typing import Any
-
 from ..components import Attention, LayerNorm, MeanPool, Mlp, RelativePositionBias, WindowAttention
 from ..components.blocks import Block, transformer_block
 from ..components.transitions import Patchify, PatchMerging
-from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
+from . import Family, KeyRules, Model, Numbers, PerStage, Sizes, Stage, classifier, renames
 
 NORM = LayerNorm(eps=1e-5)
 
 
-def swin(*, dim: int, depths: PerStage, heads: PerStage, windows: PerStage, img_size: int = 224) -> Model:
+def swin(*, dim: int, depths: PerStage, heads: PerStage, windows: PerStage) -> Model:
     """A Swin of `dim` channels in its first stage, twice as many in each next, with square windows of given sides."""
 
     def block(width: int, count: int, window: int, shift: int) -> Block:
@@ -28,10 +26,10 @@ def swin(*, dim: int, depths: PerStage, heads: PerStage, windows: PerStage, img_
         enter = PatchMerging(dim=width, norm=NORM) if index else Patchify(dim=width, patch=4, norm=NORM)
         pair = block(width, count, window, 0), block(width, count, window, window // 2)
         stages.append(Stage(enter=enter, blocks=(pair * depth)[:depth]))
-    return classifier(stages, MeanPool(norm=NORM), img_size)
+    return classifier(stages, MeanPool(norm=NORM))
 
 
-TINY: dict[str, Any] = {"dim": 96, "depths": (2, 2, 6, 2), "heads": (3, 6, 12, 24)}
+TINY: Numbers = {"dim": 96, "depths": (2, 2, 6, 2), "heads": (3, 6, 12, 24)}
 SMALL = TINY | {"depths": (2, 2, 18, 2)}
 BASE = SMALL | {"dim": 128, "heads": (4, 8, 16, 32)}
 LARGE = SMALL | {"dim": 192, "heads": (6, 12, 24, 48)}

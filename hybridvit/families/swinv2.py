@@ -3,7 +3,8 @@
 Maps that the windows do not divide are padded and shifted as in `swin`.
 """
 
-from ..components import Block, Branch, ContinuousPositionBias, CosineAttention, MeanPool, Mlp, Steps, WindowAttention
+from ..components import Block, ContinuousPositionBias, CosineAttention, MeanPool, Mlp, Steps, WindowAttention
+from ..components.blocks import residual_block
 from ..components.transitions import Normalize, Patchify, PatchMerging
 from ..keys import Split
 from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
@@ -15,19 +16,13 @@ def shifted_pair(attention: CosineAttention, dim: int, window: int) -> tuple[Blo
 
     def block(shift: int) -> Block:
         shifted = WindowAttention(attention=attention, window=(window, window), shift=(shift, shift))
-        return Block(branches=tuple(Branch(mixer=mixer, post_norm=NORM) for mixer in (shifted, Mlp(hidden=4 * dim))))
+        return residual_block(shifted, Mlp(hidden=4 * dim), post_norm=NORM)
 
     return block(0), block(window // 2)
 
 
 def swinv2(
-    *,
-    dim: int,
-    depths: PerStage,
-    heads: PerStage,
-    windows: PerStage,
-    trained_windows: PerStage | None = None,
-    img_size: int = 256,
+    *, dim: int, depths: PerStage, heads: PerStage, windows: PerStage, trained_windows: PerStage | None = None
 ) -> Model:
     """A SwinV2 of `dim` channels in its first stage, twice as many in each next, with square windows of given sides.
 
@@ -42,7 +37,7 @@ def swinv2(
         merge = Steps(steps=(PatchMerging(dim=width), Normalize(norm=NORM)))
         enter = merge if index else Patchify(dim=width, patch=4, norm=NORM)
         stages.append(Stage(enter=enter, blocks=(pair * depth)[:depth]))
-    return classifier(stages, MeanPool(norm=NORM), img_size)
+    return classifier(stages, MeanPool(norm=NORM), 256)
 
 
 WINDOW_8 = {"windows": (8, 8, 8, 8)}

@@ -4,6 +4,7 @@ The last two blocks are class attention: only the class token, added there, take
 """
 
 from ..components import Block, Branch, ClassAttention, Conv, FourierPosition, Identity, TokenPool, doubling_stem
+from ..components.blocks import residual_block
 from ..components.channels import CrossCovarianceAttention
 from ..components.mixers import LayerScale, Mlp, OnPrefix
 from ..components.norms import BatchNorm, LayerNorm
@@ -14,16 +15,12 @@ from . import Family, KeyRules, Model, Sizes, Stage, classifier, renames
 NORM = LayerNorm(eps=1e-6)
 
 
-def xcit(
-    *, dim: int, depth: int, heads: int, patch: int, layer_scale: float, norm_all: bool = True, img_size: int = 224
-) -> Model:
+def xcit(*, dim: int, depth: int, heads: int, patch: int, layer_scale: float, norm_all: bool = True) -> Model:
     """An XCiT. `norm_all`: in class attention the second norm is of all tokens, not of the class token alone."""
     filters = Conv(dim=dim, kernel=3, groups=dim, bias=True)
     local = Steps(steps=(filters.replace(act="gelu"), Normalize(norm=BatchNorm()), filters))
-    mlp = Mlp(hidden=4 * dim)
-    mixers = (CrossCovarianceAttention(heads=heads), local, mlp)
-    block = Block(branches=tuple(Branch(mixer=mixer, norm=NORM, layer_scale=layer_scale) for mixer in mixers))
-    norm = Normalize(norm=NORM)
+    mlp, norm = Mlp(hidden=4 * dim), Normalize(norm=NORM)
+    block = residual_block(CrossCovarianceAttention(heads=heads), local, mlp, norm=NORM, layer_scale=layer_scale)
     class_block = Block(
         branches=(
             Branch(mixer=ClassAttention(heads=heads), norm=NORM, layer_scale=layer_scale),
@@ -37,7 +34,7 @@ def xcit(
         Stage(enter=stem, position=FourierPosition(), blocks=(block,) * depth),
         Stage(enter=Identity(), prefix=1, blocks=(class_block,) * 2),
     )
-    return classifier(stages, TokenPool(norm=NORM), img_size)
+    return classifier(stages, TokenPool(norm=NORM))
 
 
 SIZES: Sizes = {
