@@ -26,13 +26,11 @@ def aimv2(*, width: str, patch: int) -> Model:
     return classifier((stage,), MeanPool(norm=NORM))
 
 
-SIZES: Sizes = named_sizes("aimv2_{large,huge,1b,3b}_patch14_{224,336,448}", num_classes=0)
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     first = [Rename("patch_embed.norm", "stages.0.enter.norm"), *gated_rules(model, packed=False)]
     return timm_vit_rules(model, class_token=False, first=first)
 
 
+SIZES: Sizes = named_sizes("aimv2_{large,huge,1b,3b}_patch14_{224,336,448}", num_classes=0)
 FAMILY = Family("aimv2", "arXiv 2411.14402", aimv2, SIZES, {"timm": timm_rules})

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..components import Attention, MeanPool, Mlp, NoPosition, Patchify, by_pair, resize_offset_table, transformer_block
+from ..components import Attention, MeanPool, Mlp, NoPosition, Patchify, transformer_block
+from ..components.biases import by_pair, resize_offset_table
 from ..components.tables import GridTable
 from ..layouts import timm_eva_rules
 from ..spec import Bias
@@ -52,14 +53,12 @@ def beit(*, width: str, patch: int, layer_scale: float = 1e-5, norm: Norm = NORM
     return classifier((stage,), MeanPool(post_norm=norm))
 
 
-SIZES: Sizes = named_sizes("beit_base_patch16_{224,384}", layer_scale=0.1)
-SIZES |= named_sizes("beit_large_patch16_{224,384,512} beitv2_{base,large}_patch16_224")
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     theirs, ours = "blocks.{b}.attn", "stages.0.blocks.{b}.branches.0.mixer"
     return timm_eva_rules(model, first=renames(theirs, ours, "relative_position_bias_table=bias.table"))
 
 
+SIZES: Sizes = named_sizes("beit_base_patch16_{224,384}", layer_scale=0.1)
+SIZES |= named_sizes("beit_large_patch16_{224,384,512} beitv2_{base,large}_patch16_224")
 FAMILY = Family("beit", "arXiv 2106.08254", beit, SIZES, {"timm": timm_rules})

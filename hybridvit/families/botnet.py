@@ -15,6 +15,9 @@ from . import Family, Grid, KeyRules, Model, PerStage, Rename, Sizes, Stage, Tra
 
 NORM = BatchNorm()
 HIDDEN = (64, 128, 256, 512)
+OTHERS = "post_attn=3.norm attn.conv=3.conv self_attn.norm_q=1.q_norm self_attn.norm_v=1.v_norm "
+OTHERS += "self_attn.pos_embed.height_rel=1.logits.height self_attn.pos_embed.width_rel=1.logits.width"
+LINEAR = "self_attn.qkv=1.qkv self_attn.q=1.query self_attn.kv=1.key_value attn.fc1=3.reduce attn.fc2=3.expand"
 
 
 def stem_stages(kind: str, act: str) -> list[Stage]:
@@ -82,25 +85,6 @@ def attention_resnet(
     return classifier(stages, pool, 256)
 
 
-# What the sizes of each depth share.
-T26 = {"blocks": "cc cc ca aa", "act": "relu"}
-TS33 = {"blocks": "cc cca cca aa", "dims": (256, 512, 1024, 1536), "stem": "strided", "last": 1280}
-TS33 |= {"excite": partial(excite_part, part=16)}
-TS50 = {"blocks": "ccc ccca cacaca cac"}
-NEXT26 = T26 | {"act": "silu", "group_width": 16, "excite": lambda dim: EfficientChannelAttention()}
-ATTENTION = {"attentions": {"a": BottleneckAttention()}}
-SIZES: Sizes = {
-    "botnet26t_256": T26 | ATTENTION,
-    "sebotnet33ts_256": TS33 | ATTENTION,
-    "botnet50ts_256": TS50 | ATTENTION,
-    "eca_botnext26ts_256": NEXT26 | {"attentions": {"a": BottleneckAttention(key_dim=16)}},
-}
-
-OTHERS = "post_attn=3.norm attn.conv=3.conv self_attn.norm_q=1.q_norm self_attn.norm_v=1.v_norm "
-OTHERS += "self_attn.pos_embed.height_rel=1.logits.height self_attn.pos_embed.width_rel=1.logits.width"
-LINEAR = "self_attn.qkv=1.qkv self_attn.q=1.query self_attn.kv=1.key_value attn.fc1=3.reduce attn.fc2=3.expand"
-
-
 def bodies(model: Model) -> Iterator[tuple[str, str, Grid]]:
     """timm's place of blocks, ours of the steps of their bodies, and the grid in front of them."""
     grid, first = Grid(*model.img_size), len(model.stages) - 4
@@ -127,4 +111,17 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, Rename("head.fc", "head"))
 
 
+# What the sizes of each depth share.
+T26 = {"blocks": "cc cc ca aa", "act": "relu"}
+TS33 = {"blocks": "cc cca cca aa", "dims": (256, 512, 1024, 1536), "stem": "strided", "last": 1280}
+TS33 |= {"excite": partial(excite_part, part=16)}
+TS50 = {"blocks": "ccc ccca cacaca cac"}
+NEXT26 = T26 | {"act": "silu", "group_width": 16, "excite": lambda dim: EfficientChannelAttention()}
+ATTENTION = {"attentions": {"a": BottleneckAttention()}}
+SIZES: Sizes = {
+    "botnet26t_256": T26 | ATTENTION,
+    "sebotnet33ts_256": TS33 | ATTENTION,
+    "botnet50ts_256": TS50 | ATTENTION,
+    "eca_botnext26ts_256": NEXT26 | {"attentions": {"a": BottleneckAttention(key_dim=16)}},
+}
 FAMILY = Family("botnet", "arXiv 2101.11605", attention_resnet, SIZES, {"timm": timm_rules})

@@ -17,6 +17,9 @@ from . import Family, KeyRules, Model, Norm, PerStage, Rename, Rule, Sizes, Stag
 Kind = Literal["conv", "attention", "mixed"]
 HEAD_WIDTH = 32
 MBCONV, NORM, BIAS, POOL = MBConv(), LayerNorm(), RelativePositionBias(), AvgPool(stride=2)
+ENDS = renames("stem", "stages.0.enter.steps", "conv1=0.conv norm1=0.norm conv2=1.conv")
+ENDS += renames("", "", "norm=pool.norm head.norm=pool.post_norm head.fc=head")
+ENDS.append(linear_to_conv("head.pre_logits.fc", "pool.after.conv"))
 
 
 def tanh_pool(norm: Norm, dim: int) -> MeanPool:
@@ -66,20 +69,6 @@ def coatnet(
     return classifier((Stage(enter=conv_stem(stem, conv.norm, conv.act)), *stages), end)
 
 
-SIZES: Sizes = {
-    "coatnet_0_224": {"stem": (64, 64), "dims": (96, 192, 384, 768), "depths": (2, 3, 5, 2)},
-    "coatnet_1_224": {"stem": (64, 64), "dims": (96, 192, 384, 768), "depths": (2, 6, 14, 2)},
-    "coatnet_2_224": {"stem": (128, 128), "dims": (128, 256, 512, 1024), "depths": (2, 6, 14, 2)},
-    "coatnet_3_224": {"stem": (192, 192), "dims": (192, 384, 768, 1536), "depths": (2, 6, 14, 2)},
-    "coatnet_4_224": {"stem": (192, 192), "dims": (192, 384, 768, 1536), "depths": (2, 12, 28, 2)},
-    "coatnet_5_224": {"stem": (192, 192), "dims": (256, 512, 1280, 2048), "depths": (2, 12, 28, 2)},
-}
-
-ENDS = renames("stem", "stages.0.enter.steps", "conv1=0.conv norm1=0.norm conv2=1.conv")
-ENDS += renames("", "", "norm=pool.norm head.norm=pool.post_norm head.fc=head")
-ENDS.append(linear_to_conv("head.pre_logits.fc", "pool.after.conv"))
-
-
 def conv_rules(theirs: str, steps: str) -> list[Rule]:
     """timm's names in a convolutional block, whose steps are at `steps`: MBConv's, or else ConvNeXt's."""
     mbconv = "pre_norm=0.norm conv1_1x1=2.conv norm1=2.norm conv2_kxk=3.conv norm2=5.norm conv3_1x1=7.conv"
@@ -115,4 +104,12 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
+SIZES: Sizes = {
+    "coatnet_0_224": {"stem": (64, 64), "dims": (96, 192, 384, 768), "depths": (2, 3, 5, 2)},
+    "coatnet_1_224": {"stem": (64, 64), "dims": (96, 192, 384, 768), "depths": (2, 6, 14, 2)},
+    "coatnet_2_224": {"stem": (128, 128), "dims": (128, 256, 512, 1024), "depths": (2, 6, 14, 2)},
+    "coatnet_3_224": {"stem": (192, 192), "dims": (192, 384, 768, 1536), "depths": (2, 6, 14, 2)},
+    "coatnet_4_224": {"stem": (192, 192), "dims": (192, 384, 768, 1536), "depths": (2, 12, 28, 2)},
+    "coatnet_5_224": {"stem": (192, 192), "dims": (256, 512, 1280, 2048), "depths": (2, 12, 28, 2)},
+}
 FAMILY = Family("coatnet", "arXiv 2106.04803", coatnet, SIZES, {"timm": timm_rules})

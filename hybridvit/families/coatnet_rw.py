@@ -6,7 +6,8 @@
 
 from dataclasses import replace
 
-from ..components import BatchNorm, ConvNeXt, Excite, MaxPool, MBConv, RelativePositionMlp
+from ..components import BatchNorm, MaxPool, RelativePositionMlp
+from ..components.convblocks import ConvNeXt, Excite, MBConv
 from . import Family, Numbers, Sizes
 from .coatnet import coatnet, timm_rules
 

@@ -85,9 +85,6 @@ def convit(*, heads: int, depth: int = 12, gated: int = 10, head_dim: int = 48) 
     return classifier((first, second), TokenPool(norm=NORM))
 
 
-SIZES: Sizes = {"convit_tiny": {"heads": 4}, "convit_small": {"heads": 9}, "convit_base": {"heads": 16}}
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout, in which blocks are counted through."""
     start = "patch_embed.proj=0.enter.conv pos_embed=0.position.table cls_token=1.prefix.tokens"
@@ -102,4 +99,5 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, HEAD_RULES)
 
 
+SIZES: Sizes = {"convit_tiny": {"heads": 4}, "convit_small": {"heads": 9}, "convit_base": {"heads": 16}}
 FAMILY = Family("convit", "arXiv 2103.10697", convit, SIZES, {"timm": timm_rules})

@@ -8,21 +8,9 @@ from torch import Tensor, nn
 
 from ..components import BatchNorm, Conv, LayerNorm, Mlp, TokenPool, linear, transformer_block
 from ..components.attention import ScaledDotProduct, head_width
+from ..spec import Grid, Mixer, module_of
 from ..tokens import join_prefix, split_prefix
-from . import (
-    Family,
-    Grid,
-    KeyRules,
-    Mixer,
-    Model,
-    Numbers,
-    PerStage,
-    Sizes,
-    Stage,
-    classifier,
-    module_of,
-    renames,
-)
+from . import Family, KeyRules, Model, Numbers, PerStage, Sizes, Stage, classifier, renames
 
 NORM = LayerNorm(eps=1e-5)
 
@@ -81,17 +69,6 @@ def cvt(*, dims: PerStage, depths: PerStage, heads: PerStage, act: str = "gelu")
     return classifier(stages, TokenPool(norm=NORM))
 
 
-NARROW: Numbers = {"dims": (64, 192, 384), "heads": (1, 3, 6)}
-CVT_13, CVT_21, AT_384 = NARROW | {"depths": (1, 2, 10)}, NARROW | {"depths": (1, 4, 16)}, {"img_size": 384}
-SIZES: Sizes = {
-    "cvt_13": CVT_13,
-    "cvt_13_384": CVT_13 | AT_384,
-    "cvt_21": CVT_21,
-    "cvt_21_384": CVT_21 | AT_384,
-    "cvt_w24_384": {"dims": (192, 768, 1024), "heads": (3, 12, 16), "depths": (2, 2, 20)} | AT_384,
-}
-
-
 def original_rules(model: Model) -> KeyRules:
     """The layout of Microsoft's own checkpoints."""
     block, ours = "stage{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches"
@@ -105,4 +82,13 @@ def original_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
+NARROW: Numbers = {"dims": (64, 192, 384), "heads": (1, 3, 6)}
+CVT_13, CVT_21, AT_384 = NARROW | {"depths": (1, 2, 10)}, NARROW | {"depths": (1, 4, 16)}, {"img_size": 384}
+SIZES: Sizes = {
+    "cvt_13": CVT_13,
+    "cvt_13_384": CVT_13 | AT_384,
+    "cvt_21": CVT_21,
+    "cvt_21_384": CVT_21 | AT_384,
+    "cvt_w24_384": {"dims": (192, 768, 1024), "heads": (3, 12, 16), "depths": (2, 2, 20)} | AT_384,
+}
 FAMILY = Family("cvt", "arXiv 2103.15808", cvt, SIZES, {"original": original_rules})

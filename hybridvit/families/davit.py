@@ -65,23 +65,6 @@ def davit(*, dims: PerStage, depths: PerStage, heads: PerStage, window: int = 7,
     return classifier(stages, MeanPool(post_norm=NORM))
 
 
-TINY: Numbers = {"dims": (96, 192, 384, 768), "heads": (3, 6, 12, 24)}
-BASE: Numbers = {"dims": (128, 256, 512, 1024), "heads": (4, 8, 16, 32)}
-HUGE: Numbers = {"dims": (256, 512, 1024, 2048), "heads": (8, 16, 32, 64)}
-DEEP: Numbers = {"depths": (1, 1, 9, 1)}
-FLORENCE: Numbers = DEEP | {"window": 12, "florence": True, "img_size": 768, "num_classes": 0}
-SIZES: Sizes = {
-    "davit_tiny": TINY | {"depths": (1, 1, 3, 1)},
-    "davit_small": TINY | DEEP,
-    "davit_base": BASE | DEEP,
-    "davit_large": DEEP | {"dims": (192, 384, 768, 1536), "heads": (6, 12, 24, 48)},
-    "davit_huge": HUGE | DEEP,
-    "davit_giant": {"dims": (384, 768, 1536, 3072), "heads": (12, 24, 48, 96), "depths": (1, 1, 12, 3)},
-    "davit_base_fl": BASE | FLORENCE,
-    "davit_huge_fl": HUGE | FLORENCE,
-}
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     channels = model.stages[0].blocks[0].branches[5].mixer
@@ -101,4 +84,19 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
+TINY: Numbers = {"dims": (96, 192, 384, 768), "heads": (3, 6, 12, 24)}
+BASE: Numbers = {"dims": (128, 256, 512, 1024), "heads": (4, 8, 16, 32)}
+HUGE: Numbers = {"dims": (256, 512, 1024, 2048), "heads": (8, 16, 32, 64)}
+DEEP: Numbers = {"depths": (1, 1, 9, 1)}
+FLORENCE: Numbers = DEEP | {"window": 12, "florence": True, "img_size": 768, "num_classes": 0}
+SIZES: Sizes = {
+    "davit_tiny": TINY | {"depths": (1, 1, 3, 1)},
+    "davit_small": TINY | DEEP,
+    "davit_base": BASE | DEEP,
+    "davit_large": DEEP | {"dims": (192, 384, 768, 1536), "heads": (6, 12, 24, 48)},
+    "davit_huge": HUGE | DEEP,
+    "davit_giant": {"dims": (384, 768, 1536, 3072), "heads": (12, 24, 48, 96), "depths": (1, 1, 12, 3)},
+    "davit_base_fl": BASE | FLORENCE,
+    "davit_huge_fl": HUGE | FLORENCE,
+}
 FAMILY = Family("davit", "arXiv 2204.03645", davit, SIZES, {"timm": timm_rules})

@@ -17,16 +17,6 @@ def deit(*, width: str, patch: int, distilled: bool = False, third: bool = False
     return classifier((stage,), TokenPool(norm=NORM, tokens=tokens), head=head)
 
 
-SIZES: Sizes = (
-    named_sizes("deit_{tiny,small,base}_patch16_224 deit_base_patch16_384")
-    | named_sizes("deit_tiny_distilled_patch16_224", width="tiny", distilled=True)
-    | named_sizes("deit_small_distilled_patch16_224", width="small", distilled=True)
-    | named_sizes("deit_base_distilled_patch16_{224,384}", width="base", distilled=True)
-    | named_sizes("deit3_{small,medium,base,large}_patch16_224 deit3_{small,base,large}_patch16_384", third=True)
-    | named_sizes("deit3_huge_patch14_224", third=True)
-)
-
-
 def timm_rules(model: Model) -> KeyRules:
     """As for ViT; a distilled model has a second token and a second classifier."""
     distilled = model.head == DistilledHead()
@@ -36,4 +26,12 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(first, heads, trunk_rules(), HEAD_RULES)
 
 
+SIZES: Sizes = (
+    named_sizes("deit_{tiny,small,base}_patch16_224 deit_base_patch16_384")
+    | named_sizes("deit_tiny_distilled_patch16_224", width="tiny", distilled=True)
+    | named_sizes("deit_small_distilled_patch16_224", width="small", distilled=True)
+    | named_sizes("deit_base_distilled_patch16_{224,384}", width="base", distilled=True)
+    | named_sizes("deit3_{small,medium,base,large}_patch16_224 deit3_{small,base,large}_patch16_384", third=True)
+    | named_sizes("deit3_huge_patch14_224", third=True)
+)
 FAMILY = Family("deit", "arXiv 2012.12877", deit, SIZES, {"timm": timm_rules})

@@ -26,6 +26,12 @@ def dinov3(*, width: str, patch: int, bias: bool = False, gated: bool = False, t
     return classifier((stage,), TokenPool(norm=NORM) if token else MeanPool(norm=NORM), 256).replace(num_classes=0)
 
 
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout."""
+    gated = isinstance(model.stages[0].blocks[0].branches[1].mixer, GatedMlp)
+    return timm_eva_rules(model, first=gated_rules(model, packed=False) if gated else ())
+
+
 LINGBOT = {"img_size": 512, "token": True}
 SIZES: Sizes = (
     named_sizes("vit_{small,base,large}_patch16_dinov3")
@@ -38,12 +44,4 @@ SIZES: Sizes = (
     | named_sizes("vit_{small,base,large}_patch16_lingbot", bias=True, **LINGBOT)
     | named_sizes("vit_giant_patch16_lingbot", gated=True, **LINGBOT)
 )
-
-
-def timm_rules(model: Model) -> KeyRules:
-    """timm's layout."""
-    gated = isinstance(model.stages[0].blocks[0].branches[1].mixer, GatedMlp)
-    return timm_eva_rules(model, first=gated_rules(model, packed=False) if gated else ())
-
-
 FAMILY = Family("dinov3", "arXiv 2508.10104", dinov3, SIZES, {"timm": timm_rules})

@@ -77,16 +77,6 @@ def edgenext(*, dims: PerStage, depths: PerStage, heads: int = 8, overlap: bool 
     return classifier(stages, MeanPool(post_norm=NORM), img_size=256)
 
 
-DEPTHS = (3, 3, 9, 3)
-SIZES: Sizes = {
-    "edgenext_xx_small": {"dims": (24, 48, 88, 168), "depths": (2, 2, 6, 2), "heads": 4},
-    "edgenext_x_small": {"dims": (32, 64, 100, 192), "depths": DEPTHS, "heads": 4},
-    "edgenext_small": {"dims": (48, 96, 160, 304), "depths": DEPTHS},
-    "edgenext_base": {"dims": (80, 160, 288, 584), "depths": DEPTHS},
-    "edgenext_small_rw": {"dims": (48, 96, 192, 384), "depths": DEPTHS, "overlap": True},
-}
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     overlap = isinstance(model.stages[0].enter, Conv)
@@ -104,4 +94,12 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, renames("head", "", "norm=pool.post_norm fc=head"))
 
 
+DEPTHS = (3, 3, 9, 3)
+SIZES: Sizes = {
+    "edgenext_xx_small": {"dims": (24, 48, 88, 168), "depths": (2, 2, 6, 2), "heads": 4},
+    "edgenext_x_small": {"dims": (32, 64, 100, 192), "depths": DEPTHS, "heads": 4},
+    "edgenext_small": {"dims": (48, 96, 160, 304), "depths": DEPTHS},
+    "edgenext_base": {"dims": (80, 160, 288, 584), "depths": DEPTHS},
+    "edgenext_small_rw": {"dims": (48, 96, 192, 384), "depths": DEPTHS, "overlap": True},
+}
 FAMILY = Family("edgenext", "arXiv 2206.10589", edgenext, SIZES, {"timm": timm_rules})

@@ -31,13 +31,6 @@ def efficientformer(*, dims: PerStage, depths: PerStage, attending: int, norm: N
     return classifier(stages, MeanPool(norm=norm), head=NormedHead(count=2))
 
 
-SIZES: Sizes = {
-    "efficientformer_l1": {"dims": (48, 96, 224, 448), "depths": (3, 2, 6, 4), "attending": 1},
-    "efficientformer_l3": {"dims": (64, 128, 320, 512), "depths": (4, 4, 12, 6), "attending": 4},
-    "efficientformer_l7": {"dims": (96, 192, 384, 768), "depths": (6, 6, 18, 8), "attending": 8},
-}
-
-
 def distances(grid: Grid) -> Tensor:
     """Where the table holds the distance of a query and a key (N, N): what the checkpoints store besides the table."""
     rows, columns = (torch.arange(size) for size in grid.size)
@@ -75,4 +68,9 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, normed_head_rules("head", "head_dist", layer=""))
 
 
+SIZES: Sizes = {
+    "efficientformer_l1": {"dims": (48, 96, 224, 448), "depths": (3, 2, 6, 4), "attending": 1},
+    "efficientformer_l3": {"dims": (64, 128, 320, 512), "depths": (4, 4, 12, 6), "attending": 4},
+    "efficientformer_l7": {"dims": (96, 192, 384, 768), "depths": (6, 6, 18, 8), "attending": 8},
+}
 FAMILY = Family("efficientformer", "arXiv 2206.01191", efficientformer, SIZES, {"timm": timm_rules})

@@ -10,22 +10,9 @@ from ..components.attention import ScaledDotProduct, TalkingHeads
 from ..components.transitions import Activate, Add, Steps
 from ..components.windows import crop_map, resize_map
 from ..layouts import normed_head_rules
+from ..spec import Grid, Transition, module_of
 from ..tokens import every
-from . import (
-    Family,
-    Grid,
-    KeyRules,
-    Model,
-    PerStage,
-    Rename,
-    Rule,
-    Sizes,
-    Stage,
-    Transition,
-    classifier,
-    module_of,
-    renames,
-)
+from . import Family, KeyRules, Model, PerStage, Rename, Rule, Sizes, Stage, classifier, renames
 
 HEADS, SCALE, LAYER = 8, 1e-5, Conv(dim=1, bias=True, norm=BatchNorm())
 
@@ -113,17 +100,6 @@ def efficientformerv2(*, dims: PerStage, ratios: tuple[str, ...], attending: int
     return classifier(stages, MeanPool(norm=LAYER.norm), head=NormedHead(count=2))
 
 
-SIZES: Sizes = {
-    f"efficientformerv2_{name}": {"dims": dims, "ratios": ratios, "attending": attending}
-    for name, dims, ratios, attending in (
-        ("s0", (32, 48, 96, 176), ("44", "44", "433344", "4334"), 2),
-        ("s1", (32, 48, 120, 224), ("444", "444", "443333444", "443344"), 2),
-        ("s2", (32, 64, 144, 288), ("4444", "4444", "443333334444", "44333344"), 4),
-        ("l", (40, 80, 192, 384), ("44444", "44444", "444433333334444", "4443333444"), 6),
-    )
-}
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     rules: list[Rule] = [*normed_head_rules("head", "head_dist", layer=""), Rename("norm", "pool.norm")]
@@ -148,4 +124,13 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
+SIZES: Sizes = {
+    f"efficientformerv2_{name}": {"dims": dims, "ratios": ratios, "attending": attending}
+    for name, dims, ratios, attending in (
+        ("s0", (32, 48, 96, 176), ("44", "44", "433344", "4334"), 2),
+        ("s1", (32, 48, 120, 224), ("444", "444", "443333444", "443344"), 2),
+        ("s2", (32, 64, 144, 288), ("4444", "4444", "443333334444", "44333344"), 4),
+        ("l", (40, 80, 192, 384), ("44444", "44444", "444433333334444", "4443333444"), 6),
+    )
+}
 FAMILY = Family("efficientformerv2", "arXiv 2212.08059", efficientformerv2, SIZES, {"timm": timm_rules})

@@ -56,14 +56,6 @@ def efficientnet_lite(*, width: float, depth: float, tf: bool) -> Model:
     return classifier(stages, MeanPool(before=conv(LAST_WIDTH, tf=tf)))
 
 
-SCALES = ((1.0, 1.0, 224), (1.0, 1.1, 240), (1.1, 1.2, 260), (1.2, 1.4, 300), (1.4, 1.8, 380))
-SIZES: Sizes = {
-    f"{prefix}efficientnet_lite{index}": {"width": width, "depth": depth, "img_size": img_size, "tf": bool(prefix)}
-    for prefix in ("tf_", "")
-    for index, (width, depth, img_size) in enumerate(SCALES)
-}
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout: the first block of a stage of theirs is the entrance of ours."""
     stem, block = "stages.0.enter.steps", "stages.{s}.blocks.{b}.branches.0.mixer.steps"
@@ -88,6 +80,12 @@ def efficientnet_pytorch_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
+SCALES = ((1.0, 1.0, 224), (1.0, 1.1, 240), (1.1, 1.2, 260), (1.2, 1.4, 300), (1.4, 1.8, 380))
+SIZES: Sizes = {
+    f"{prefix}efficientnet_lite{index}": {"width": width, "depth": depth, "img_size": img_size, "tf": bool(prefix)}
+    for prefix in ("tf_", "")
+    for index, (width, depth, img_size) in enumerate(SCALES)
+}
 FAMILY = Family(
     "efficientnet_lite",
     "arXiv 1905.11946",

@@ -2,17 +2,8 @@
 
 from typing import Any
 
-from ..components import (
-    BatchNorm,
-    Branch,
-    Conv,
-    LayerNorm,
-    Linear,
-    MeanPool,
-    ScaledLinearAttention,
-    Steps,
-    residual_block,
-)
+from ..components import BatchNorm, Conv, LayerNorm, Linear, MeanPool, ScaledLinearAttention, Steps
+from ..components.blocks import Branch, residual_block
 from . import Family, KeyRules, Model, PerStage, Rule, Sizes, Stage, classifier, renames
 
 
@@ -63,21 +54,6 @@ def efficientvit(
     return classifier((first, *stages), pool)
 
 
-SIZES: Sizes = {
-    f"efficientvit_{name}": {"dims": tuple(width << s for s in range(5)), "depths": depths}
-    | {"head_dim": head_dim, "head_dims": head_dims, "large": name.startswith("l")}
-    for name, width, depths, head_dim, head_dims in (
-        ("b0", 8, (1, 2, 2, 2, 2), 16, (1024, 1280)),
-        ("b1", 16, (1, 2, 3, 3, 4), 16, (1536, 1600)),
-        ("b2", 24, (1, 3, 4, 4, 6), 32, (2304, 2560)),
-        ("b3", 32, (1, 4, 6, 6, 9), 32, (2304, 2560)),
-        ("l1", 32, (1, 1, 1, 6, 6), 32, (3072, 3200)),
-        ("l2", 32, (1, 2, 2, 8, 8), 32, (3072, 3200)),
-        ("l3", 64, (1, 2, 2, 8, 8), 32, (6144, 6400)),
-    )
-}
-
-
 def body_rules(theirs: str, ours: str, body: Any) -> list[Rule]:
     """timm's names of the convolutions of a body, which depend on what they are."""
     names = ("inverted_conv", "depth_conv", "point_conv")
@@ -106,4 +82,17 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
+SIZES: Sizes = {
+    f"efficientvit_{name}": {"dims": tuple(width << s for s in range(5)), "depths": depths}
+    | {"head_dim": head_dim, "head_dims": head_dims, "large": name.startswith("l")}
+    for name, width, depths, head_dim, head_dims in (
+        ("b0", 8, (1, 2, 2, 2, 2), 16, (1024, 1280)),
+        ("b1", 16, (1, 2, 3, 3, 4), 16, (1536, 1600)),
+        ("b2", 24, (1, 3, 4, 4, 6), 32, (2304, 2560)),
+        ("b3", 32, (1, 4, 6, 6, 9), 32, (2304, 2560)),
+        ("l1", 32, (1, 1, 1, 6, 6), 32, (3072, 3200)),
+        ("l2", 32, (1, 2, 2, 8, 8), 32, (3072, 3200)),
+        ("l3", 64, (1, 2, 2, 8, 8), 32, (6144, 6400)),
+    )
+}
 FAMILY = Family("efficientvit_mit", "arXiv 2205.14756", efficientvit, SIZES, {"timm": timm_rules})

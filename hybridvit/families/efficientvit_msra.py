@@ -77,22 +77,6 @@ def efficientvit(*, dims: PerStage, depths: PerStage, heads: PerStage, kernels: 
     return classifier(stages, MeanPool(), img_size, head=NormedHead(norm=NORM))
 
 
-EQUAL, FALLING = (5, 5, 5, 5), (7, 5, 3, 3)
-SIZES: Sizes = {
-    f"efficientvit_m{index}": {"dims": dims, "depths": depths, "heads": heads, "kernels": kernels}
-    for index, (dims, depths, heads, kernels) in enumerate(
-        (
-            ((64, 128, 192), (1, 2, 3), (4, 4, 4), EQUAL),
-            ((128, 144, 192), (1, 2, 3), (2, 3, 3), FALLING),
-            ((128, 192, 224), (1, 2, 3), (4, 3, 2), FALLING),
-            ((128, 240, 320), (1, 2, 3), (4, 3, 4), EQUAL),
-            ((128, 256, 384), (1, 2, 3), (4, 4, 4), FALLING),
-            ((192, 288, 384), (1, 3, 4), (3, 3, 4), FALLING),
-        )
-    )
-}
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout. Heads and their filters are in lists."""
     block, ours, down = "stages.{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches", "stages.{s}.downsample"
@@ -110,4 +94,18 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, excite_rules(f"{down}.patchmerge.se", f"{enter}.4"), normed_head_rules("head"))
 
 
+EQUAL, FALLING = (5, 5, 5, 5), (7, 5, 3, 3)
+SIZES: Sizes = {
+    f"efficientvit_m{index}": {"dims": dims, "depths": depths, "heads": heads, "kernels": kernels}
+    for index, (dims, depths, heads, kernels) in enumerate(
+        (
+            ((64, 128, 192), (1, 2, 3), (4, 4, 4), EQUAL),
+            ((128, 144, 192), (1, 2, 3), (2, 3, 3), FALLING),
+            ((128, 192, 224), (1, 2, 3), (4, 3, 2), FALLING),
+            ((128, 240, 320), (1, 2, 3), (4, 3, 4), EQUAL),
+            ((128, 256, 384), (1, 2, 3), (4, 4, 4), FALLING),
+            ((192, 288, 384), (1, 3, 4), (3, 3, 4), FALLING),
+        )
+    )
+}
 FAMILY = Family("efficientvit_msra", "arXiv 2305.07027", efficientvit, SIZES, {"timm": timm_rules})

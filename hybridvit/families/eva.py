@@ -30,6 +30,14 @@ def eva(*, width: str, patch: int, rotary: bool = False, post_norm: bool = False
     return classifier((stage,), TokenPool(norm=NORM) if clip else MeanPool(post_norm=NORM))
 
 
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout. Without a norm in the gated MLP its first two layers are one."""
+    mlp = model.stages[0].blocks[0].branches[1].mixer
+    if not isinstance(mlp, GatedMlp):
+        return timm_eva_rules(model)
+    return timm_eva_rules(model, first=gated_rules(model, packed=mlp.norm is None))
+
+
 PRETRAINED = {"rotary": True, "num_classes": 0}
 CLIP, CLIP2 = {"clip": True, "num_classes": 1024}, {"clip": True, "rotary": True}
 SIZES: Sizes = (
@@ -41,14 +49,4 @@ SIZES: Sizes = (
     | named_sizes("eva02_large_patch14_clip_{224,336}", **CLIP2, num_classes=768)
     | named_sizes("eva02_enormous_patch14_clip_224", **CLIP, post_norm=True)
 )
-
-
-def timm_rules(model: Model) -> KeyRules:
-    """timm's layout. Without a norm in the gated MLP its first two layers are one."""
-    mlp = model.stages[0].blocks[0].branches[1].mixer
-    if not isinstance(mlp, GatedMlp):
-        return timm_eva_rules(model)
-    return timm_eva_rules(model, first=gated_rules(model, packed=mlp.norm is None))
-
-
 FAMILY = Family("eva", "arXiv 2211.07636", eva, SIZES, {"timm": timm_rules})

@@ -80,27 +80,6 @@ def fastvit(
     return classifier(stages, MeanPool(before=last), 256)
 
 
-CLIP: Numbers = {"ratio": 3, "attending": 1, "excited": True, "act": "gelu", "num_classes": 512}
-CLIP2: Numbers = {"attending": 2, "act": "gelu", "clip2": True, "num_classes": 768}
-SIZES = {
-    f"fastvit_{name}": {"dims": tuple(first << s for s in range(len(depths))), "depths": depths} | numbers
-    for name, first, depths, numbers in (
-        ("t8", 48, (2, 2, 4, 2), {"ratio": 3}),
-        ("t12", 64, (2, 2, 6, 2), {"ratio": 3}),
-        ("s12", 64, (2, 2, 6, 2), {}),
-        ("sa12", 64, (2, 2, 6, 2), {"attending": 1}),
-        ("sa24", 64, (4, 4, 12, 4), {"attending": 1}),
-        ("sa36", 64, (6, 6, 18, 6), {"attending": 1}),
-        ("ma36", 76, (6, 6, 18, 6), {"attending": 1}),
-        ("mci0", 64, (2, 6, 10, 2), CLIP),
-        ("mci1", 64, (4, 12, 20, 4), CLIP),
-        ("mci2", 80, (4, 12, 24, 4), CLIP),
-        ("mci3", 96, (2, 12, 24, 4, 2), CLIP2),
-        ("mci4", 128, (2, 12, 24, 4, 4), CLIP2),
-    )
-}
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     assert isinstance(model.pool, MeanPool)
@@ -137,4 +116,23 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
+CLIP: Numbers = {"ratio": 3, "attending": 1, "excited": True, "act": "gelu", "num_classes": 512}
+CLIP2: Numbers = {"attending": 2, "act": "gelu", "clip2": True, "num_classes": 768}
+SIZES = {
+    f"fastvit_{name}": {"dims": tuple(first << s for s in range(len(depths))), "depths": depths} | numbers
+    for name, first, depths, numbers in (
+        ("t8", 48, (2, 2, 4, 2), {"ratio": 3}),
+        ("t12", 64, (2, 2, 6, 2), {"ratio": 3}),
+        ("s12", 64, (2, 2, 6, 2), {}),
+        ("sa12", 64, (2, 2, 6, 2), {"attending": 1}),
+        ("sa24", 64, (4, 4, 12, 4), {"attending": 1}),
+        ("sa36", 64, (6, 6, 18, 6), {"attending": 1}),
+        ("ma36", 76, (6, 6, 18, 6), {"attending": 1}),
+        ("mci0", 64, (2, 6, 10, 2), CLIP),
+        ("mci1", 64, (4, 12, 20, 4), CLIP),
+        ("mci2", 80, (4, 12, 24, 4), CLIP),
+        ("mci3", 96, (2, 12, 24, 4, 2), CLIP2),
+        ("mci4", 128, (2, 12, 24, 4, 4), CLIP2),
+    )
+}
 FAMILY = Family("fastvit", "arXiv 2303.14189", fastvit, SIZES, {"timm": timm_rules})

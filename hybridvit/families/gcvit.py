@@ -7,9 +7,10 @@ Windows are not of a size but of a number: they grow with the image.
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..components import Block, Branch, Conv, DropPrefix, Identity, LayerNorm, MaxPool, MeanPool, excite_part, linear
+from ..components import Block, Branch, Conv, DropPrefix, Identity, LayerNorm, MaxPool, MeanPool, linear
 from ..components.attention import ScaledDotProduct, head_width
 from ..components.biases import RelativePositionBias
+from ..components.convblocks import excite_part
 from ..components.mixers import BehindPrefix, Mlp
 from ..components.transitions import Add, InFront, Normalize, Steps
 from ..components.windows import crop_map, from_windows, pad_map, to_windows
@@ -92,16 +93,6 @@ def gcvit(
     return classifier(stages, MeanPool())
 
 
-LARGER: Numbers = {"mlp_ratio": 2, "scale": 1e-5}
-SIZES: Sizes = {
-    "gcvit_xxtiny": {"depths": (2, 2, 6, 2)},
-    "gcvit_xtiny": {"depths": (3, 4, 6, 5)},
-    "gcvit_tiny": {},
-    "gcvit_small": LARGER | {"dim": 96, "heads": 3},
-    "gcvit_base": LARGER | {"dim": 128, "heads": 4},
-}
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
 
@@ -121,4 +112,12 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, renames("stages.{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches", parts))
 
 
+LARGER: Numbers = {"mlp_ratio": 2, "scale": 1e-5}
+SIZES: Sizes = {
+    "gcvit_xxtiny": {"depths": (2, 2, 6, 2)},
+    "gcvit_xtiny": {"depths": (3, 4, 6, 5)},
+    "gcvit_tiny": {},
+    "gcvit_small": LARGER | {"dim": 96, "heads": 3},
+    "gcvit_base": LARGER | {"dim": 128, "heads": 4},
+}
 FAMILY = Family("gcvit", "arXiv 2206.09959", gcvit, SIZES, {"timm": timm_rules})

@@ -1,6 +1,7 @@
 """HaloNet: ResNets, and a RegNetZ, some of whose blocks attend to a window and its surroundings (arXiv 2103.12731)."""
 
-from ..components import BottleneckAttention, HaloAttention, excite_part
+from ..components import BottleneckAttention, HaloAttention
+from ..components.convblocks import excite_part
 from . import Family, Sizes
 from .botnet import NEXT26, T26, TS33, TS50, attention_resnet, timm_rules
 

@@ -73,18 +73,6 @@ def hiera(*, dim: int, depths: PerStage, heads: int = 1, coarse: int | None = No
     return classifier(stages, MeanPool(post_norm=NORM), img_size)
 
 
-SIZES: Sizes = {
-    "hiera_tiny_224": {"dim": 96, "depths": (1, 2, 7, 2)},
-    "hiera_small_224": {"dim": 96, "depths": (1, 2, 11, 2)},
-    "hiera_base_224": {"dim": 96, "depths": (2, 3, 16, 3)},
-    "hiera_base_plus_224": {"dim": 112, "depths": (2, 3, 16, 3), "heads": 2},
-    "hiera_large_224": {"dim": 144, "depths": (2, 6, 36, 4), "heads": 2},
-    "hiera_huge_224": {"dim": 256, "depths": (2, 6, 36, 4), "heads": 4},
-    "hiera_small_abswin_256": {"dim": 96, "depths": (1, 2, 11, 2), "coarse": 16, "expand": False},
-    "hiera_base_abswin_256": {"dim": 96, "depths": (2, 3, 16, 3), "coarse": 14},
-}
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout, which counts blocks across stages; the first of a stage is our entrance and MLP."""
     table = "coarse" if isinstance(model.stages[0].position, WindowedPosition) else "table"
@@ -105,4 +93,14 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
+SIZES: Sizes = {
+    "hiera_tiny_224": {"dim": 96, "depths": (1, 2, 7, 2)},
+    "hiera_small_224": {"dim": 96, "depths": (1, 2, 11, 2)},
+    "hiera_base_224": {"dim": 96, "depths": (2, 3, 16, 3)},
+    "hiera_base_plus_224": {"dim": 112, "depths": (2, 3, 16, 3), "heads": 2},
+    "hiera_large_224": {"dim": 144, "depths": (2, 6, 36, 4), "heads": 2},
+    "hiera_huge_224": {"dim": 256, "depths": (2, 6, 36, 4), "heads": 4},
+    "hiera_small_abswin_256": {"dim": 96, "depths": (1, 2, 11, 2), "coarse": 16, "expand": False},
+    "hiera_base_abswin_256": {"dim": 96, "depths": (2, 3, 16, 3), "coarse": 14},
+}
 FAMILY = Family("hiera", "arXiv 2306.00989", hiera, SIZES, {"timm": timm_rules})

@@ -69,22 +69,6 @@ def iformer(
     return classifier(stages, MeanPool(), head=NormedHead(norm=NORM, count=1 + distilled))
 
 
-SIZES: Sizes = {
-    f"iformer_{name}": {"dims": dims, "depths": (n, n, *depths), "groups": (0, 0, *groups)}
-    for name, dims, n, depths, groups in (
-        ("t", (32, 64, 128, 256), 2, (16, 6), (3, 2)),
-        ("s", (32, 64, 176, 320), 2, (19, 6), (3, 2)),
-        ("m", (48, 96, 192, 384), 2, (22, 6), (4, 2)),
-        ("l", (48, 96, 256, 384), 2, (33, 6), (8, 2)),
-        ("l2", (64, 128, 256, 512), 3, (46, 9), (11, 3)),
-        ("h", (96, 192, 384, 768), 5, (60, 18), (15, 6)),
-    )
-}
-SIZES["iformer_t"] |= {"conv_ratio": 3, "mlp_ratio": 2}
-SIZES["iformer_h"] |= {"mlp_ratio": 4, "reductions": (0, 0, 1, 1), "layer_scale": 1e-6}
-SIZES |= {f"iformer_{name}_distilled": SIZES[f"iformer_{name}"] | {"distilled": True} for name in ("m", "l", "l2")}
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout, in which every branch is a block."""
     rules = normed_head_rules("head.head", "head.head_dist", layer="l")
@@ -108,4 +92,18 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
+SIZES: Sizes = {
+    f"iformer_{name}": {"dims": dims, "depths": (n, n, *depths), "groups": (0, 0, *groups)}
+    for name, dims, n, depths, groups in (
+        ("t", (32, 64, 128, 256), 2, (16, 6), (3, 2)),
+        ("s", (32, 64, 176, 320), 2, (19, 6), (3, 2)),
+        ("m", (48, 96, 192, 384), 2, (22, 6), (4, 2)),
+        ("l", (48, 96, 256, 384), 2, (33, 6), (8, 2)),
+        ("l2", (64, 128, 256, 512), 3, (46, 9), (11, 3)),
+        ("h", (96, 192, 384, 768), 5, (60, 18), (15, 6)),
+    )
+}
+SIZES["iformer_t"] |= {"conv_ratio": 3, "mlp_ratio": 2}
+SIZES["iformer_h"] |= {"mlp_ratio": 4, "reductions": (0, 0, 1, 1), "layer_scale": 1e-6}
+SIZES |= {f"iformer_{name}_distilled": SIZES[f"iformer_{name}"] | {"distilled": True} for name in ("m", "l", "l2")}
 FAMILY = Family("iformer", "arXiv 2501.15369", iformer, SIZES, {"timm": timm_rules})

@@ -50,16 +50,6 @@ class LambdaModule(nn.Module):
         return (query @ (content.unsqueeze(1) + positions)).flatten(2)  # (B, N, heads, key_dim) @ (B, N, key_dim, d)
 
 
-LOCAL = {"attentions": {"a": LambdaLayer(kernel=9)}}
-MIXED = {"l": LambdaLayer(kernel=13), "h": HaloAttention(halo=3), "b": BottleneckAttention()}
-SIZES: Sizes = {
-    "lambda_resnet26t": T26 | LOCAL,
-    "lambda_resnet26rpt_256": T26 | {"attentions": {"a": LambdaLayer()}},
-    "lambda_resnet50ts": TS50 | LOCAL,
-    "lamhalobotnet50ts_256": {"blocks": "ccc clcl chchch cbc", "stem": "strided", "attentions": MIXED},
-}
-
-
 def reshaped(theirs: str, ours: str, first: int, sizes: tuple[int, int]) -> Rename:
     """Dimension `first` of ours is two of theirs, of the given sizes."""
     return Rename(theirs, ours, lambda t: t.flatten(first, first + 1), lambda t: t.unflatten(first, sizes))
@@ -77,4 +67,12 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, botnet_rules(model).rules)
 
 
+LOCAL = {"attentions": {"a": LambdaLayer(kernel=9)}}
+MIXED = {"l": LambdaLayer(kernel=13), "h": HaloAttention(halo=3), "b": BottleneckAttention()}
+SIZES: Sizes = {
+    "lambda_resnet26t": T26 | LOCAL,
+    "lambda_resnet26rpt_256": T26 | {"attentions": {"a": LambdaLayer()}},
+    "lambda_resnet50ts": TS50 | LOCAL,
+    "lamhalobotnet50ts_256": {"blocks": "ccc clcl chchch cbc", "stem": "strided", "attentions": MIXED},
+}
 FAMILY = Family("lambda_resnet", "arXiv 2102.08602", attention_resnet, SIZES, {"timm": timm_rules})

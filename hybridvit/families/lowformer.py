@@ -75,19 +75,6 @@ def lowformer(
     return classifier(map(stage, range(len(depths))), pool)
 
 
-BIG = {"head_dims": (2304, 2560)}
-SIZES: Sizes = {
-    "lowformer_b0": {"width": 16, "depths": (0, 1, 1, 3, 4), "ratio": 4},
-    "lowformer_b1": {"width": 16, "depths": (0, 1, 1, 5, 5)},
-    "lowformer_b15": {"width": 20, "depths": (0, 1, 1, 6, 6)} | BIG,
-    "lowformer_b2": {"width": 24, "depths": (0, 1, 1, 6, 6)} | BIG,
-    "lowformer_b3": {"width": 32, "depths": (1, 2, 3, 6, 6)},
-    "lowformer_e1": {"width": 20, "depths": (0, 1, 1, 4, 4), "attends": False, "mlp": False} | BIG,
-    "lowformer_e2": {"width": 32, "depths": (1, 2, 3, 4, 4), "attends": False, "mlp": False},
-    "lowformer_e3": {"width": 32, "depths": (1, 2, 3, 6, 6), "mlp": False},
-}
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     rules = renames("", "", "stem.0=stages.0.enter in_conv=pool.before classifier=head")
@@ -112,4 +99,15 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
+BIG = {"head_dims": (2304, 2560)}
+SIZES: Sizes = {
+    "lowformer_b0": {"width": 16, "depths": (0, 1, 1, 3, 4), "ratio": 4},
+    "lowformer_b1": {"width": 16, "depths": (0, 1, 1, 5, 5)},
+    "lowformer_b15": {"width": 20, "depths": (0, 1, 1, 6, 6)} | BIG,
+    "lowformer_b2": {"width": 24, "depths": (0, 1, 1, 6, 6)} | BIG,
+    "lowformer_b3": {"width": 32, "depths": (1, 2, 3, 6, 6)},
+    "lowformer_e1": {"width": 20, "depths": (0, 1, 1, 4, 4), "attends": False, "mlp": False} | BIG,
+    "lowformer_e2": {"width": 32, "depths": (1, 2, 3, 4, 4), "attends": False, "mlp": False},
+    "lowformer_e3": {"width": 32, "depths": (1, 2, 3, 6, 6), "mlp": False},
+}
 FAMILY = Family("lowformer", "arXiv 2409.03460", lowformer, SIZES, {"timm": timm_rules})

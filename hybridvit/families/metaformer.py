@@ -85,19 +85,6 @@ def metaformer(*, dims: PerStage, depths: PerStage, attending: int) -> Model:
     return classifier(stages, MeanPool(post_norm=LayerNorm()), head=MlpHead())
 
 
-DEEP = {"depths": (3, 12, 18, 3)}
-SIZES: Sizes = {
-    f"{kind}_{name}": numbers | {"attending": attending}
-    for kind, attending in (("convformer", 0), ("caformer", 2))
-    for name, numbers in (
-        ("s18", {"dims": (64, 128, 320, 512), "depths": (3, 3, 9, 3)}),
-        ("s36", {"dims": (64, 128, 320, 512)} | DEEP),
-        ("m36", {"dims": (96, 192, 384, 576)} | DEEP),
-        ("b36", {"dims": (128, 256, 512, 768)} | DEEP),
-    )
-}
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout. MLPs of stages that attend are linear layers there, all others convolutions."""
     block, ours = "stages.{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches"
@@ -114,4 +101,15 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
+DEEP = {"depths": (3, 12, 18, 3)}
+SIZES: Sizes = {
+    f"{kind}_{name}": numbers | {"attending": attending}
+    for kind, attending in (("convformer", 0), ("caformer", 2))
+    for name, numbers in (
+        ("s18", {"dims": (64, 128, 320, 512), "depths": (3, 3, 9, 3)}),
+        ("s36", {"dims": (64, 128, 320, 512)} | DEEP),
+        ("m36", {"dims": (96, 192, 384, 576)} | DEEP),
+        ("b36", {"dims": (128, 256, 512, 768)} | DEEP),
+    )
+}
 FAMILY = Family("metaformer", "arXiv 2210.13452", metaformer, SIZES, {"timm": timm_rules})

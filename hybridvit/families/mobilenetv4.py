@@ -87,6 +87,29 @@ def mobilenetv4(
     return classifier(stages, MeanPool(after=Linear(dim=1280, bias=False, norm=NORM, act=act)))
 
 
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout, in which the entrance of a stage is its first block."""
+    last, ours = len(model.stages) - 1, "stages.{s+1}.blocks.{b}.branches.0"
+    rules = renames("", "", "conv_stem=stages.0.enter.conv bn1=stages.0.enter.norm classifier=head")
+    rules += [*renames("", "pool.after", "norm_head=norm"), conv_to_linear("conv_head", "pool.after.linear")]
+    rules += renames(f"blocks.{last - 1}.0", f"stages.{last}.enter", "conv bn1=norm")
+    early = sum(not stage.blocks for stage in model.stages[1:-1])
+    fused = "0.conv_exp=0.conv 0.bn1=0.norm 0.conv_pwl=2.conv 0.bn2=2.norm"
+    apart = "0.conv 0.bn1=0.norm 1.conv=2.conv 1.bn1=2.norm"
+    for s in range(early):
+        rules += renames(f"blocks.{s}", f"stages.{s + 1}.enter.steps", apart if early > 1 else fused)
+    for block, place in (("blocks.{s}.0", "stages.{s+1}.enter"), ("blocks.{s}.{b+1}", f"{ours}.mixer")):
+        parts = {"dw_start": 0, "pw_exp": 1, "dw_mid": 2, "pw_proj": 4}
+        rules += normed_rules({f"{block}.{part}": f"{place}.steps.{i}" for part, i in parts.items()}, conv="conv")
+    rules += renames("", "", "blocks.{s}.0.layer_scale=stages.{s+1}.enter.steps.5")
+    rules += renames("blocks.{s}.{b+1}", ours, "layer_scale.gamma=layer_scale norm")
+    reduce = "key.down_conv=key.steps.0.conv key.norm=key.steps.0.norm"
+    attention = "blocks.{s}.{b+1}.attn", f"{ours}.mixer"
+    rules += renames(*attention, f"{reduce} {reduce.replace('key', 'value')}")
+    layers = "query.proj=query key.proj=key.steps.1.linear value.proj=value.steps.1.linear output.proj=proj"
+    return KeyRules(rules, renames(*attention, layers, conv_to_linear))
+
+
 SMALL = "32 / 32 32 / 64 96 / 96 553 032 032 032 032 304 / 128 336 554 054 053 034 034"
 MEDIUM = """32 / 48 / 80 354 332 / 160 356 334 334 354 334 304 002 304 /
 256 556 554 354 354 004 304 352 554 004 004 502"""
@@ -113,29 +136,4 @@ SIZES: Sizes = {
         ("conv_aa_large", LARGE, 1.0, 448),
     )
 }
-
-
-def timm_rules(model: Model) -> KeyRules:
-    """timm's layout, in which the entrance of a stage is its first block."""
-    last, ours = len(model.stages) - 1, "stages.{s+1}.blocks.{b}.branches.0"
-    rules = renames("", "", "conv_stem=stages.0.enter.conv bn1=stages.0.enter.norm classifier=head")
-    rules += [*renames("", "pool.after", "norm_head=norm"), conv_to_linear("conv_head", "pool.after.linear")]
-    rules += renames(f"blocks.{last - 1}.0", f"stages.{last}.enter", "conv bn1=norm")
-    early = sum(not stage.blocks for stage in model.stages[1:-1])
-    fused = "0.conv_exp=0.conv 0.bn1=0.norm 0.conv_pwl=2.conv 0.bn2=2.norm"
-    apart = "0.conv 0.bn1=0.norm 1.conv=2.conv 1.bn1=2.norm"
-    for s in range(early):
-        rules += renames(f"blocks.{s}", f"stages.{s + 1}.enter.steps", apart if early > 1 else fused)
-    for block, place in (("blocks.{s}.0", "stages.{s+1}.enter"), ("blocks.{s}.{b+1}", f"{ours}.mixer")):
-        parts = {"dw_start": 0, "pw_exp": 1, "dw_mid": 2, "pw_proj": 4}
-        rules += normed_rules({f"{block}.{part}": f"{place}.steps.{i}" for part, i in parts.items()}, conv="conv")
-    rules += renames("", "", "blocks.{s}.0.layer_scale=stages.{s+1}.enter.steps.5")
-    rules += renames("blocks.{s}.{b+1}", ours, "layer_scale.gamma=layer_scale norm")
-    reduce = "key.down_conv=key.steps.0.conv key.norm=key.steps.0.norm"
-    attention = "blocks.{s}.{b+1}.attn", f"{ours}.mixer"
-    rules += renames(*attention, f"{reduce} {reduce.replace('key', 'value')}")
-    layers = "query.proj=query key.proj=key.steps.1.linear value.proj=value.steps.1.linear output.proj=proj"
-    return KeyRules(rules, renames(*attention, layers, conv_to_linear))
-
-
 FAMILY = Family("mobilenetv4", "arXiv 2404.10518", mobilenetv4, SIZES, {"timm": timm_rules})

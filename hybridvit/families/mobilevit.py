@@ -13,6 +13,9 @@ from . import Family, Grid, KeyRules, Mixer, Model, Norm, Rule, Sizes, Stage, cl
 
 HEADS, STEM, DEPTHS = 4, 16, (2, 4, 3)
 CONV, NORM = Conv(dim=STEM, norm=BatchNorm(), act="silu"), LayerNorm(eps=1e-5)
+FUSED = "stages.{s+1}.blocks.0.branches.0.mixer.steps"
+BODY = f"{FUSED}.0.parts.1.steps"
+LAYER = f"{BODY}.2.blocks.{{b}}.branches"
 
 
 class BetweenPatches(Mixer):
@@ -75,18 +78,6 @@ def mobilevit(*, dims: tuple[int, ...], inner: tuple[int, ...], last: int, expan
     return classifier(stages, MeanPool(before=CONV.replace(dim=last)), 256)
 
 
-SIZES: Sizes = {
-    "mobilevit_xxs": {"dims": (16, 24, 48, 64, 80), "inner": (64, 80, 96), "last": 320, "expand": 2},
-    "mobilevit_xs": {"dims": (32, 48, 64, 80, 96), "inner": (96, 120, 144), "last": 384},
-    "mobilevit_s": {"dims": (32, 64, 96, 128, 160), "inner": (144, 192, 240), "last": 640},
-}
-
-
-FUSED = "stages.{s+1}.blocks.0.branches.0.mixer.steps"
-BODY = f"{FUSED}.0.parts.1.steps"
-LAYER = f"{BODY}.2.blocks.{{b}}.branches"
-
-
 def residual(theirs: str, ours: str) -> dict[str, str]:
     """timm's convolutions of an inverted residual, theirs -> ours."""
     names = ("conv1_1x1", "conv2_kxk", "conv3_1x1")
@@ -117,4 +108,9 @@ def timm_rules(model: Model) -> KeyRules:
     )
 
 
+SIZES: Sizes = {
+    "mobilevit_xxs": {"dims": (16, 24, 48, 64, 80), "inner": (64, 80, 96), "last": 320, "expand": 2},
+    "mobilevit_xs": {"dims": (32, 48, 64, 80, 96), "inner": (96, 120, 144), "last": 384},
+    "mobilevit_s": {"dims": (32, 64, 96, 128, 160), "inner": (144, 192, 240), "last": 640},
+}
 FAMILY = Family("mobilevit", "arXiv 2110.02178", mobilevit, SIZES, {"timm": timm_rules})

@@ -86,9 +86,6 @@ def nextvit(*, depth: int) -> Model:
     return classifier(stages, MeanPool(norm=NORM))
 
 
-SIZES: Sizes = {f"nextvit_{name}": {"depth": depth} for name, depth in DEPTHS.items()}
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout, whose blocks are counted by stride."""
     rules = renames("", "", "norm=pool.norm head.fc=head stem=stages.0.enter.steps")
@@ -117,4 +114,5 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
+SIZES: Sizes = {f"nextvit_{name}": {"depth": depth} for name, depth in DEPTHS.items()}
 FAMILY = Family("nextvit", "arXiv 2207.05501", nextvit, SIZES, {"timm": timm_rules})

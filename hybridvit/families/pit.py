@@ -48,16 +48,6 @@ def pit(
     return classifier(stages, TokenPool(norm=NORM, tokens=tokens), head=head)
 
 
-NUMBERS: Sizes = {
-    "ti": {"head_dim": 32, "heads": (2, 4, 8)},
-    "xs": {"head_dim": 48, "heads": (2, 4, 8)},
-    "s": {"head_dim": 48, "heads": (3, 6, 12)},
-    "b": {"head_dim": 64, "heads": (4, 8, 16), "depths": (3, 6, 4), "patch": 14},
-}
-SIZES = {f"pit_{name}_224": numbers for name, numbers in NUMBERS.items()}
-SIZES |= {f"pit_{name}_distilled_224": numbers | {"distilled": True} for name, numbers in NUMBERS.items()}
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     block, ours = "transformers.{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches"
@@ -73,4 +63,12 @@ def timm_rules(model: Model) -> KeyRules:
     )
 
 
+NUMBERS: Sizes = {
+    "ti": {"head_dim": 32, "heads": (2, 4, 8)},
+    "xs": {"head_dim": 48, "heads": (2, 4, 8)},
+    "s": {"head_dim": 48, "heads": (3, 6, 12)},
+    "b": {"head_dim": 64, "heads": (4, 8, 16), "depths": (3, 6, 4), "patch": 14},
+}
+SIZES = {f"pit_{name}_224": numbers for name, numbers in NUMBERS.items()}
+SIZES |= {f"pit_{name}_distilled_224": numbers | {"distilled": True} for name, numbers in NUMBERS.items()}
 FAMILY = Family("pit", "arXiv 2103.16302", pit, SIZES, {"timm": timm_rules})

@@ -10,26 +10,13 @@ from torch.nn import functional as F
 from ..components import Block, Conv, Function, LayerNorm, MeanPool, Normalize, ReducedAttention, Steps, summaries
 from ..components.blocks import Branch, transformer_block
 from ..keys import linear_to_conv
+from ..spec import Grid, Norm, Transition
 from ..tokens import map_to_tokens, tokens_to_map
-from . import (
-    Family,
-    Grid,
-    KeyRules,
-    Model,
-    Norm,
-    Numbers,
-    PerStage,
-    Rename,
-    Rule,
-    Sizes,
-    Stage,
-    Transition,
-    classifier,
-    renames,
-)
+from . import Family, KeyRules, Model, Numbers, PerStage, Rename, Rule, Sizes, Stage, classifier, renames
 
 NORM, ENTRANCE_NORM = LayerNorm(eps=1e-6), LayerNorm(eps=1e-5)
 SIDES, POOLED_SIDE = (8, 4, 2, 1), 7  # squares that give one key; keys along an axis
+OURS = "stages.{s}.blocks.{b}.branches"
 
 
 class PoolTo(Function, Transition):
@@ -74,21 +61,6 @@ def pvt_v2(
     return classifier((stage(index, dim, dim * ratios[index]) for index, dim in enumerate(dims)), MeanPool())
 
 
-WIDE: Numbers = {"dims": (64, 128, 320, 512), "heads": (1, 2, 5, 8)}
-SIZES: Sizes = {
-    "pvt_v2_b0": WIDE | {"dims": (32, 64, 160, 256), "depths": (2, 2, 2, 2)},
-    "pvt_v2_b1": WIDE | {"depths": (2, 2, 2, 2)},
-    "pvt_v2_b2": WIDE | {"depths": (3, 4, 6, 3)},
-    "pvt_v2_b3": WIDE | {"depths": (3, 4, 18, 3)},
-    "pvt_v2_b4": WIDE | {"depths": (3, 8, 27, 3)},
-    "pvt_v2_b5": WIDE | {"depths": (3, 6, 40, 3), "ratios": (4, 4, 4, 4)},
-    "pvt_v2_b2_li": WIDE | {"depths": (3, 4, 6, 3), "linear": True},
-}
-
-
-OURS = "stages.{s}.blocks.{b}.branches"
-
-
 def last_norms(model: Model, theirs: str) -> list[Rule]:
     """The norm at the end of each stage: ours is its last block, so that its place depends on the depth."""
     ends = (f"stages.{s}.blocks.{len(stage.blocks) - 1}" for s, stage in enumerate(model.stages))
@@ -110,4 +82,14 @@ def timm_rules(model: Model) -> KeyRules:
     )
 
 
+WIDE: Numbers = {"dims": (64, 128, 320, 512), "heads": (1, 2, 5, 8)}
+SIZES: Sizes = {
+    "pvt_v2_b0": WIDE | {"dims": (32, 64, 160, 256), "depths": (2, 2, 2, 2)},
+    "pvt_v2_b1": WIDE | {"depths": (2, 2, 2, 2)},
+    "pvt_v2_b2": WIDE | {"depths": (3, 4, 6, 3)},
+    "pvt_v2_b3": WIDE | {"depths": (3, 4, 18, 3)},
+    "pvt_v2_b4": WIDE | {"depths": (3, 8, 27, 3)},
+    "pvt_v2_b5": WIDE | {"depths": (3, 6, 40, 3), "ratios": (4, 4, 4, 4)},
+    "pvt_v2_b2_li": WIDE | {"depths": (3, 4, 6, 3), "linear": True},
+}
 FAMILY = Family("pvt_v2", "arXiv 2106.13797", pvt_v2, SIZES, {"timm": timm_rules})

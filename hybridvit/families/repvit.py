@@ -3,8 +3,8 @@
 A filter trains as two convolutions and a shortcut, which one convolution can replace. No attention: it is a CNN.
 """
 
-from ..components import Add, BatchNorm, Block, Branch, Conv, Identity, MeanPool, Normalize, NormedHead, Steps, conv_mlp
-from ..components.convblocks import doubling_stem, excite_part
+from ..components import Add, BatchNorm, Block, Branch, Conv, Identity, MeanPool, Normalize, NormedHead, Steps
+from ..components.convblocks import conv_mlp, doubling_stem, excite_part
 from ..layouts import excite_rules, normed_head_rules, normed_renames
 from . import Family, KeyRules, Model, PerStage, Rule, Sizes, Stage, classifier, renames
 
@@ -38,19 +38,6 @@ def repvit(*, dims: PerStage, depths: PerStage, early: bool = False) -> Model:
     return classifier(stages, MeanPool(), head=NormedHead(norm=NORM, count=2))
 
 
-WIDTHS = {width: (width, 2 * width, 4 * width, 8 * width) for width in (48, 56, 64, 80)}
-SIZES: Sizes = {
-    "repvit_m1": {"dims": WIDTHS[48], "depths": (2, 2, 14, 2), "early": True},
-    "repvit_m2": {"dims": WIDTHS[64], "depths": (2, 2, 12, 2), "early": True},
-    "repvit_m3": {"dims": WIDTHS[64], "depths": (4, 4, 18, 2), "early": True},
-    "repvit_m0_9": {"dims": WIDTHS[48], "depths": (2, 2, 14, 2)},
-    "repvit_m1_0": {"dims": WIDTHS[56], "depths": (2, 2, 14, 2)},
-    "repvit_m1_1": {"dims": WIDTHS[64], "depths": (2, 2, 12, 2)},
-    "repvit_m1_5": {"dims": WIDTHS[64], "depths": (4, 4, 24, 4)},
-    "repvit_m2_3": {"dims": WIDTHS[80], "depths": (6, 6, 34, 2)},
-}
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     mixer = model.stages[0].blocks[0].branches[0].mixer
@@ -74,4 +61,15 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, normed_renames(down, enter, parts))
 
 
+WIDTHS = {width: (width, 2 * width, 4 * width, 8 * width) for width in (48, 56, 64, 80)}
+SIZES: Sizes = {
+    "repvit_m1": {"dims": WIDTHS[48], "depths": (2, 2, 14, 2), "early": True},
+    "repvit_m2": {"dims": WIDTHS[64], "depths": (2, 2, 12, 2), "early": True},
+    "repvit_m3": {"dims": WIDTHS[64], "depths": (4, 4, 18, 2), "early": True},
+    "repvit_m0_9": {"dims": WIDTHS[48], "depths": (2, 2, 14, 2)},
+    "repvit_m1_0": {"dims": WIDTHS[56], "depths": (2, 2, 14, 2)},
+    "repvit_m1_1": {"dims": WIDTHS[64], "depths": (2, 2, 12, 2)},
+    "repvit_m1_5": {"dims": WIDTHS[64], "depths": (4, 4, 24, 4)},
+    "repvit_m2_3": {"dims": WIDTHS[80], "depths": (6, 6, 34, 2)},
+}
 FAMILY = Family("repvit", "arXiv 2307.09283", repvit, SIZES, {"timm": timm_rules})

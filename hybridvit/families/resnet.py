@@ -52,11 +52,6 @@ def resnet(*, layers: int, deep: bool = False) -> Model:
     return classifier(resnet_stages(layers=layers, deep=deep), MeanPool())
 
 
-SIZES: Sizes = {f"resnet{layers}": {"layers": layers} for layers in DEPTHS}
-SIZES |= {f"resnet{layers}d": {"layers": layers, "deep": True} for layers in (18, 26, 34, 50)}
-SIZES |= {f"resnet{layers}d": {"layers": layers, "deep": True, "img_size": 256} for layers in (101, 152)}
-
-
 def body_rules(theirs: str, ours: str, norm: str, first_norm: int = 1) -> list[Rule]:
     """timm's numbered convolutions and norms of a block of theirs, whose body is `ours`."""
     pairs = (f"conv{step + 1}={step}.conv {norm}{step + first_norm}={step}.norm" for step in range(3))
@@ -83,4 +78,7 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(resnet_rules(model), Rename("fc", "head"))
 
 
+SIZES: Sizes = {f"resnet{layers}": {"layers": layers} for layers in DEPTHS}
+SIZES |= {f"resnet{layers}d": {"layers": layers, "deep": True} for layers in (18, 26, 34, 50)}
+SIZES |= {f"resnet{layers}d": {"layers": layers, "deep": True, "img_size": 256} for layers in (101, 152)}
 FAMILY = Family("resnet", "arXiv 1512.03385", resnet, SIZES, {"timm": timm_rules})

@@ -45,16 +45,6 @@ def resnetv2(
     return classifier(stages, MeanPool(before=recipe.activated_norm()))
 
 
-BIT = ((50, 1, 224), (50, 3, 448), (101, 1, 448), (101, 3, 448), (152, 2, 224), (152, 4, 480))
-SIZES: Sizes = {
-    f"resnetv2_{layers}x{widening}_bit": {"layers": layers, "bit": True, "widening": widening, "img_size": img_size}
-    for layers, widening, img_size in BIT
-}
-for layers in (18, 34, 50, 101, 152):
-    SIZES |= {f"resnetv2_{layers}": {"layers": layers}, f"resnetv2_{layers}d": {"layers": layers, "deep": True}}
-SIZES["resnetv2_50d_gn"] = {"layers": 50, "deep": True, "group_norm": True}
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout: the norm in front of a convolution has its number."""
     stem = model.stages[0].enter
@@ -78,4 +68,12 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
+BIT = ((50, 1, 224), (50, 3, 448), (101, 1, 448), (101, 3, 448), (152, 2, 224), (152, 4, 480))
+SIZES: Sizes = {
+    f"resnetv2_{layers}x{widening}_bit": {"layers": layers, "bit": True, "widening": widening, "img_size": img_size}
+    for layers, widening, img_size in BIT
+}
+for layers in (18, 34, 50, 101, 152):
+    SIZES |= {f"resnetv2_{layers}": {"layers": layers}, f"resnetv2_{layers}d": {"layers": layers, "deep": True}}
+SIZES["resnetv2_50d_gn"] = {"layers": 50, "deep": True, "group_norm": True}
 FAMILY = Family("resnetv2", "arXiv 1912.11370", resnetv2, SIZES, {"timm": timm_rules})

@@ -56,14 +56,6 @@ def shvit(*, dims: PerStage, parts: PerStage, depths: PerStage) -> Model:
     return classifier(stages, MeanPool(), head=NormedHead(norm=NORM))
 
 
-SIZES: Sizes = {
-    "shvit_s1": {"dims": (128, 224, 320), "parts": (0, 48, 68), "depths": (2, 4, 5)},
-    "shvit_s2": {"dims": (128, 308, 448), "parts": (0, 66, 96), "depths": (2, 4, 5)},
-    "shvit_s3": {"dims": (192, 352, 448), "parts": (0, 75, 96), "depths": (3, 5, 5)},
-    "shvit_s4": {"dims": (224, 336, 448), "parts": (0, 72, 96), "depths": (4, 7, 6), "img_size": 256},
-}
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     down, enter, two = "stages.{s}.downsample", "stages.{s}.enter.steps", "m.pw1=body.steps.0 m.pw2=body.steps.1"
@@ -83,4 +75,10 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
+SIZES: Sizes = {
+    "shvit_s1": {"dims": (128, 224, 320), "parts": (0, 48, 68), "depths": (2, 4, 5)},
+    "shvit_s2": {"dims": (128, 308, 448), "parts": (0, 66, 96), "depths": (2, 4, 5)},
+    "shvit_s3": {"dims": (192, 352, 448), "parts": (0, 75, 96), "depths": (3, 5, 5)},
+    "shvit_s4": {"dims": (224, 336, 448), "parts": (0, 72, 96), "depths": (4, 7, 6), "img_size": 256},
+}
 FAMILY = Family("shvit", "arXiv 2401.16456", shvit, SIZES, {"timm": timm_rules})

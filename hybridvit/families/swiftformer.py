@@ -9,6 +9,7 @@ from ..layouts import map_to_vector, normed_head_rules
 from . import Family, Grid, KeyRules, Mixer, Model, PerStage, Sizes, Stage, classifier, module_of, renames
 
 NORM = BatchNorm()
+CONVS = "dwconv=steps.0.conv norm=steps.0.norm pwconv1=steps.1.conv pwconv2=steps.2.conv"
 
 
 class AdditiveAttention(Mixer):
@@ -61,17 +62,6 @@ def swiftformer(*, dims: PerStage, depths: PerStage, scored: bool = True) -> Mod
     return classifier(stages, MeanPool(norm=NORM), head=NormedHead(count=2))
 
 
-SIZES: Sizes = {
-    "swiftformer_xs": {"dims": (48, 56, 112, 220), "depths": (3, 3, 6, 4)},
-    "swiftformer_s": {"dims": (48, 64, 168, 224), "depths": (3, 3, 9, 6)},
-    "swiftformer_l1": {"dims": (48, 96, 192, 384), "depths": (4, 3, 10, 5)},
-    "swiftformer_l3": {"dims": (64, 128, 320, 512), "depths": (4, 4, 12, 6)},
-}
-
-
-CONVS = "dwconv=steps.0.conv norm=steps.0.norm pwconv1=steps.1.conv pwconv2=steps.2.conv"
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     rules = renames("", "", "norm=pool.norm stem.0=stages.0.enter.steps.0.conv stem.1=stages.0.enter.steps.0.norm")
@@ -90,4 +80,10 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, normed_head_rules("head", "head_dist", layer=""))
 
 
+SIZES: Sizes = {
+    "swiftformer_xs": {"dims": (48, 56, 112, 220), "depths": (3, 3, 6, 4)},
+    "swiftformer_s": {"dims": (48, 64, 168, 224), "depths": (3, 3, 9, 6)},
+    "swiftformer_l1": {"dims": (48, 96, 192, 384), "depths": (4, 3, 10, 5)},
+    "swiftformer_l3": {"dims": (64, 128, 320, 512), "depths": (4, 4, 12, 6)},
+}
 FAMILY = Family("swiftformer", "arXiv 2303.15446", swiftformer, SIZES, {"timm": timm_rules})

@@ -10,6 +10,8 @@ from ..components.transitions import Patchify, PatchMerging
 from . import Family, KeyRules, Model, Numbers, PerStage, Sizes, Stage, classifier, renames
 
 NORM = LayerNorm(eps=1e-5)
+OURS = "stages.{s}.blocks.{b}.branches"
+ATTENTION = f"{OURS}.0.mixer.attention"
 
 
 def swin(*, dim: int, depths: PerStage, heads: PerStage, windows: PerStage) -> Model:
@@ -29,6 +31,18 @@ def swin(*, dim: int, depths: PerStage, heads: PerStage, windows: PerStage) -> M
     return classifier(stages, MeanPool(norm=NORM))
 
 
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout. Old files hold what follows from windows too."""
+    block = "layers.{s}.blocks.{b}"
+    return KeyRules(
+        renames("", "", "patch_embed.proj=stages.0.enter.conv patch_embed.norm=stages.0.enter.norm"),
+        renames("", "", "layers.{s}.downsample=stages.{s}.enter norm=pool.norm head.fc=head"),
+        renames(f"{block}.attn", ATTENTION, "relative_position_bias_table=bias.table qkv proj"),
+        renames(block, OURS, "norm1=0.norm norm2=1.norm mlp=1.mixer"),
+        dropped=[f"{block}.attn.relative_position_index", f"{block}.attn_mask"],
+    )
+
+
 TINY: Numbers = {"dim": 96, "depths": (2, 2, 6, 2), "heads": (3, 6, 12, 24)}
 SMALL = TINY | {"depths": (2, 2, 18, 2)}
 BASE = SMALL | {"dim": 128, "heads": (4, 8, 16, 32)}
@@ -45,21 +59,4 @@ SIZES: Sizes = {
     "swin_s3_small_224": SMALL | {"windows": (14, 14, 14, 7)},
     "swin_s3_base_224": TINY | {"depths": (2, 2, 30, 2), "windows": (7, 7, 14, 7)},
 }
-
-OURS = "stages.{s}.blocks.{b}.branches"
-ATTENTION = f"{OURS}.0.mixer.attention"
-
-
-def timm_rules(model: Model) -> KeyRules:
-    """timm's layout. Old files hold what follows from windows too."""
-    block = "layers.{s}.blocks.{b}"
-    return KeyRules(
-        renames("", "", "patch_embed.proj=stages.0.enter.conv patch_embed.norm=stages.0.enter.norm"),
-        renames("", "", "layers.{s}.downsample=stages.{s}.enter norm=pool.norm head.fc=head"),
-        renames(f"{block}.attn", ATTENTION, "relative_position_bias_table=bias.table qkv proj"),
-        renames(block, OURS, "norm1=0.norm norm2=1.norm mlp=1.mixer"),
-        dropped=[f"{block}.attn.relative_position_index", f"{block}.attn_mask"],
-    )
-
-
 FAMILY = Family("swin", "arXiv 2103.14030", swin, SIZES, {"timm": timm_rules})

@@ -10,6 +10,8 @@ from ..keys import Split
 from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
 from .swin import ATTENTION, BASE, LARGE, NORM, OURS, SMALL, TINY
 
+QKV = [f"{ATTENTION}.{part}" for part in ("query", "key", "value")]
+
 
 def shifted_pair(attention: CosineAttention, dim: int, window: int) -> tuple[Block, Block]:
     """Two blocks, of which the second shifts its windows, with norms after their branches."""
@@ -40,6 +42,22 @@ def swinv2(
     return classifier(stages, MeanPool(norm=NORM), 256)
 
 
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout. Old files hold what follows from windows too."""
+    block = "layers.{s}.blocks.{b}"
+    constants = ("attn_mask", "attn.relative_position_index", "attn.relative_coords_table")
+    biases = "q_bias=query.bias v_bias=value.bias cpb_mlp.0=bias.fc1 cpb_mlp.2=bias.fc2"
+    return KeyRules(
+        renames("", "", "patch_embed.proj=stages.0.enter.conv patch_embed.norm=stages.0.enter.norm"),
+        renames("", "", "norm=pool.norm head.fc=head"),
+        Split(f"{block}.attn.qkv", QKV),
+        renames(f"{block}.attn", ATTENTION, f"{biases} logit_scale=log_factor proj"),
+        renames(block, OURS, "norm1=0.post_norm norm2=1.post_norm mlp=1.mixer"),
+        renames("layers.{s}.downsample", "stages.{s}.enter.steps", "reduction=0.reduction norm=1.norm"),
+        dropped=[f"{block}.{name}" for name in constants],
+    )
+
+
 WINDOW_8 = {"windows": (8, 8, 8, 8)}
 WINDOW_16 = {"windows": (16, 16, 16, 8)}
 WINDOW_12 = {"windows": (12, 12, 12, 6), "img_size": 192}
@@ -59,25 +77,4 @@ SIZES: Sizes = {
     "swinv2_large_window12to16_192to256": LARGE | TO_16,
     "swinv2_large_window12to24_192to384": LARGE | TO_24,
 }
-
-
-QKV = [f"{ATTENTION}.{part}" for part in ("query", "key", "value")]
-
-
-def timm_rules(model: Model) -> KeyRules:
-    """timm's layout. Old files hold what follows from windows too."""
-    block = "layers.{s}.blocks.{b}"
-    constants = ("attn_mask", "attn.relative_position_index", "attn.relative_coords_table")
-    biases = "q_bias=query.bias v_bias=value.bias cpb_mlp.0=bias.fc1 cpb_mlp.2=bias.fc2"
-    return KeyRules(
-        renames("", "", "patch_embed.proj=stages.0.enter.conv patch_embed.norm=stages.0.enter.norm"),
-        renames("", "", "norm=pool.norm head.fc=head"),
-        Split(f"{block}.attn.qkv", QKV),
-        renames(f"{block}.attn", ATTENTION, f"{biases} logit_scale=log_factor proj"),
-        renames(block, OURS, "norm1=0.post_norm norm2=1.post_norm mlp=1.mixer"),
-        renames("layers.{s}.downsample", "stages.{s}.enter.steps", "reduction=0.reduction norm=1.norm"),
-        dropped=[f"{block}.{name}" for name in constants],
-    )
-
-
 FAMILY = Family("swinv2", "arXiv 2111.09883", swinv2, SIZES, {"timm": timm_rules})

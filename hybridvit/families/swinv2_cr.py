@@ -34,21 +34,6 @@ def swinv2_cr(*, dim: int, depths: PerStage, heads: PerStage, stage_norms: bool 
     return classifier(stages, MeanPool(), img_size)
 
 
-SIZES: Sizes = {
-    f"swinv2_cr_{name}_{img_size}": numbers | {"stage_norms": name.endswith("_ns"), "img_size": img_size}
-    for name, numbers, sizes in (
-        ("tiny", TINY, (224, 384)),
-        ("tiny_ns", TINY, (224,)),
-        ("small", SMALL, (224, 384)),
-        ("small_ns", SMALL, (224, 256)),
-        ("base", BASE, (224, 384)),
-        ("base_ns", BASE, (224,)),
-        ("large", LARGE, (224, 384)),
-    )
-    for img_size in sizes
-}
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     block = "stages.{s}.blocks.{b}"
@@ -65,4 +50,17 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
+SIZES: Sizes = {
+    f"swinv2_cr_{name}_{img_size}": numbers | {"stage_norms": name.endswith("_ns"), "img_size": img_size}
+    for name, numbers, sizes in (
+        ("tiny", TINY, (224, 384)),
+        ("tiny_ns", TINY, (224,)),
+        ("small", SMALL, (224, 384)),
+        ("small_ns", SMALL, (224, 256)),
+        ("base", BASE, (224, 384)),
+        ("base_ns", BASE, (224,)),
+        ("large", LARGE, (224, 384)),
+    )
+    for img_size in sizes
+}
 FAMILY = Family("swinv2_cr", "arXiv 2111.09883", swinv2_cr, SIZES, {"timm": timm_rules})

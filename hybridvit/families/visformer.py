@@ -23,12 +23,6 @@ def visformer(*, stem: int, dim: int, heads: int, depths: PerStage = (7, 4, 4)) 
     return classifier(stages, MeanPool(norm=NORM))
 
 
-SIZES: Sizes = {
-    "visformer_tiny": {"stem": 16, "dim": 192, "heads": 3},
-    "visformer_small": {"stem": 32, "dim": 384, "heads": 6},
-}
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout, whose stages count from 1."""
     grid, rules = Grid(*model.img_size), renames("", "", "norm=pool.norm head")
@@ -49,4 +43,8 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
+SIZES: Sizes = {
+    "visformer_tiny": {"stem": 16, "dim": 192, "heads": 3},
+    "visformer_small": {"stem": 32, "dim": 384, "heads": 6},
+}
 FAMILY = Family("visformer", "arXiv 2104.12533", visformer, SIZES, {"timm": timm_rules})

@@ -23,15 +23,6 @@ def vit_c(*, stem: tuple[int, ...], dim: int, depth: int, heads: int, mlp_ratio:
     return classifier((*stages, trunk), TokenPool(norm=NORM))
 
 
-DEEP_STEM = (64, 128, 128, 256, 256, 512)
-SIZES: Sizes = {
-    "vitc_1gf": {"stem": (24, 48, 96, 192), "dim": 192, "depth": 11, "heads": 3, "mlp_ratio": 3},
-    "vitc_4gf": {"stem": (48, 96, 192, 384), "dim": 384, "depth": 11, "heads": 6, "mlp_ratio": 3},
-    "vitc_18gf": {"stem": DEEP_STEM, "dim": 768, "depth": 11, "heads": 12},
-    "vitc_36gf": {"stem": DEEP_STEM, "dim": 1024, "depth": 13, "heads": 16},
-}
-
-
 def torchvision_rules(model: Model) -> KeyRules:
     """torchvision's layout, which numbers the convolutions of the stem through."""
     *stem, _ = model.stages
@@ -51,4 +42,11 @@ def torchvision_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
+DEEP_STEM = (64, 128, 128, 256, 256, 512)
+SIZES: Sizes = {
+    "vitc_1gf": {"stem": (24, 48, 96, 192), "dim": 192, "depth": 11, "heads": 3, "mlp_ratio": 3},
+    "vitc_4gf": {"stem": (48, 96, 192, 384), "dim": 384, "depth": 11, "heads": 6, "mlp_ratio": 3},
+    "vitc_18gf": {"stem": DEEP_STEM, "dim": 768, "depth": 11, "heads": 12},
+    "vitc_36gf": {"stem": DEEP_STEM, "dim": 1024, "depth": 13, "heads": 16},
+}
 FAMILY = Family("vit_c", "arXiv 2106.14881", vit_c, SIZES, {"torchvision": torchvision_rules})

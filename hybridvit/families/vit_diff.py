@@ -67,10 +67,6 @@ def vit_diff(*, width: str, patch: int, parallel: bool = False) -> Model:
     return classifier((stage,), MeanPool(post_norm=NORM))
 
 
-SIZES: Sizes = named_sizes("vit_{dwee,dlittle}_patch16_reg1_gap_256")
-SIZES |= named_sizes("vit_dpwee_patch16_reg1_gap_256", parallel=True)
-
-
 def parallel_rules(model: Model) -> list[Rule]:
     """timm's names of the blocks with MLPs beside the attention: one layer is behind both."""
     dim, mixer = model.stages[0].enter.out_dim(model.in_chans), "stages.0.blocks.{b}.branches.0.mixer"
@@ -90,4 +86,6 @@ def timm_rules(model: Model) -> KeyRules:
     return timm_vit_rules(model, class_token=False, first=parallel_rules(model) if parallel else ())
 
 
+SIZES: Sizes = named_sizes("vit_{dwee,dlittle}_patch16_reg1_gap_256")
+SIZES |= named_sizes("vit_dpwee_patch16_reg1_gap_256", parallel=True)
 FAMILY = Family("vit_diff", "arXiv 2410.05258", vit_diff, SIZES, {"timm": timm_rules})

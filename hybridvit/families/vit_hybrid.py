@@ -37,23 +37,6 @@ def vit_hybrid(*, backbone: str, trunk: str, patch: int = 1) -> Model:
     return classifier((*BACKBONES[backbone], stage), TokenPool(norm=NORM))
 
 
-SIZES: Sizes = {
-    "vit_tiny_r_s16_p8_224": {"backbone": "r", "trunk": "tiny", "patch": 8},
-    "vit_tiny_r_s16_p8_384": {"backbone": "r", "trunk": "tiny", "patch": 8, "img_size": 384},
-    "vit_small_r26_s32_224": {"backbone": "r26_s32", "trunk": "small"},
-    "vit_small_r26_s32_384": {"backbone": "r26_s32", "trunk": "small", "img_size": 384},
-    "vit_base_r26_s32_224": {"backbone": "r26_s32", "trunk": "base"},
-    "vit_base_r50_s16_224": {"backbone": "r50_s16", "trunk": "base", "num_classes": 0},
-    "vit_base_r50_s16_384": {"backbone": "r50_s16", "trunk": "base", "img_size": 384},
-    "vit_large_r50_s32_224": {"backbone": "r50_s32", "trunk": "large"},
-    "vit_large_r50_s32_384": {"backbone": "r50_s32", "trunk": "large", "img_size": 384},
-    "vit_small_resnet26d_224": {"backbone": "resnet26d", "trunk": "shallow"},
-    "vit_small_resnet50d_s16_224": {"backbone": "resnet50d_s16", "trunk": "shallow"},
-    "vit_base_resnet26d_224": {"backbone": "resnet26d", "trunk": "base"},
-    "vit_base_resnet50d_224": {"backbone": "resnet50d", "trunk": "base"},
-}
-
-
 def bit_rules(conv: str, norm: str, blocks: str) -> list[Rule]:
     """The names of BiT's stem, and those of its blocks, below `blocks` of each stage."""
     enter = "stages.{s+2}.enter.steps.0"
@@ -72,4 +55,19 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, [] if bit else resnet_rules(model, f"{backbone}."), trunk_rules(last), HEAD_RULES)
 
 
+SIZES: Sizes = {
+    "vit_tiny_r_s16_p8_224": {"backbone": "r", "trunk": "tiny", "patch": 8},
+    "vit_tiny_r_s16_p8_384": {"backbone": "r", "trunk": "tiny", "patch": 8, "img_size": 384},
+    "vit_small_r26_s32_224": {"backbone": "r26_s32", "trunk": "small"},
+    "vit_small_r26_s32_384": {"backbone": "r26_s32", "trunk": "small", "img_size": 384},
+    "vit_base_r26_s32_224": {"backbone": "r26_s32", "trunk": "base"},
+    "vit_base_r50_s16_224": {"backbone": "r50_s16", "trunk": "base", "num_classes": 0},
+    "vit_base_r50_s16_384": {"backbone": "r50_s16", "trunk": "base", "img_size": 384},
+    "vit_large_r50_s32_224": {"backbone": "r50_s32", "trunk": "large"},
+    "vit_large_r50_s32_384": {"backbone": "r50_s32", "trunk": "large", "img_size": 384},
+    "vit_small_resnet26d_224": {"backbone": "resnet26d", "trunk": "shallow"},
+    "vit_small_resnet50d_s16_224": {"backbone": "resnet50d_s16", "trunk": "shallow"},
+    "vit_base_resnet26d_224": {"backbone": "resnet26d", "trunk": "base"},
+    "vit_base_resnet50d_224": {"backbone": "resnet50d", "trunk": "base"},
+}
 FAMILY = Family("vit_hybrid", "arXiv 2010.11929", vit_hybrid, SIZES, {"timm": timm_rules})

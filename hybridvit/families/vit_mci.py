@@ -18,9 +18,6 @@ def vit_mci(*, width: str) -> Model:
     return classifier((patches(4), patches(2), trunk), TokenPool(norm=NORM))
 
 
-SIZES: Sizes = {"vit_base_mci_224": {"width": "base", "num_classes": 512}}
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     rules = renames("", "", "cls_token=stages.2.prefix.tokens patch_embed.backbone.2=stages.2.enter")
@@ -28,4 +25,5 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, trunk_rules(stage=2), HEAD_RULES)
 
 
+SIZES: Sizes = {"vit_base_mci_224": {"width": "base", "num_classes": 512}}
 FAMILY = Family("vit_mci", "arXiv 2311.17049", vit_mci, SIZES, {"timm": timm_rules})

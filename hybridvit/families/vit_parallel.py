@@ -4,17 +4,8 @@
 (2302.05442), the former with queries and keys normalised.
 """
 
-from ..components import (
-    Attention,
-    Block,
-    LayerScale,
-    LearnedPosition,
-    MeanPool,
-    Mlp,
-    RmsNorm,
-    TokenPool,
-    residual_block,
-)
+from ..components import Attention, LayerScale, LearnedPosition, MeanPool, Mlp, RmsNorm, TokenPool
+from ..components.blocks import Block, residual_block
 from ..components.transitions import Add, Normalize, Patchify, Steps
 from ..keys import Split
 from ..layouts import timm_vit_rules
@@ -51,14 +42,6 @@ def vit_parallel(*, width: str, patch: int, registers: int = 0, pairs: bool = Fa
     first, prefix = norm if qk_norm else None, registers or 1
     stage = vit_stage(enter=patches, width=of, prefix=prefix, position=position, pre_norm=first, block=block)
     return classifier((stage,), MeanPool(post_norm=norm) if registers else TokenPool(norm=norm))
-
-
-SIZES: Sizes = (
-    named_sizes("vit_pwee_patch16_reg1_gap_256", registers=1)
-    | named_sizes("vit_small_patch16_18x2_224", width="small_18", pairs=True)
-    | named_sizes("vit_base_patch16_18x2_224", width="base_18", pairs=True)
-    | named_sizes("vit_base_patch16_xp_224 vit_{large,huge}_patch14_xp_224", qk_norm=True)
-)
 
 
 def hidden_of(model: Model) -> int:
@@ -99,4 +82,10 @@ def timm_rules(model: Model) -> KeyRules:
     return timm_vit_rules(model, class_token=model.pool.kind == TokenPool.kind, first=rules)
 
 
+SIZES: Sizes = (
+    named_sizes("vit_pwee_patch16_reg1_gap_256", registers=1)
+    | named_sizes("vit_small_patch16_18x2_224", width="small_18", pairs=True)
+    | named_sizes("vit_base_patch16_18x2_224", width="base_18", pairs=True)
+    | named_sizes("vit_base_patch16_xp_224 vit_{large,huge}_patch14_xp_224", qk_norm=True)
+)
 FAMILY = Family("vit_parallel", "arXiv 2302.05442", vit_parallel, SIZES, {"timm": timm_rules})

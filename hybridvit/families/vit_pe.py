@@ -37,6 +37,11 @@ def vit_pe(
     return classifier((stage,), pool).replace(num_classes=num_classes)
 
 
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout."""
+    return timm_eva_rules(model, class_token=model.stages[0].prefix > 0)
+
+
 SIZES: Sizes = (
     named_sizes("vit_pe_core_{tiny,small}_patch16_384", reference=24, num_classes=512)
     | named_sizes("vit_pe_core_base_patch16_224", reference=14, num_classes=1024)
@@ -47,11 +52,4 @@ SIZES: Sizes = (
     | named_sizes("vit_pe_spatial_{tiny,small,base}_patch16_512 vit_pe_spatial_large_patch14_448")
     | named_sizes("vit_pe_spatial_gigantic_patch14_448", layer_scale=0.1)
 )
-
-
-def timm_rules(model: Model) -> KeyRules:
-    """timm's layout."""
-    return timm_eva_rules(model, class_token=model.stages[0].prefix > 0)
-
-
 FAMILY = Family("vit_pe", "arXiv 2504.13181", vit_pe, SIZES, {"timm": timm_rules})

@@ -30,17 +30,6 @@ def vit_rope(
     return classifier((stage,), MeanPool(post_norm=NORM) if registers else TokenPool(norm=NORM))
 
 
-SIZES: Sizes = (
-    named_sizes("vit_{small,base,large}_patch16_rope_224")
-    | named_sizes("vit_{small,base,large}_patch16_rope_mixed_224", mixed=True)
-    | named_sizes("vit_{small,base,large}_patch16_rope_ape_224", absolute=True)
-    | named_sizes("vit_{small,base,large}_patch16_rope_mixed_ape_224", mixed=True, absolute=True)
-    | named_sizes("vit_{medium,base}_patch16_rope_reg1_gap_256", registers=1)
-    | named_sizes("vit_mediumd_patch16_rope_reg1_gap_256", registers=1, qkv_bias=False)
-    | named_sizes("vit_betwixt_patch16_rope_reg4_gap_256", registers=4)
-)
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout, in which the learned rates of all blocks are one tensor."""
     stage, first = model.stages[0], list[Rule]()
@@ -50,4 +39,13 @@ def timm_rules(model: Model) -> KeyRules:
     return timm_eva_rules(model, class_token=model.pool.kind == TokenPool.kind, first=first)
 
 
+SIZES: Sizes = (
+    named_sizes("vit_{small,base,large}_patch16_rope_224")
+    | named_sizes("vit_{small,base,large}_patch16_rope_mixed_224", mixed=True)
+    | named_sizes("vit_{small,base,large}_patch16_rope_ape_224", absolute=True)
+    | named_sizes("vit_{small,base,large}_patch16_rope_mixed_ape_224", mixed=True, absolute=True)
+    | named_sizes("vit_{medium,base}_patch16_rope_reg1_gap_256", registers=1)
+    | named_sizes("vit_mediumd_patch16_rope_reg1_gap_256", registers=1, qkv_bias=False)
+    | named_sizes("vit_betwixt_patch16_rope_reg4_gap_256", registers=4)
+)
 FAMILY = Family("vit_rope", "arXiv 2403.13298", vit_rope, SIZES, {"timm": timm_rules})

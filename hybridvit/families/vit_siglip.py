@@ -25,6 +25,12 @@ def vit_siglip(
     return classifier((stage,), pool).replace(num_classes=0)
 
 
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout. A tower that does without its attention pool may still carry it."""
+    dropped = () if model.pool.kind == AttentionPool.kind else ("attn_pool",)
+    return timm_vit_rules(model, class_token=False, dropped=dropped)
+
+
 SIZES: Sizes = (
     named_sizes("vit_base_patch16_siglip_{224,256,384,512} vit_large_patch16_siglip_{256,384}")
     | named_sizes("vit_so400m_patch14_siglip_{224,378}")
@@ -35,12 +41,4 @@ SIZES: Sizes = (
 POOLED = {name.replace("_siglip_", "_siglip_gap_"): size for name, size in SIZES.items()}
 POOLED |= named_sizes("vit_so400m_patch14_siglip_gap_{448,896}")
 SIZES |= {name: size | {"attention_pool": False} for name, size in POOLED.items()}
-
-
-def timm_rules(model: Model) -> KeyRules:
-    """timm's layout. A tower that does without its attention pool may still carry it."""
-    dropped = () if model.pool.kind == AttentionPool.kind else ("attn_pool",)
-    return timm_vit_rules(model, class_token=False, dropped=dropped)
-
-
 FAMILY = Family("vit_siglip", "arXiv 2303.15343", vit_siglip, SIZES, {"timm": timm_rules})

@@ -40,19 +40,6 @@ def vitamin(*, width: str) -> Model:
     return classifier(stages, MeanPool(post_norm=NORM))
 
 
-SIZES: Sizes = {
-    f"vitamin_{name}_{size}": {"width": name.removesuffix("2"), "img_size": size, "num_classes": count}
-    for name, count, sizes in (
-        ("small", 768, (224,)),
-        ("base", 768, (224,)),
-        ("large", 768, (224, 256, 336, 384)),
-        ("large2", 1024, (224, 256, 336, 384)),
-        ("xlarge", 1152, (256, 336, 384)),
-    )
-    for size in sizes
-}
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     base, steps = "patch_embed.backbone", "pre_norm=0.norm conv1_1x1=1.conv conv2_kxk=2.conv conv3_1x1=3.conv"
@@ -66,4 +53,15 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, trunk_rules(stage=3), HEAD_RULES)
 
 
+SIZES: Sizes = {
+    f"vitamin_{name}_{size}": {"width": name.removesuffix("2"), "img_size": size, "num_classes": count}
+    for name, count, sizes in (
+        ("small", 768, (224,)),
+        ("base", 768, (224,)),
+        ("large", 768, (224, 256, 336, 384)),
+        ("large2", 1024, (224, 256, 336, 384)),
+        ("xlarge", 1152, (256, 336, 384)),
+    )
+    for size in sizes
+}
 FAMILY = Family("vitamin", "arXiv 2404.02132", vitamin, SIZES, {"timm": timm_rules})

@@ -37,23 +37,6 @@ def xcit(*, dim: int, depth: int, heads: int, patch: int, layer_scale: float, no
     return classifier(stages, TokenPool(norm=NORM))
 
 
-SIZES: Sizes = {
-    f"xcit_{name}_{depth}_p{patch}_{size}": {"dim": dim, "depth": depth, "heads": heads, "patch": patch}
-    | {"layer_scale": 1.0 if depth == 12 else 1e-5, "norm_all": name != "nano", "img_size": size}
-    for name, depth, dim, heads in (
-        ("nano", 12, 128, 4),
-        ("tiny", 12, 192, 4),
-        ("small", 12, 384, 8),
-        ("tiny", 24, 192, 4),
-        ("small", 24, 384, 8),
-        ("medium", 24, 512, 8),
-        ("large", 24, 768, 16),
-    )
-    for patch in (16, 8)
-    for size in (224, 384)
-}
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     block, ours = "blocks.{b}", "stages.0.blocks.{b}.branches"
@@ -74,4 +57,19 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
+SIZES: Sizes = {
+    f"xcit_{name}_{depth}_p{patch}_{size}": {"dim": dim, "depth": depth, "heads": heads, "patch": patch}
+    | {"layer_scale": 1.0 if depth == 12 else 1e-5, "norm_all": name != "nano", "img_size": size}
+    for name, depth, dim, heads in (
+        ("nano", 12, 128, 4),
+        ("tiny", 12, 192, 4),
+        ("small", 12, 384, 8),
+        ("tiny", 24, 192, 4),
+        ("small", 24, 384, 8),
+        ("medium", 24, 512, 8),
+        ("large", 24, 768, 16),
+    )
+    for patch in (16, 8)
+    for size in (224, 384)
+}
 FAMILY = Family("xcit", "arXiv 2106.09681", xcit, SIZES, {"timm": timm_rules})
