@@ -7,14 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from ..components import Attention, GatedMlp, LearnedPosition, Mlp, Patchify, TokenPool, transformer_block
-from ..keys import Split
 from ..layouts import timm_vit_rules
 from ..spec import Pool
 from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_stage
-from . import Family, Grid, KeyRules, Model, Norm, Rename, Rule, Sizes, classifier, module_of
+from . import Family, Grid, Model, Norm, Sizes, classifier, module_of
 
 WIDTHS = WIDTHS | {"giant": Width(1536, 40, 24, mlp_ratio=4096 / 1536)}
-BLOCK = "stages.0.blocks.{b}.branches"
 
 
 class TokenAndMeanPool(Pool):
@@ -50,22 +48,10 @@ def dinov2(*, width: str, patch: int, registers: int = 0, layer_scale: float = 1
     return classifier((stage,), TokenPool(norm=NORM)).replace(num_classes=0)
 
 
-def gated_rules(model: Model, first: str, last: str) -> list[Rule]:
-    """The two layers of a gated MLP: theirs makes gates and values at once, one after another."""
-    if model.stages[0].blocks[0].branches[1].mixer.kind != GatedMlp.kind:
-        return []
-    return [Split(first, (f"{BLOCK}.1.mixer.gate", f"{BLOCK}.1.mixer.value")), Rename(last, f"{BLOCK}.1.mixer.proj")]
-
-
-def timm_rules(model: Model) -> KeyRules:
-    """timm's layout."""
-    return timm_vit_rules(model, first=gated_rules(model, "blocks.{b}.mlp.fc1", "blocks.{b}.mlp.fc2"))
-
-
 TIPS = {"img_size": 448, "registers": 1, "layer_scale": 1.0}
 SIZES: Sizes = (
     named_sizes("vit_{small,base,large,giant}_patch14_dinov2", img_size=518)
     | named_sizes("vit_{small,base,large,giant}_patch14_reg4_dinov2", img_size=518, registers=4)
     | named_sizes("vit_{base,large,so400m,giant}_patch14_reg1_tipsv2", **TIPS)
 )
-FAMILY = Family("dinov2", "arXiv 2304.07193", dinov2, SIZES, {"timm": timm_rules})
+FAMILY = Family("dinov2", "arXiv 2304.07193", dinov2, SIZES, {"timm": timm_vit_rules})

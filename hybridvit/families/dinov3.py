@@ -28,8 +28,7 @@ def dinov3(*, width: str, patch: int, bias: bool = False, gated: bool = False, t
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
-    gated = isinstance(model.stages[0].blocks[0].branches[1].mixer, GatedMlp)
-    return timm_eva_rules(model, first=gated_rules(model, packed=False) if gated else ())
+    return timm_eva_rules(model, first=gated_rules(model, packed=False))
 
 
 LINGBOT = {"img_size": 512, "token": True}

@@ -6,9 +6,9 @@ the CLIP towers inside attention as well. The largest tower has norms behind att
 
 from ..components import Attention, GatedMlp, IndexRotary, MeanPool, Mlp, Patchify, RotaryAttention, TokenPool
 from ..components.blocks import residual_block
-from ..layouts import gated_rules, timm_eva_rules
+from ..layouts import timm_eva_rules
 from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_stage
-from . import Family, KeyRules, Mixer, Model, Sizes, classifier
+from . import Family, Mixer, Model, Sizes, classifier
 
 WIDTHS = WIDTHS | {"enormous": Width(1792, 64, 16, 15360 / 1792)}
 # The grid of the pretraining, 224 / 14 positions a side.
@@ -30,14 +30,6 @@ def eva(*, width: str, patch: int, rotary: bool = False, post_norm: bool = False
     return classifier((stage,), TokenPool(norm=NORM) if clip else MeanPool(post_norm=NORM))
 
 
-def timm_rules(model: Model) -> KeyRules:
-    """timm's layout. Without a norm in the gated MLP its first two layers are one."""
-    mlp = model.stages[0].blocks[0].branches[1].mixer
-    if not isinstance(mlp, GatedMlp):
-        return timm_eva_rules(model)
-    return timm_eva_rules(model, first=gated_rules(model, packed=mlp.norm is None))
-
-
 PRETRAINED = {"rotary": True, "num_classes": 0}
 CLIP, CLIP2 = {"clip": True, "num_classes": 1024}, {"clip": True, "rotary": True}
 SIZES: Sizes = (
@@ -49,4 +41,4 @@ SIZES: Sizes = (
     | named_sizes("eva02_large_patch14_clip_{224,336}", **CLIP2, num_classes=768)
     | named_sizes("eva02_enormous_patch14_clip_224", **CLIP, post_norm=True)
 )
-FAMILY = Family("eva", "arXiv 2211.07636", eva, SIZES, {"timm": timm_rules})
+FAMILY = Family("eva", "arXiv 2211.07636", eva, SIZES, {"timm": timm_eva_rules})

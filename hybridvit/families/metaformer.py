@@ -1,7 +1,5 @@
 """ConvFormer and CAFormer: a pyramid of separable convolutions, and of attention at its end (arXiv 2210.13452)."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -52,11 +50,7 @@ def inverted(dim: int, hidden: int, act: Mixer, *middle: Transition, bias: bool 
 
 
 def pyramid(
-    dims: PerStage,
-    depths: PerStage,
-    mixers: Sequence[Transition],
-    norm: Norm = UNBIASED,
-    layer_scale: float | None = None,
+    dims: PerStage, depths: PerStage, mixers: list[Transition], norm: Norm = UNBIASED, layer_scale: float | None = None
 ) -> tuple[Stage, ...]:
     """The stages of a MetaFormer of given widths, depths and mixers. The last two learn a scale of their shortcuts.
 
@@ -81,7 +75,7 @@ def metaformer(*, dims: PerStage, depths: PerStage, attending: int) -> Model:
     convs = [inverted(dim, 2 * dim, StarRelu(), Conv(dim=2 * dim, kernel=7, groups=2 * dim)) for dim in dims]
     attentions = [Attention(heads=dim // HEAD_WIDTH, qkv_bias=False, proj_bias=False) for dim in dims]
     first = len(dims) - attending
-    stages = pyramid(dims, depths, (*convs[:first], *attentions[first:]))
+    stages = pyramid(dims, depths, [*convs[:first], *attentions[first:]])
     return classifier(stages, MeanPool(post_norm=LayerNorm()), head=MlpHead())
 
 

@@ -16,7 +16,7 @@ def poolformer(
 ) -> Model:
     """A PoolFormer of given widths and depths: of the first version with a `layer_scale`, of the second without."""
     norm = UNBIASED if layer_scale is None else NORM
-    stages = pyramid(dims, depths, (NeighbourMean(),) * len(dims), norm, layer_scale)
+    stages = pyramid(dims, depths, [NeighbourMean()] * len(dims), norm, layer_scale)
     pool = MeanPool(norm=norm) if norm_first else MeanPool(post_norm=LayerNorm())
     return classifier(stages, pool)
 

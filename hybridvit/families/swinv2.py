@@ -3,24 +3,13 @@
 Maps that the windows do not divide are padded and shifted as in `swin`.
 """
 
-from ..components import Block, ContinuousPositionBias, CosineAttention, MeanPool, Mlp, Steps, WindowAttention
-from ..components.blocks import residual_block
+from ..components import ContinuousPositionBias, CosineAttention, MeanPool, Steps
 from ..components.transitions import Normalize, Patchify, PatchMerging
 from ..keys import Split
 from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
-from .swin import ATTENTION, BASE, LARGE, NORM, OURS, SMALL, TINY
+from .swin import ATTENTION, BASE, LARGE, NORM, OURS, SMALL, TINY, shifted_pair
 
 QKV = [f"{ATTENTION}.{part}" for part in ("query", "key", "value")]
-
-
-def shifted_pair(attention: CosineAttention, dim: int, window: int) -> tuple[Block, Block]:
-    """Two blocks, of which the second shifts its windows, with norms after their branches."""
-
-    def block(shift: int) -> Block:
-        shifted = WindowAttention(attention=attention, window=(window, window), shift=(shift, shift))
-        return residual_block(shifted, Mlp(hidden=4 * dim), post_norm=NORM)
-
-    return block(0), block(window // 2)
 
 
 def swinv2(
@@ -35,7 +24,7 @@ def swinv2(
     for index, (depth, count, window, trained) in enumerate(numbers):
         width = dim * 2**index
         bias = ContinuousPositionBias(trained=(trained, trained))
-        pair = shifted_pair(CosineAttention(heads=count, key_bias=False, bias=bias), width, window)
+        pair = shifted_pair(CosineAttention(heads=count, key_bias=False, bias=bias), width, window, post_norm=NORM)
         merge = Steps(steps=(PatchMerging(dim=width), Normalize(norm=NORM)))
         enter = merge if index else Patchify(dim=width, patch=4, norm=NORM)
         stages.append(Stage(enter=enter, blocks=(pair * depth)[:depth]))

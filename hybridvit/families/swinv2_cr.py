@@ -9,8 +9,8 @@ from ..components import Block, Branch, CosineAttention, MeanPool, RelativePosit
 from ..components.transitions import Normalize, Patchify, PatchMerging
 from ..keys import Split
 from . import Family, KeyRules, Model, PerStage, Rename, Sizes, Stage, classifier, renames
-from .swin import BASE, LARGE, NORM, OURS, SMALL, TINY
-from .swinv2 import ATTENTION, QKV, shifted_pair
+from .swin import BASE, LARGE, NORM, OURS, SMALL, TINY, shifted_pair
+from .swinv2 import ATTENTION, QKV
 
 LAST_NORM = Branch(mixer=Normalize(norm=NORM), residual=False)
 LAST_STRIDE = 32  # one window is the whole map of the last stage
@@ -25,7 +25,7 @@ def swinv2_cr(*, dim: int, depths: PerStage, heads: PerStage, stage_norms: bool 
     for number, (depth, count) in enumerate(zip(depths, heads, strict=True)):
         width = dim * 2**number
         attention = CosineAttention(heads=count, bias=RelativePositionMlp(hidden=384))
-        pair = shifted_pair(attention, width, img_size // LAST_STRIDE)
+        pair = shifted_pair(attention, width, img_size // LAST_STRIDE, post_norm=NORM)
         enter = PatchMerging(dim=width, norm=NORM) if number else Patchify(dim=width, patch=4, norm=NORM)
         blocks = (pair * depth)[:depth]
         if stage_norms or number == len(depths) - 1:

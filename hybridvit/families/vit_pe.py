@@ -11,23 +11,17 @@ from . import Family, KeyRules, Model, Sizes, classifier
 
 NORM = LayerNorm(eps=1e-5)
 WIDTHS = WIDTHS | {"gigantic": Width(1536, 50, 16, 8960 / 1536)}
+WIDTHS |= {"lang_large": Width(1024, 23, 16), "lang_gigantic": Width(1536, 47, 16, 8960 / 1536)}
 
 
 def vit_pe(
-    *,
-    width: str,
-    patch: int,
-    reference: int = 32,
-    depth: int | None = None,
-    layer_scale: float | None = None,
-    num_classes: int = 0,
+    *, width: str, patch: int, reference: int = 32, layer_scale: float | None = None, num_classes: int = 0
 ) -> Model:
     """A Perception Encoder of a named width, pretrained on a grid of `reference` positions a side.
 
     With classes it is pooled by attention. The widest has no class token.
     """
-    of, prefix = WIDTHS[width], int(width != "gigantic")
-    of = of._replace(depth=depth or of.depth)
+    of, prefix = WIDTHS[width], int("gigantic" not in width)
     # Where there is a class token, positions count from it.
     rotary = IndexRotary(reference=(reference, reference), first=prefix, columns_first=True)
     attention, mlp = RotaryAttention(heads=of.heads, rotary=rotary), Mlp(hidden=of.hidden)
@@ -47,8 +41,8 @@ SIZES: Sizes = (
     | named_sizes("vit_pe_core_base_patch16_224", reference=14, num_classes=1024)
     | named_sizes("vit_pe_core_large_patch14_336", reference=24, num_classes=1024)
     | named_sizes("vit_pe_core_gigantic_patch14_448", num_classes=1280)
-    | named_sizes("vit_pe_lang_large_patch14_448", depth=23, layer_scale=0.1)
-    | named_sizes("vit_pe_lang_gigantic_patch14_448", depth=47, layer_scale=0.1)
+    | named_sizes("vit_pe_lang_large_patch14_448", width="lang_large", layer_scale=0.1)
+    | named_sizes("vit_pe_lang_gigantic_patch14_448", width="lang_gigantic", layer_scale=0.1)
     | named_sizes("vit_pe_spatial_{tiny,small,base}_patch16_512 vit_pe_spatial_large_patch14_448")
     | named_sizes("vit_pe_spatial_gigantic_patch14_448", layer_scale=0.1)
 )
