@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor
 
@@ -85,6 +85,12 @@ def gated_rules(model: Model, packed: bool | None = None) -> list[Rule]:
     theirs, ours = "blocks.{b}.mlp", f"stages.0.blocks.{{b+{_first_block(model)}}}.branches.1.mixer"
     first = [Split(f"{theirs}.fc1", [f"{ours}.gate", f"{ours}.value"])] if packed else []
     return [*first, *renames(theirs, ours, "fc1_g=gate fc1_x=value fc2=proj")]
+
+
+def counted_blocks(model: Model) -> Iterator[tuple[int, int, int]]:
+    """The blocks of all stages, counted through: the count, the stage, and the place in it."""
+    places = ((s, b) for s, stage in enumerate(model.stages) for b in range(len(stage.blocks)))
+    return ((count, s, b) for count, (s, b) in enumerate(places))
 
 
 def normed_head_rules(*heads: str, norm: str = "bn", layer: str = "linear") -> list[Rule]:

@@ -4,7 +4,6 @@ from .activations import linear
 from .attention import Attention, ClassAttention, CosineAttention, ReducedAttention, RotaryAttention, ScaledDotProduct
 from .biases import ContinuousPositionBias, DistanceBias, RelativePositionBias, RelativePositionMlp, by_pair
 from .blocks import Block, Branch, residual_block, transformer_block
-from .channels import CrossCovarianceAttention
 from .convblocks import ConvNeXt, MBConv, conv_stem, doubling_stem, inverted_residual, pooled_shortcut, summaries
 from .convs import AvgPool, Conv, MaxPool, NeighbourMean, StdConv
 from .functions import DropPrefix, Function, Identity, NoPosition

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from ..spec import Bias, Grid, Mixer, Norm, Widening, module_of
+from ..spec import Bias, Grid, Halving, Mixer, Norm, module_of
 from ..tokens import every
 from .activations import activation
 from .attention import ScaledDotProduct, biases, join_heads, split_heads
@@ -43,7 +43,7 @@ class NarrowAttentionModule(nn.Module):
         return self.proj(self.act(join_heads(mixed)), grid)
 
 
-class ShrinkingAttention(Widening):
+class ShrinkingAttention(Halving):
     """Every second position along both axes asks all positions, which gives a map of half the height and width."""
 
     heads: int
@@ -51,9 +51,6 @@ class ShrinkingAttention(Widening):
     value_dim: int
     act: str
     norm: Norm
-
-    def out_stride(self, in_stride: int) -> int:
-        return 2 * in_stride
 
 
 @module_of(ShrinkingAttention, prefix=False)

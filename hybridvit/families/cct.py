@@ -43,20 +43,6 @@ def compact_transformer(
     return classifier((stage,), pool, img_size).replace(num_classes=10)
 
 
-def _sizes() -> Sizes:
-    sizes: Sizes = {}
-    for depth, convs in ((2, 2), (4, 2), (6, 1), (6, 2), (7, 1), (7, 2)):
-        sizes[f"cct_{depth}_3x{convs}_32"] = {"depth": depth, "kernel": 3, "convs": convs}
-    sizes["cct_7_7x2_224"] = {"depth": 7, "kernel": 7, "convs": 2, "img_size": 224, "num_classes": 102}
-    for depth in (2, 4, 6, 7):
-        sizes[f"cvt_{depth}_4_32"] = {"depth": depth, "kernel": 4}
-        sizes[f"vit_{depth}_4_32"] = {"depth": depth, "kernel": 4, "sequence_pool": False}
-    sizes |= {f"{name}_sine": size | {"sine": True} for name, size in sizes.items()}
-    last = {"depth": 14, "kernel": 7, "convs": 2, "num_classes": 1000}
-    sizes |= {f"cct_14_7x2_{img_size}": last | {"img_size": img_size} for img_size in (224, 384)}
-    return sizes
-
-
 def original_rules(model: Model) -> KeyRules:
     """The layout of the authors' own checkpoints. A sine table is computed here, so theirs is dropped."""
     stage = model.stages[0]
@@ -70,4 +56,15 @@ def original_rules(model: Model) -> KeyRules:
     return KeyRules(rules, dropped=() if stage.position == LearnedPosition() else ("classifier.positional_emb",))
 
 
-FAMILY = Family("cct", "arXiv 2104.05704", compact_transformer, _sizes(), {"original": original_rules})
+SIZES: Sizes = {
+    f"cct_{depth}_3x{convs}_32": {"depth": depth, "kernel": 3, "convs": convs}
+    for depth, convs in ((2, 2), (4, 2), (6, 1), (6, 2), (7, 1), (7, 2))
+}
+SIZES["cct_7_7x2_224"] = {"depth": 7, "kernel": 7, "convs": 2, "img_size": 224, "num_classes": 102}
+for depth in (2, 4, 6, 7):
+    SIZES[f"cvt_{depth}_4_32"] = {"depth": depth, "kernel": 4}
+    SIZES[f"vit_{depth}_4_32"] = {"depth": depth, "kernel": 4, "sequence_pool": False}
+SIZES |= {f"{name}_sine": size | {"sine": True} for name, size in SIZES.items()}
+LARGE = {"depth": 14, "kernel": 7, "convs": 2, "num_classes": 1000}
+SIZES |= {f"cct_14_7x2_{img_size}": LARGE | {"img_size": img_size} for img_size in (224, 384)}
+FAMILY = Family("cct", "arXiv 2104.05704", compact_transformer, SIZES, {"original": original_rules})

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..components import Identity, LearnedPosition, Mlp, Patchify, TokenPool, by_pair, linear, transformer_block
 from ..components.attention import Attention, ScaledDotProduct, head_width
-from ..layouts import HEAD_RULES
+from ..layouts import HEAD_RULES, counted_blocks
 from ..trunks import NORM
 from . import Family, Grid, KeyRules, Mixer, Model, Sizes, Stage, classifier, module_of, renames
 
@@ -89,13 +89,11 @@ def timm_rules(model: Model) -> KeyRules:
     """timm's layout, in which blocks are counted through."""
     start = "patch_embed.proj=0.enter.conv pos_embed=0.position.table cls_token=1.prefix.tokens"
     gated = "attn.gating_param=attend.gate attn.pos_proj=position attn.qk=query_key attn.v=value attn="
-    rules, count = renames("", "stages", start), 0
-    for s, stage in enumerate(model.stages):
-        for b in range(len(stage.blocks)):
-            theirs, ours = f"blocks.{count}", f"stages.{s}.blocks.{b}.branches"
-            rules += renames(theirs, f"{ours}.0.mixer", gated)
-            rules += renames(theirs, ours, "norm1=0.norm norm2=1.norm mlp=1.mixer")
-            count += 1
+    rules = renames("", "stages", start)
+    for count, s, b in counted_blocks(model):
+        theirs, ours = f"blocks.{count}", f"stages.{s}.blocks.{b}.branches"
+        rules += renames(theirs, f"{ours}.0.mixer", gated)
+        rules += renames(theirs, ours, "norm1=0.norm norm2=1.norm mlp=1.mixer")
     return KeyRules(rules, HEAD_RULES)
 
 

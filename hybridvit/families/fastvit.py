@@ -108,10 +108,8 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-CLIP, CLIP2 = (
-    {"ratio": 3, "attending": 1, "clip": 1, "num_classes": 512},
-    {"attending": 2, "clip": 2, "num_classes": 768},
-)
+CLIP = {"clip": 1, "ratio": 3, "attending": 1, "num_classes": 512}
+CLIP2 = {"clip": 2, "attending": 2, "num_classes": 768}
 SIZES = {
     f"fastvit_{name}": {"dims": tuple(first << s for s in range(len(depths))), "depths": depths} | numbers
     for name, first, depths, numbers in (

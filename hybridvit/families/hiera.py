@@ -11,19 +11,18 @@ from ..components.blocks import transformer_block
 from ..components.convs import AvgPool, Conv, MaxPool
 from ..components.positions import LearnedPosition, WindowedPosition
 from ..components.windows import WindowAttention, crop_map, from_windows, pad_map, to_windows, whole_windows
-from . import Family, Grid, KeyRules, Model, PerStage, Sizes, Stage, Widening, classifier, module_of, renames
+from ..layouts import counted_blocks
+from ..spec import Grid, Halving, module_of
+from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
 
 NORM, POOL = LayerNorm(eps=1e-6), MaxPool(kernel=2, stride=2, padding="same")
 
 
-class PoolingAttention(Widening):
+class PoolingAttention(Halving):
     """Attention whose queries are the maxima of squares of four positions, in windows `window` wide or everywhere."""
 
     heads: int
     window: int | None
-
-    def out_stride(self, in_stride: int) -> int:
-        return POOL.out_stride(in_stride)
 
 
 @module_of(PoolingAttention, prefix=False)
@@ -78,8 +77,7 @@ def timm_rules(model: Model) -> KeyRules:
     table = "coarse" if isinstance(model.stages[0].position, WindowedPosition) else "table"
     rules = renames("", "stages.0", f"patch_embed.proj=enter.conv pos_embed=position.{table}")
     rules += renames("", "", "pos_embed_win=stages.0.position.window head.norm=pool.post_norm head.fc=head")
-    blocks = [(s, b) for s, stage in enumerate(model.stages) for b in range(len(stage.blocks))]
-    for count, (s, b) in enumerate(blocks):
+    for count, s, b in counted_blocks(model):
         theirs, ours, mlp = f"blocks.{count}", f"stages.{s}.blocks.{b}.branches", 1
         if s and not b:
             expand, mlp = isinstance(model.stages[s].enter, Steps), 0

@@ -37,17 +37,15 @@ class PartAttentionModule(nn.Module):
 
 def shvit(*, dims: PerStage, parts: PerStage, depths: PerStage) -> Model:
     """An SHViT of given widths, numbers of attending channels (0: a stage does not attend) and depths."""
+
+    def both(dim: int) -> list[Add]:
+        return [Add(body=Conv(dim=dim, kernel=3, groups=dim, norm=NORM)), Add(body=conv_mlp(dim, "relu"))]
+
     stages: list[Stage] = []
     for index, (dim, part, depth) in enumerate(zip(dims, parts, depths, strict=True)):
-
-        def filters(dim: int) -> Conv:
-            return Conv(dim=dim, kernel=3, groups=dim, norm=NORM)
-
-        def both(dim: int) -> list[Add]:
-            return [Add(body=body) for body in (filters(dim), conv_mlp(dim, "relu"))]
-
         attend = (Branch(mixer=PartAttention(part=part)),) if part else ()
-        first, last = Branch(mixer=filters(dim).replace(norm=AT_0)), Branch(mixer=conv_mlp(dim, "relu"))
+        first = Branch(mixer=Conv(dim=dim, kernel=3, groups=dim, norm=AT_0))
+        last = Branch(mixer=conv_mlp(dim, "relu"))
         enter = doubling_stem(dim, 16, NORM, "relu")
         if index:
             before = dims[index - 1]

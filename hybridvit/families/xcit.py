@@ -4,8 +4,8 @@ The last two blocks are class attention: only the class token, added there, take
 """
 
 from ..components import Block, Branch, ClassAttention, Conv, FourierPosition, Identity, TokenPool, doubling_stem
+from ..components.attention import CrossCovarianceAttention
 from ..components.blocks import residual_block
-from ..components.channels import CrossCovarianceAttention
 from ..components.mixers import LayerScale, Mlp, OnPrefix
 from ..components.norms import BatchNorm, LayerNorm
 from ..components.transitions import Normalize, Steps
