@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ..spec import Around, Grid, Halving, Mixer, Norm, SpecError, Transition, Widening, module_of, named
+from ..spec import Around, Grid, Halving, Mixer, Norm, SpecError, Transition, Widening, module_of, naming
 from ..tokens import join_prefix, map_to_tokens, tokens_to_map
 from .activations import activation, linear
 from .functions import Function, Identity
@@ -38,7 +38,7 @@ class StepsModule(nn.Module):
         self.spec = spec
         self.steps = nn.ModuleList()
         for index, step in enumerate(spec.steps):
-            with named(f"step {index}: "):
+            with naming(f"step {index}: "):
                 self.steps.append(step.build(dim, grid))
             dim, grid = step.out_dim(dim), step.out_grid(grid)
 

@@ -50,7 +50,8 @@ class ConvProjection(nn.Module):
     def __init__(self, spec: ConvAttention, dim: int, grid: Grid, stride: int) -> None:
         super().__init__()
         conv = Conv(dim=dim, kernel=spec.kernel, stride=stride, groups=dim, norm=BatchNorm())
-        self.conv = conv.build(dim, grid._replace(prefix=0))
+        build = conv.build_keeping if stride == 1 else conv.build
+        self.conv = build(dim, grid._replace(prefix=0))
         self.linear = linear(dim, dim)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:

@@ -12,7 +12,7 @@ from ..components.convs import AvgPool, Conv, MaxPool
 from ..components.positions import LearnedPosition, WindowedPosition
 from ..components.windows import WindowAttention, crop_map, from_windows, pad_map, to_windows, whole_windows
 from ..layouts import counted_blocks
-from ..spec import Grid, Halving, module_of
+from ..spec import Grid, Halving, SpecError, module_of
 from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
 
 NORM, POOL = LayerNorm(eps=1e-6), MaxPool(kernel=2, stride=2, padding="same")
@@ -29,6 +29,8 @@ class PoolingAttention(Halving):
 class PoolingAttentionModule(nn.Module):
     def __init__(self, spec: PoolingAttention, in_dim: int, grid: Grid) -> None:
         super().__init__()
+        if spec.window and spec.window % POOL.stride:
+            raise SpecError(f"{spec.kind}: squares of {POOL.stride} do not divide windows of {spec.window}")
         self.spec, self.heads = spec, spec.heads
         self.qkv = linear(in_dim, 3 * spec.dim)
         self.attend = ScaledDotProduct(head_width(spec.kind, spec.dim, spec.heads) ** -0.5)
