@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from hybridvit.encoder import Encoder, Model
+from hybridvit.encoder import Encoder, Model, Stage
 from hybridvit.families import family_names, load_family
 from hybridvit.registry import index, model_spec
 from tests.parity import perturb
@@ -127,6 +127,29 @@ def small_model(name: str) -> Encoder:
 def perturbed_model(name: str) -> Encoder:
     """The same with every parameter and statistic drawn anew."""
     return copy.deepcopy(_perturbed(name))
+
+
+@functools.lru_cache(maxsize=1)
+def _traced(name: str) -> Encoder:
+    model, seen = small_spec(name), set[Any]()
+    last = max((i for i, stage in enumerate(model.stages) if stage.blocks), default=0)
+    stages: list[Stage] = []
+    for number, stage in enumerate(model.stages):
+        kinds = [configuration(block.to_dict()) for block in stage.blocks]
+        new = (block for block, kind in zip(stage.blocks, kinds, strict=True) if number == last or kind not in seen)
+        stages.append(stage.replace(blocks=tuple(new)))
+        seen.update(kinds)
+    encoder = model.replace(stages=tuple(stages)).build().eval()
+    perturb(encoder)
+    return encoder
+
+
+def traced_model(name: str) -> Encoder:
+    """`perturbed_model` for a compiler, which takes time for each block: those of a kind in their first stage only.
+
+    The last stage is whole, for there maps are smallest, and windows larger than they.
+    """
+    return copy.deepcopy(_traced(name))
 
 
 @functools.cache

@@ -27,6 +27,7 @@ from tests.representatives import (
     representatives,
     small_model,
     small_spec,
+    traced_model,
 )
 
 every_model = pytest.mark.parametrize("name", sorted(index()))
@@ -289,7 +290,7 @@ def test_bfloat16_is_finite_and_close(name: str):
 
 
 def test_export_with_dynamic_batch(traced_name: str):
-    model = perturbed_model(traced_name)
+    model = traced_model(traced_name)
     batch = torch.export.Dim("batch", min=1, max=64)
     program = torch.export.export(model, (images(64, 96),), dynamic_shapes=({0: batch},))
     other = images(64, 96, seed=1)[:2]
@@ -298,7 +299,7 @@ def test_export_with_dynamic_batch(traced_name: str):
 
 
 def test_compile_without_graph_break(traced_name: str):
-    model = perturbed_model(traced_name)
+    model = traced_model(traced_name)
     torch._dynamo.reset()
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager", dynamic=False)
     batch = images(64, 96)
