@@ -8,6 +8,7 @@ and scale; and the error is measured against how far the outputs of a batch lie 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from hybridvit.encoder import Encoder, Model
 from hybridvit.keys import KeyRules
 from hybridvit.meta import without_memory
-from hybridvit.tokens import Grid, image_to_tokens
+from hybridvit.tokens import image_to_tokens
 
 TOLERANCE = 1e-4
 
@@ -77,7 +78,7 @@ def error(actual: Tensor, expected: Tensor) -> float:
 
 def features_and_embedding(encoder: Encoder, batch: Tensor) -> tuple[list[Tensor], Tensor]:
     """The maps of `features`, and what the pool makes of the last stage's tokens on the way: `embed` without a pass."""
-    stages: list[tuple[Tensor, Grid]] = []
+    stages: list[Any] = []
     with encoder.stages[-1].register_forward_hook(lambda module, inputs, output: stages.append(output)):
         maps = encoder.features(batch)
     return maps, encoder.pool(*stages[-1])
