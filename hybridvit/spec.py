@@ -105,6 +105,9 @@ class Spec:
             )
         return module(self, *shape)
 
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self  # a value: the copy of a model may share its specs
+
     def replace(self, **changes: Any) -> Self:
         """A copy with the given fields changed: the way to write an ablation."""
         _check_fields(type(self), changes)

@@ -14,10 +14,21 @@ from hybridvit.components.blocks import BlockModule, BranchModule, drop_path
 from hybridvit.components.linear_attention import LinearProduct
 from hybridvit.components.norms import BatchNormModule
 from hybridvit.families import family_names
+from hybridvit.meta import without_memory
 from hybridvit.registry import build_index, groups, index, model_spec, spec_from_dict
 from hybridvit.spec import Grid
 from tests.parity import images, perturb
-from tests.representatives import one_of_each_family, representatives, shortened, small_model, small_spec
+from tests.representatives import (
+    covering,
+    freshly_built,
+    one_of_each_family,
+    options,
+    perturbed_model,
+    representatives,
+    small_model,
+    small_spec,
+    traced_model,
+)
 
 every_model = pytest.mark.parametrize("name", sorted(index()))
 
@@ -26,6 +37,15 @@ every_model = pytest.mark.parametrize("name", sorted(index()))
 def name(request: pytest.FixtureRequest) -> str:
     """Every configuration in turn; of this scope, so that the tests of one model follow each other."""
     return request.param
+
+
+# For tests that build, train or perturb a model. The configurations that bring no option of their own are slow.
+for_each_option = pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in covering() else pytest.mark.slow) for name in representatives()],
+    indirect=True,
+    scope="module",
+)
 
 
 @pytest.fixture(
@@ -52,6 +72,14 @@ def test_every_family_is_in_one_group():
     assert sorted(listed) == family_names(), "name a new family in zoo/groups.json"
 
 
+def test_what_runs_by_default_covers_every_option_and_family():
+    def all_options(names: list[str]) -> set[object]:
+        return set().union(*(options(model_spec(name).to_dict()) for name in names))
+
+    assert all_options(covering()) == all_options(representatives())
+    assert {index()[name].family for name in covering()} == {index()[name].family for name in representatives()}
+
+
 @every_model
 def test_spec_survives_json(name: str):
     spec = model_spec(name)
@@ -62,9 +90,9 @@ def test_spec_survives_json(name: str):
 def test_shapes_are_computed_on_meta(name: str):
     """Features of an odd, non-square image have the strides and widths that the spec announces."""
     spec = model_spec(name)  # of which blocks do not matter here, for a block keeps its shape
-    with torch.device("meta"):
-        model = shortened(spec, spec.img_size).build()
-        maps = model.features(torch.empty(2, model.spec.in_chans, 193, 226))
+    with without_memory():
+        model = spec.replace(stages=tuple(stage.replace(blocks=()) for stage in spec.stages)).build()
+    maps = model.features(torch.empty(2, model.spec.in_chans, 193, 226, device="meta"))
     assert [m.shape[1] for m in maps] == [info.channels for info in model.feature_info]
     grid = Grid(193, 226)
     sizes = {}
@@ -82,13 +110,19 @@ def test_shapes_are_computed_on_meta(name: str):
 
 
 def test_stream_is_contiguous(name: str):
-    """Every stage hands on contiguous tokens, so that maps are channels_last and no hidden copies follow."""
+    """Every stage hands on contiguous tokens, so that maps are channels_last and no hidden copies follow.
+
+    The maps of `features` are these tokens.
+    """
     model = small_model(name)
     outputs: list[Tensor] = []
     for stage in model.stages:
         stage.register_forward_hook(lambda module, args, output: outputs.append(output[0]))
     with torch.no_grad():
-        model(images(64, 64))
+        maps = model.features(images(64, 64))
+    for info, map_ in zip(model.feature_info, maps, strict=True):
+        tokens = map_.permute(0, 2, 3, 1).flatten(1, 2)
+        assert torch.equal(tokens, outputs[info.stage][:, -tokens.shape[1] :])
     assert len(outputs) == len(model.stages)
     assert all(output.is_contiguous() for output in outputs)
 
@@ -98,43 +132,49 @@ def test_any_size(name: str, height: int, width: int):
     model = small_model(name)
     with torch.no_grad():
         batch = images(height, width)
-        logits, embedding = model(batch), model.embed(batch)
+        logits = model(batch)
     assert logits.shape == (3, 7)
-    assert embedding.shape == (3, model.num_features)
     assert torch.isfinite(logits).all()
-    torch.testing.assert_close(model.forward_head(embedding), logits)
 
 
+@for_each_option
 def test_batch_independence(name: str):
-    model = small_model(name).double()
-    perturb(model)
+    model = perturbed_model(name).double()
     batch = images(64, 80).double()
     with torch.no_grad():
         together = model(batch)
-        alone = torch.cat([model(image[None]) for image in batch])
+        alone = torch.cat([model(batch[:1]), model(batch[1:])])
     torch.testing.assert_close(together, alone, atol=1e-6, rtol=1e-6)
 
 
+@for_each_option
 def test_seed_decides_initialisation(name: str):
-    first, second = small_model(name), small_model(name, num_classes=7)  # the second one is built anew
+    first, second = small_model(name), freshly_built(name)
     for (key, a), b in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
         assert torch.equal(a, b), key
 
 
+@for_each_option
 def test_without_classes_gives_the_embedding(name: str):
-    model = small_model(name, num_classes=0)
+    model = small_model(name)
+    with without_memory():
+        headless = small_spec(name).replace(num_classes=0).build().eval()
+    headless.load_state_dict({key: model.state_dict()[key] for key in headless.state_dict()}, assign=True)
     batch = images(64, 64)
     with torch.no_grad():
-        assert torch.equal(model(batch), model.embed(batch))
+        embedding = headless(batch)
+        assert embedding.shape == (3, model.num_features)
+        assert torch.equal(model.embed(batch), embedding)
+        torch.testing.assert_close(model.forward_head(embedding), model(batch))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 5])
 def test_any_number_of_channels(name: str, channels: int):
-    model = small_model(name, in_chans=channels)
-    with torch.no_grad():
-        assert model(images(64, 64, channels)).shape == (3, 7)
+    with without_memory():
+        model = small_spec(name).replace(in_chans=channels).build().eval()
+    assert model(images(64, 64, channels).to("meta")).shape == (3, 7)
     with pytest.raises(ValueError, match="in_chans"):
-        model(images(64, 64, channels + 1))
+        model(images(64, 64, channels + 1).to("meta"))
 
 
 def test_attention_maps_are_distributions(name: str):
@@ -162,10 +202,10 @@ def test_attention_maps_give_the_output():
     torch.testing.assert_close(weights @ value, output, atol=1e-5, rtol=1e-4)
 
 
+@for_each_option
 def test_every_parameter_gets_a_gradient_and_checkpointing_gives_the_same(name: str):
     def gradients(checkpointing: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        model = small_model(name)
-        perturb(model)
+        model = perturbed_model(name)
         model.set_grad_checkpointing(checkpointing)
         passes: list[nn.Module] = []
         blocks = [module for module in model.modules() if isinstance(module, BlockModule)]
@@ -194,6 +234,7 @@ def test_layers_cover_each_parameter_once(name: str):
     assert len(model.layer_parameters()) == len(model.spec.stages) + blocks + 1
 
 
+@for_each_option
 def test_frozen_layers_stay_frozen_through_train(name: str):
     model = small_model(name)
     count = len(model.layers()) - 1
@@ -211,9 +252,9 @@ def test_frozen_layers_stay_frozen_through_train(name: str):
         model.freeze(count + 5)
 
 
+@for_each_option
 def test_drop_path_acts_in_training_only(name: str):
-    model = small_model(name)
-    perturb(model)
+    model = perturbed_model(name)
     torch.manual_seed(0)
     model.set_drop_path(0.5)
     with torch.no_grad():
@@ -227,7 +268,7 @@ def test_drop_path_acts_in_training_only(name: str):
         if isinstance(module, BatchNormModule):
             module.eval()
     with torch.no_grad():
-        outputs = torch.stack([model(batch) for _ in range(8)])
+        outputs = torch.stack([model(batch) for _ in range(4)])
     branches = [module for module in model.modules() if isinstance(module, BranchModule)]
     dropped = any(branch.residual and branch.drop_path for branch in branches)
     assert (len(outputs.unique(dim=0)) > 1) == dropped
@@ -249,8 +290,7 @@ def test_bfloat16_is_finite_and_close(name: str):
 
 
 def test_export_with_dynamic_batch(traced_name: str):
-    model = small_model(traced_name)
-    perturb(model)
+    model = traced_model(traced_name)
     batch = torch.export.Dim("batch", min=1, max=64)
     program = torch.export.export(model, (images(64, 96),), dynamic_shapes=({0: batch},))
     other = images(64, 96, seed=1)[:2]
@@ -259,8 +299,7 @@ def test_export_with_dynamic_batch(traced_name: str):
 
 
 def test_compile_without_graph_break(traced_name: str):
-    model = small_model(traced_name)
-    perturb(model)
+    model = traced_model(traced_name)
     torch._dynamo.reset()
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager", dynamic=False)
     batch = images(64, 96)
@@ -268,12 +307,13 @@ def test_compile_without_graph_break(traced_name: str):
         torch.testing.assert_close(compiled(batch), model(batch), atol=1e-4, rtol=1e-4)
 
 
+@for_each_option
 def test_state_dict_survives_safetensors(name: str, tmp_path):
     from safetensors.torch import load_file, save_file
 
     model = small_model(name)
     save_file(model.state_dict(), tmp_path / "model.safetensors")
-    with torch.device("meta"):
+    with without_memory():
         loaded = small_spec(name).build().eval()
     tensors = load_file(tmp_path / "model.safetensors")
     loaded.load_state_dict(tensors, assign=True)
@@ -298,6 +338,7 @@ def test_attention_maps_of_other_products_give_the_output(name: str):
         torch.testing.assert_close(maps[place] @ value, output, atol=1e-3, rtol=1e-3, msg=place)
 
 
+@for_each_option
 def test_attention_maps_leave_the_model_as_it_is(name: str):
     model = small_model(name).train()
     model.set_drop_path(0.5)
