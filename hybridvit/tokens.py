@@ -19,6 +19,7 @@ __all__ = [
     "join_prefix",
     "known",
     "map_to_tokens",
+    "places",
     "same_size",
     "split_prefix",
     "tokens_to_map",
@@ -54,11 +55,14 @@ def same_size(one: Grid, other: Grid) -> bool:
 
 def every(tokens: Tensor, grid: Grid, step: int) -> Tensor:
     """Every `step`-th position along both axes, contiguous."""
-    map_ = tokens.unflatten(1, grid.size)
     if known(grid):
-        return map_[:, ::step, ::step].flatten(1, 2).contiguous()
-    rows, columns = (torch.arange(fewer(size, step), device=tokens.device) * step for size in grid.size)
-    return map_[:, rows[:, None], columns].flatten(1, 2)
+        return tokens.unflatten(1, grid.size)[:, ::step, ::step].flatten(1, 2).contiguous()
+    return places(tokens, grid, *(torch.arange(fewer(size, step), device=tokens.device) * step for size in grid.size))
+
+
+def places(tokens: Tensor, grid: Grid, rows: Tensor, columns: Tensor) -> Tensor:
+    """Where some rows and columns meet, contiguous: in a program for any size, for a slice asks how much it leaves."""
+    return tokens.index_select(1, (rows[:, None] * grid.width + columns).flatten())
 
 
 def split_prefix(tokens: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
