@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..spec import Bias, Grid, module_of
-from ..tokens import known
+from ..tokens import gather_pairs, known, offsets
 from .activations import linear
 from .tables import GridTable
 
@@ -21,22 +21,10 @@ def by_pair(by_offset: Tensor, grid: Grid) -> Tensor:
     program for any size, for `unfold` takes no symbols.
     """
     if not known(grid):
-        return _gathered(by_offset, *(offsets(size, by_offset.device) + size - 1 for size in grid.size))
+        return gather_pairs(by_offset, *(offsets(size, by_offset.device) + size - 1 for size in grid.size))
     windows = by_offset.permute(2, 0, 1).unfold(1, grid.height, 1).unfold(2, grid.width, 1)
     # windows[:, y, x, i, j] is the value at (y + i, x + j), the offset to the key (h - 1 - i, w - 1 - j).
     return windows.flip(3, 4).flatten(3, 4).flatten(1, 2)
-
-
-def offsets(size: int, device: torch.device) -> Tensor:
-    """Query - key (size, size) on an axis."""
-    position = torch.arange(size, device=device)
-    return position[:, None] - position
-
-
-def _gathered(values: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Values (..., ..., heads) by query and key (heads, N, N), each axis at its places (queries, keys)."""
-    pairs = values[rows[:, None, :, None], columns[None, :, None, :]]
-    return pairs.permute(4, 0, 1, 2, 3).flatten(3, 4).flatten(1, 2)
 
 
 def growth(steps: int, reach: int) -> float:
@@ -54,10 +42,7 @@ def growth(steps: int, reach: int) -> float:
 
 @functools.cache
 def growths(steps: int) -> tuple[float, ...]:
-    """`growth` for every reach of an axis of up to 1024 positions: what a program of any size looks up.
-
-    The first, of an axis of one position, moves nothing: there, it does not matter.
-    """
+    """`growth` for every reach up to 1023, for a program of any size; the first, of no matter, moves none."""
     return (1 + 1e-8, *(growth(steps, reach) for reach in range(1, 1024)))
 
 
@@ -179,7 +164,7 @@ class DistanceTable(GridTable):
         if known(grid):
             return by_pair(mirrored(self.at(grid), grid), grid)
         by_distance = self.at(grid).unflatten(1, grid.size).permute(1, 2, 0)
-        return _gathered(by_distance, *(offsets(size, by_distance.device).abs() for size in grid.size))
+        return gather_pairs(by_distance, *(offsets(size, by_distance.device).abs() for size in grid.size))
 
 
 def mirrored(table: Tensor, grid: Grid) -> Tensor:

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..spec import Grid, Mixer, SpecError, Strided, module_of
-from ..tokens import every, known
+from ..tokens import every, gather_windows, known, offsets
 from .activations import linear
 from .attention import ScaledDotProduct, head_width, join_heads, split_heads
-from .biases import offsets, stretch
-from .windows import crop_map, from_windows, gather_windows, pad_map, to_windows, whole_windows
+from .biases import stretch
+from .windows import crop_map, from_windows, pad_map, to_windows, whole_windows
 
 
 class RelativeLogits(nn.Module):

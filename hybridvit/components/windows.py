@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..spec import Grid, Mixer, SpecError, Transition, fewer, module_of
-from ..tokens import known, map_to_tokens, places, same_size, tokens_to_map
+from ..tokens import gather_windows, join_windows, known, map_to_tokens, places, roll, same_size, spacing, tokens_to_map
 
 Layout = Literal["block", "grid"]
 
@@ -51,7 +51,7 @@ def to_windows(tokens: Tensor, grid: Grid, window: Grid, layout: Layout = "block
     """
     rows, columns = grid.height // window.height, grid.width // window.width
     if not known(grid):
-        return gather_windows(tokens, grid, Grid(rows, columns), window, *_spacing(Grid(rows, columns), window, layout))
+        return gather_windows(tokens, grid, Grid(rows, columns), window, *spacing(Grid(rows, columns), window, layout))
     map_ = tokens.unflatten(1, grid.size)
     if layout == "block":
         parts = map_.unflatten(2, (columns, window.width)).unflatten(1, (rows, window.height)).permute(0, 1, 3, 2, 4, 5)
@@ -60,38 +60,11 @@ def to_windows(tokens: Tensor, grid: Grid, window: Grid, layout: Layout = "block
     return parts.flatten(3, 4).flatten(0, 2)
 
 
-def _spacing(counts: Grid, window: Grid, layout: Layout) -> tuple[Grid, Grid]:
-    """How far apart windows begin, and how far apart the positions inside one are."""
-    return (window, Grid(1, 1)) if layout == "block" else (Grid(1, 1), counts)
-
-
-def windows_order(grid: Grid, counts: Grid, window: Grid, apart: Grid, within: Grid, device: torch.device) -> Tensor:
-    """Where the positions of all windows are among the tokens of a map, one window after another."""
-    place = torch.arange(counts.tokens * window.tokens, device=device)
-    number, inside = place // window.tokens, rest(place, window.tokens)
-    rows = number // counts.width * apart.height + inside // window.width * within.height
-    columns = rest(number, counts.width) * apart.width + rest(inside, window.width) * within.width
-    return rows * grid.width + columns
-
-
-def rest(numbers: Tensor, count: int) -> Tensor:
-    """numbers % count, which ONNX lacks where the count is a symbol."""
-    return numbers - numbers // count * count
-
-
-def gather_windows(tokens: Tensor, grid: Grid, counts: Grid, window: Grid, apart: Grid, within: Grid) -> Tensor:
-    """Windows, which may overlap, in a program for any size: an axis of windows asks whether it has only one."""
-    order = windows_order(grid, counts, window, apart, within, tokens.device)
-    return tokens.index_select(1, order).flatten(0, 1).unflatten(0, (tokens.shape[0] * counts.tokens, window.tokens))
-
-
 def from_windows(windows: Tensor, batch: int, grid: Grid, window: Grid, layout: Layout = "block") -> Tensor:
     """The inverse of `to_windows`: contiguous tokens (batch, N, C)."""
     counts = Grid(grid.height // window.height, grid.width // window.width)
     if not known(grid):
-        order = windows_order(grid, counts, window, *_spacing(counts, window, layout), windows.device)
-        where = torch.zeros_like(order).scatter(0, order, torch.arange(grid.tokens, device=order.device))
-        return windows.flatten(0, 1).unflatten(0, (batch, grid.tokens)).index_select(1, where)
+        return join_windows(windows, batch, grid, counts, window, *spacing(counts, window, layout))
     parts = windows.unflatten(1, window.size).unflatten(0, (batch, *counts.size))
     parts = parts.permute(0, 1, 3, 2, 4, 5) if layout == "block" else parts.permute(0, 3, 1, 4, 2, 5)
     return parts.flatten(3, 4).flatten(1, 2).flatten(1, 2).contiguous()
@@ -100,9 +73,7 @@ def from_windows(windows: Tensor, batch: int, grid: Grid, window: Grid, layout: 
 def roll_map(tokens: Tensor, grid: Grid, down: int, right: int) -> Tensor:
     """Moves the map by less than its size; what leaves it on one side comes back on the other."""
     if not known(grid):
-        axes = zip(grid.size, (down, right), strict=True)
-        wrapped = (rest(torch.arange(size, device=tokens.device) + size - moved, size) for size, moved in axes)
-        return places(tokens, grid, *wrapped)
+        return roll(tokens, grid, down, right)
     return tokens.unflatten(1, grid.size).roll((down, right), (1, 2)).flatten(1, 2)
 
 
