@@ -45,7 +45,7 @@ def test_windows_grow_with_the_image() -> None:
 
 
 def test_shared_queries_need_a_prefix() -> None:
-    with pytest.raises(SpecError, match="4 queries of a window are to be the 0 prefix tokens"):
+    with pytest.raises(SpecError, match="0 prefix tokens are not 4 queries of a window"):
         ContextAttention(heads=2, windows=2, norm=LayerNorm(), shared=True).build(8, Grid(4, 4))
 
 
