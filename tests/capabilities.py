@@ -30,8 +30,9 @@ from tests.parity import error, images, perturb
 from tests.representatives import small_model
 
 Size = tuple[int, int]
+Answer = Callable[[Tensor], Tensor]
 CLASSES = 7
-TOLERANCE, ROUNDING = 1e-3, 2e-5
+TOLERANCE, LOOSEST, NOISE = 1e-3, 0.02, 2e-5
 # Sizes that no stride divides, larger and smaller than what models are built for, upright and wide.
 ANY: tuple[Size, ...] = ((97, 66), (75, 131))
 MULTIPLES: tuple[Size, ...] = ((96, 64), (160, 288))
@@ -175,15 +176,24 @@ def _perturbed(subject: Subject) -> nn.Module:
     return model
 
 
-def answers(model: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
+def answers(model: Answer, batch: Tensor) -> Tensor:
     with torch.no_grad():
         return model(batch)
 
 
-def assert_same(actual: Tensor, expected: Tensor, what: str = "the outputs", tolerance: float = TOLERANCE) -> None:
-    """Equal to a share of how far the outputs of a batch lie apart, or to what rounding leaves of their size."""
-    off, rounded = error(actual, expected), (actual - expected).abs().max() <= ROUNDING * expected.abs().max()
-    assert off <= tolerance or rounded, f"{what} are off by {off:.1e} of their spread"
+def assert_same(
+    actual: Tensor, model: Answer, batch: Tensor, what: str = "the outputs", tolerance: float = TOLERANCE
+) -> None:
+    """What a model answers, to a share of how far its outputs of a batch lie apart.
+
+    A deep network can amplify rounding more than that; then as close as it answers pixels that differ by 2e-5.
+    """
+    expected = answers(model, batch)
+    off = error(actual, expected)
+    if off > tolerance:
+        noise = torch.randn(batch.shape, generator=torch.Generator().manual_seed(0))
+        tolerance = max(tolerance, min(error(answers(model, batch * (1 + NOISE * noise)), expected), LOOSEST))
+    assert off <= tolerance, f"{what} are off by {off:.1e} of their spread"
 
 
 @contextmanager
@@ -254,10 +264,10 @@ def weights_at_another_size(subject: Subject) -> None:
         for key, tensor in other.state_dict().items():
             assert key not in before or before[key].shape != tensor.shape or close(before[key], tensor), f"{key} moved"
         try:
-            expected = answers(model, batch)
+            answers(model, batch)
         except Exception:
             return  # it runs at its own size only: nothing to compare with
-        assert_same(logits, expected)
+        assert_same(logits, model, batch)
 
 
 def close(one: Tensor, other: Tensor) -> bool:
@@ -274,7 +284,7 @@ def channels(subject: Subject) -> None:
             assert logits.shape == (3, CLASSES)
             assert logits.isfinite().all()
             if not standardised:
-                assert_same(logits, answers(model, as_three(batch)), f"answers to {count} channels")
+                assert_same(logits, model, as_three(batch), f"answers to {count} channels")
 
 
 def as_three(batch: Tensor) -> Tensor:
@@ -290,13 +300,13 @@ def as_three(batch: Tensor) -> Tensor:
 
 
 def classes(subject: Subject) -> None:
-    with saved(subject) as (model, directory), torch.no_grad():
+    with saved(subject) as (model, directory):
         batch = images(*subject.size)
-        embedding = subject.embed(model, batch)
-        four = subject.load(directory, num_classes=4)
-        assert four(batch).shape == (3, 4)
-        assert_same(subject.embed(four, batch), embedding, "embeddings of a model with another classifier")
-        assert_same(subject.load(directory, num_classes=0)(batch), embedding, "outputs without a classifier")
+        four, none = subject.load(directory, num_classes=4), subject.load(directory, num_classes=0)
+        assert answers(four, batch).shape == (3, 4)
+        before, after = (functools.partial(subject.embed, each) for each in (model, four))
+        assert_same(answers(after, batch), before, batch, "embeddings of a model with another classifier")
+        assert_same(answers(none, batch), before, batch, "outputs without a classifier")
 
 
 def features(subject: Subject) -> None:
@@ -435,7 +445,7 @@ def static_export(subject: Subject) -> None:
     model = perturbed(subject)
     program = torch.export.export(model, (images(*subject.size),))
     other = images(*subject.size, seed=1)
-    assert_same(answers(program.module(), other), answers(model, other))
+    assert_same(answers(program.module(), other), model, other)
 
 
 def dynamic_batch(subject: Subject) -> None:
@@ -443,7 +453,7 @@ def dynamic_batch(subject: Subject) -> None:
     batch = torch.export.Dim("batch", min=1, max=64)
     program = torch.export.export(model, (images(*subject.size),), dynamic_shapes=({0: batch},))
     other = images(*subject.size, seed=1)[:2]
-    assert_same(answers(program.module(), other), answers(model, other))
+    assert_same(answers(program.module(), other), model, other)
 
 
 def dynamic_size(subject: Subject) -> str | None:
@@ -457,7 +467,7 @@ def compiling(subject: Subject) -> None:
     torch._dynamo.reset()
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager", dynamic=False)
     batch = images(*subject.size)
-    assert_same(answers(compiled, batch), answers(model, batch))
+    assert_same(answers(compiled, batch), model, batch)
 
 
 def onnx(subject: Subject) -> None:
@@ -478,7 +488,7 @@ def onnx(subject: Subject) -> None:
         session = onnxruntime.InferenceSession(f"{directory}/model.onnx", options)
         other = images(*subject.size, seed=1)
         (found,) = session.run(None, {session.get_inputs()[0].name: other.numpy()})
-    assert_same(torch.from_numpy(found), answers(model, other))
+    assert_same(torch.from_numpy(found), model, other)
 
 
 ONNX_WARNINGS: tuple[str, ...] = ()
@@ -518,13 +528,13 @@ def saving(subject: Subject) -> None:
         different = [key for key in before if not torch.equal(before[key], after[key])]
         assert not different, f"{different[0]} differs"
         # kernels round differently with where in memory a tensor starts
-        assert_same(answers(loaded, batch), answers(model, batch))
+        assert_same(answers(loaded, batch), model, batch)
 
 
 def batch_independence(subject: Subject) -> None:
     model, batch = perturbed(subject), images(*subject.size)
     alone = torch.cat([answers(model, image[None]) for image in batch])
-    assert_same(answers(model, batch), alone, "answers to a batch and to its images", tolerance=1e-4)
+    assert_same(alone, model, batch, "answers to images one by one", tolerance=1e-4)
 
 
 @dataclass(frozen=True)
