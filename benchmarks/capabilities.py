@@ -12,14 +12,16 @@ import argparse
 import contextlib
 import datetime
 import json
+import logging
+import multiprocessing
 import os
 import re
-import subprocess
-import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -42,44 +44,42 @@ Results = dict[str, Any]
 
 def measured(side: str, names: Sequence[str], capabilities: Sequence[str], limit: float = LIMIT) -> dict[str, Cell]:
     """The cells of a side's models. What takes longer than `limit` seconds, or ends the process, is a "no"."""
+    fork = multiprocessing.get_context("fork")  # what is imported here needs no second import there
     cells: dict[str, Cell] = {}
     while left := [name for name in capabilities if name not in cells]:
-        with tempfile.TemporaryFile("w+") as lines:
-            command = [sys.executable, "-W", "ignore", "-m", "benchmarks.capabilities", "--side", side]
-            command += ["--models", *names, "--only", *left]
-            process = subprocess.Popen(command, stdout=lines, stderr=subprocess.DEVNULL)
-            ended = _watched(process, lines.fileno(), limit)
-            lines.seek(0)
-            for line in lines.read().splitlines():
-                if line.startswith('{"capability": '):
-                    told = json.loads(line)
-                    cells[told["capability"]] = told["cell"]
+        receiver, sender = fork.Pipe(duplex=False)
+        process = fork.Process(target=_report, args=(sender, side, names, left))
+        with warnings.catch_warnings():  # the threads of torch and onnxruntime wait for work, and hold nothing
+            warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
+            process.start()
+        sender.close()
+        try:
+            while receiver.poll(limit):
+                name, cell = receiver.recv()
+                cells[name] = cell
+            process.kill()
+            ended = f"not done after {limit:.0f} seconds"
+        except EOFError:
+            process.join()
+            ended = f"the process ended with code {process.exitcode}"
+        process.join()
         if missing := [name for name in left if name not in cells]:
             cells[missing[0]] = {"result": NO, "note": ended}
     return {name: cells[name] for name in capabilities}
 
 
-def _watched(process: subprocess.Popen[bytes], output: int, limit: float) -> str:
-    """Waits for a process as long as it writes something every `limit` seconds; how it ended."""
-    written, since = 0, time.monotonic()
-    while process.poll() is None:
-        time.sleep(0.2)
-        if (size := os.fstat(output).st_size) != written:
-            written, since = size, time.monotonic()
-        if time.monotonic() - since > limit:
-            process.kill()
-            process.wait()
-            return f"not done after {limit:.0f} seconds"
-    return f"the process ended with code {process.returncode}"
+def _report(sender: Connection, side: str, names: Sequence[str], capabilities: Sequence[str]) -> None:
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        warnings.simplefilter("ignore")
+        logging.disable()
+        for result in check_here(side, names, capabilities):
+            sender.send(result)
 
 
 def check_here(side: str, names: Sequence[str], capabilities: Iterable[str]) -> Iterator[tuple[str, Cell]]:
     """Checks in this process: of ours each model must pass, or the smallest, which comes first, if it takes long."""
-    import torch
-
     from tests.capabilities import CAPABILITIES, Ours
 
-    torch.set_num_threads(1)
     wanted = set(capabilities)
     for capability in CAPABILITIES:
         if capability.name in wanted:
@@ -172,10 +172,15 @@ def about() -> dict[str, str]:
 
 def measure(families: Sequence[str], capabilities: Sequence[str], sides: Sequence[str], again: bool = False) -> None:
     """Measures what is not yet in the file, smallest models first, and writes after each family."""
+    import onnxruntime  # noqa: F401
+    import onnxscript  # noqa: F401
+    import torch._dynamo
+
     from benchmarks.timm_models import smallest
     from hybridvit.registry import index, model_names
     from tests.representatives import representatives
 
+    torch.set_num_threads(1)
     ours: dict[str, list[str]] = {}
     for name in sorted(representatives(), key=lambda name: index()[name].params):
         ours.setdefault(index()[name].family, []).append(name)
@@ -301,13 +306,8 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="measure what is there already, too")
     parser.add_argument("--render", action="store_true", help="write the page only")
     parser.add_argument("--side", choices=(OURS, TIMM), help="one of the two only")
-    parser.add_argument("--models", nargs="+", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.models:
-        for name, cell in check_here(given.side, given.models, given.only):
-            with contextlib.suppress(BrokenPipeError):
-                print(f"\n{json.dumps({'capability': name, 'cell': cell})}", flush=True)
-    elif given.render:
+    if given.render:
         write(read())
     else:
         unknown = sorted(set(given.families) - set(family_names()))

@@ -223,10 +223,12 @@ def figures(entry: WeightEntry) -> list[str]:
 def export_facts(family: str) -> list[str]:
     """What `docs/capabilities.json` says of exported models, once it is there."""
     path = docs_path() / "capabilities.json"
-    if not path.exists():
+    measured = json.loads(path.read_text(encoding="utf-8"))["families"].get(family) if path.exists() else None
+    cell = measured["hybridvit"]["cells"].get("dynamic_size") if measured else None
+    if cell is None:
         return []
-    measured = json.loads(path.read_text(encoding="utf-8")).get(family, {})
-    return [f"Exported with a size of run time: {measured['dynamic_size']}"] if "dynamic_size" in measured else []
+    sizes = {"yes": "any", "no": "its own only"}.get(cell["result"], cell.get("note"))
+    return [f"[Exported](../capabilities.md) with a size of run time: {sizes}"]
 
 
 def is_timms(entry: WeightEntry) -> bool:
