@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import importlib
-import math
+import re
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -181,15 +181,13 @@ def answers(model: Answer, batch: Tensor) -> Tensor:
         return model(batch)
 
 
-def assert_same(
-    actual: Tensor, model: Answer, batch: Tensor, what: str = "the outputs", tolerance: float = TOLERANCE
-) -> None:
+def assert_same(actual: Tensor, model: Answer, batch: Tensor, what: str = "the outputs") -> None:
     """What a model answers, to a share of how far its outputs of a batch lie apart.
 
     A deep network can amplify rounding more than that; then as close as it answers pixels that differ by 2e-5.
     """
     expected = answers(model, batch)
-    off = error(actual, expected)
+    off, tolerance = error(actual, expected), TOLERANCE
     if off > tolerance:
         noise = torch.randn(batch.shape, generator=torch.Generator().manual_seed(0))
         tolerance = max(tolerance, min(error(answers(model, batch * (1 + NOISE * noise)), expected), LOOSEST))
@@ -246,8 +244,8 @@ def tiny_images(subject: Subject) -> None:
         try:
             logits = answers(model, images(*size))
         except Exception as problem:
-            told = any(str(side) in str(problem) for side in size)
-            if min(size) < SMALLEST_PATCH and told and isinstance(problem, ValueError | AssertionError):
+            told = any(re.search(rf"(?<!\d){side}(?!\d)", str(problem)) for side in size)
+            if min(size) < SMALLEST_PATCH and told:
                 continue
             raise AssertionError(f"{size[0]} x {size[1]}: {problem}") from problem
         assert logits.isfinite().all(), f"not finite at {size}"
@@ -317,8 +315,8 @@ def features(subject: Subject) -> None:
     for map_, count, stride in maps:
         assert map_.ndim == 4, f"a map of {map_.ndim} dimensions"
         assert map_.shape[1] == count, f"a map of {map_.shape[1]} channels is announced with {count}"
-        sides = (math.ceil(height / stride), math.ceil(width / stride)), (height // stride, width // stride)
-        assert tuple(map_.shape[2:]) in sides, f"a map {tuple(map_.shape[2:])} is announced with stride {stride}"
+        off = max(abs(height / stride - map_.shape[2]), abs(width / stride - map_.shape[3]))
+        assert off <= 1, f"a map {tuple(map_.shape[2:])} is announced with stride {stride}"
     strides = [stride for _, _, stride in maps]
     assert strides == sorted(strides)
 
@@ -534,7 +532,7 @@ def saving(subject: Subject) -> None:
 def batch_independence(subject: Subject) -> None:
     model, batch = perturbed(subject), images(*subject.size)
     alone = torch.cat([answers(model, image[None]) for image in batch])
-    assert_same(alone, model, batch, "answers to images one by one", tolerance=1e-4)
+    assert_same(alone, model, batch, "answers to images one by one")
 
 
 @dataclass(frozen=True)

@@ -74,8 +74,8 @@ def zoo_page() -> str:
     models, count = index(), sum(map(len, groups().values()))
     parts = [
         f"# The zoo\n\n{NOTE}\n{len(models)} models of {count} families, and {len(entries())} checkpoints, [of which a "
-        "page](checkpoints.md) tells more. `hybridvit list` shows them in the terminal, `hybridvit info NAME` one of "
-        "them.\n"
+        "page](checkpoints.md) tells more; [what all of them can do](capabilities.md) is measured. `hybridvit list` "
+        "shows them in the terminal, `hybridvit info NAME` one of them.\n"
     ]
     for group, families in groups().items():
         rows: list[Sequence[object]] = []
