@@ -230,7 +230,7 @@ def page(results: Mapping[str, Any]) -> str:
         "<!-- Written by `python -m benchmarks.capabilities`; edit what it is made from. -->\n",
         "One set of checks, asked of every family of the zoo and of the same families in timm. A family of ours counts "
         f"if the {CONFIGURATIONS} smallest of its configurations pass, cut down to a few blocks, and the smallest with "
-        f"checks that take long ({_numbers(True)}); `tests/test_contract.py` asks the same of every configuration. A "
+        f"checks that take long ({_numbers(True)}); `tests/test_contract.py` asks every configuration. A "
         "family of timm's counts if its smallest model passes, whole and at its own size: at its defaults, or else "
         f"with an option that its documentation names. {len(families) - len(in_timm)} families are not in timm "
         f"({absent}). Families of which the architecture has nothing, such as attention maps of a CNN, are not "
@@ -238,7 +238,7 @@ def page(results: Mapping[str, Any]) -> str:
         table,
         f"Measured on the CPU on {facts['date']} with {packages}, by `{facts['command']}`. Weights are random, and "
         "drawn so that every parameter matters. Outputs are equal if they differ by at most 1e-3 of how far those of "
-        "a batch lie apart, or by rounding.\n",
+        "a batch lie apart; where a network amplifies rounding, by what pixels that differ by 2e-5 make of it.\n",
         f"## How each was checked\n\n{how}",
         "## Family by family\n\nOurs, then timm's: ✓ yes, o with an option, ~ in part, ✗ no, - nothing to check. "
         "Numbers are those of the first table.\n",
