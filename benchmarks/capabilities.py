@@ -132,7 +132,8 @@ def told(problem: BaseException) -> str:
         problem = problem.__cause__
     lines = [line.strip() for line in re.sub(r"\x1b\[\d+m", "", str(problem)).splitlines() if line.strip()]
     if not lines:
-        where = traceback.extract_tb(problem.__traceback__)[-1:]
+        frames = traceback.extract_tb(problem.__traceback__)
+        where = [frame for frame in frames if "/torch/" not in frame.filename][-1:]
         lines = [f"{type(problem).__name__} at `{where[0].line}`" if where else type(problem).__name__]
     text = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
     text = re.sub(r"/\S*/(?=\S)", "", text)

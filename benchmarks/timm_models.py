@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,8 @@ class Timm:
     """A model of timm by name.
 
     Options: `arguments` of `create_model`, `set_fused_attn(experimental=True)`, `forward_intermediates` in place of
-    `features_only`, `set_input_size` in place of `img_size`, and arguments of `AttentionExtract`.
+    `features_only`, `set_input_size` in place of `img_size`, and arguments of `AttentionExtract`. The other
+    size is a little larger, or `twice` as large, which more windows divide.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Timm:
     experimental: bool = False
     intermediates: bool = False
     set_input_size: bool = False
+    twice: bool = False
     extract: Arguments = ()
 
     @property
@@ -57,8 +60,9 @@ class Timm:
 
     @property
     def other_size(self) -> Size:
+        height, width = self.size
         more = 56 if "patch14" in self.name else 64
-        return (self.size[0] + more, self.size[1] + more)
+        return (2 * height, 2 * width) if self.twice else (height + more, width + more)
 
     def _create(self, name: str, **arguments: Any) -> Any:
         set_fused_attn(True, experimental=self.experimental)
@@ -67,15 +71,8 @@ class Timm:
     def build(self, anew: bool = False) -> nn.Module:
         return self._create(self.name, num_classes=CLASSES)
 
-    def perturb(self, model: nn.Module) -> None:
-        """Gently: what `tests.parity.perturb` draws lets a network of full depth answer its rounding errors."""
-        generator = torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                small = parameter.ndim < 2 or any(part in name for part in ("embed", "token", "table", "bias"))
-                size = torch.tensor(0.2) if small else parameter.std()
-                parameter.add_(torch.randn(parameter.shape, generator=generator) * size / 2)
-        warmed_up(model, images(*self.size))
+    def perturbed(self, traced: bool = False) -> nn.Module:
+        return copy.deepcopy(_perturbed(self))
 
     def save(self, model: nn.Module, directory: Path) -> None:
         save_for_hf(model, str(directory), safe_serialization=True)
@@ -148,6 +145,18 @@ class Timm:
         return tuple(f"{head}." for head in heads)
 
 
+@functools.lru_cache(maxsize=1)
+def _perturbed(subject: Timm) -> nn.Module:
+    """Gently: what `tests.parity.perturb` draws lets a network of full depth answer its rounding errors."""
+    model, generator = subject.build(), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            small = parameter.ndim < 2 or any(part in name for part in ("embed", "token", "table", "bias"))
+            size = torch.tensor(0.2) if small else parameter.std()
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * size / 2)
+    return warmed_up(model, images(*subject.size))
+
+
 def options(name: str, capability: str) -> dict[str, Timm]:
     """What timm offers beyond its defaults for a capability, by how one asks for it."""
     by_arguments: dict[str, dict[str, Any]] = {
@@ -159,7 +168,11 @@ def options(name: str, capability: str) -> dict[str, Timm]:
     return {
         "any_size": sizes,
         "tiny_images": sizes,
-        "weights_at_another_size": sizes | {"set_input_size": Timm(name, set_input_size=True)},
+        "weights_at_another_size": {
+            "twice the size": Timm(name, twice=True),
+            **sizes,
+            "set_input_size": Timm(name, set_input_size=True),
+        },
         "features": {"forward_intermediates": Timm(name, intermediates=True)},
         "attention_maps": {
             "AttentionExtract(names=['*softmax*'])": Timm(name, extract=(("names", ["*softmax*"]),)),

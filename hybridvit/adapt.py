@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Protocol, cast, runtime_checkable
 
-import torch
 from torch import Tensor, nn
 
 from .encoder import Encoder, Model
+from .meta import without_memory
 
 
 @runtime_checkable
@@ -27,7 +27,7 @@ def with_num_classes(model: Encoder, num_classes: int) -> Encoder:
     if num_classes < 0:
         raise ValueError(f"num_classes must be 0 or more, got {num_classes}")
     adapted = _rebuilt(model, model.spec.replace(num_classes=num_classes), fresh=("head.",))
-    adapted.head = model.spec.head.build(model.num_features, num_classes).to(**_where(model))
+    adapted.head = adapted.spec.build_head(model.num_features).to(**_where(model))
     adapted.labels = None
     adapted.freeze(model.frozen_layers)
     return adapted.train(model.training)
@@ -38,7 +38,7 @@ def with_in_chans(model: Encoder, in_chans: int) -> Encoder:
     if in_chans < 1:
         raise ValueError(f"in_chans must be 1 or more, got {in_chans}")
     spec = model.spec.replace(in_chans=in_chans)
-    with torch.device("meta"):
+    with without_memory():
         expected = spec.build().state_dict()
     changed = {
         key: repeat_channels(tensor, in_chans)
@@ -74,7 +74,7 @@ def with_img_size(model: Encoder, img_size: int | tuple[int, int]) -> Encoder:
     if min(height, width) < 1:
         raise ValueError(f"img_size must be positive, got {(height, width)}")
     spec = model.spec.replace(img_size=(height, width))
-    with torch.device("meta"):
+    with without_memory():
         target = spec.build()
     changed: dict[str, Tensor] = {}
     for name, module in target.named_modules():
@@ -92,7 +92,7 @@ def _rebuilt(
     model: Encoder, spec: Model, changed: dict[str, Tensor] | None = None, fresh: tuple[str, ...] = ()
 ) -> Encoder:
     """A model of another spec with copies of the old weights, except for `changed` ones and keys that start `fresh`."""
-    with torch.device("meta"):
+    with without_memory():
         adapted = spec.build()
     state = {key: tensor.detach().clone() for key, tensor in model.state_dict().items() if key not in (changed or {})}
     kept = {key: tensor for key, tensor in (state | (changed or {})).items() if not (fresh and key.startswith(fresh))}

@@ -18,7 +18,7 @@ from .components.blocks import Block, BlockModule, recomputed
 from .components.functions import NoPosition
 from .components.positions import PrefixTokens
 from .preprocess import Preprocess
-from .spec import Grid, Head, Pool, Position, Spec, SpecError, Transition
+from .spec import Grid, Head, Pool, Position, Spec, SpecError, Transition, naming
 from .tokens import image_to_tokens, split_prefix, tokens_to_map
 
 
@@ -39,6 +39,7 @@ class Stage(Spec):
 class Model(Spec):
     """A whole architecture. `img_size` is the (height, width) that position and bias tables are built for."""
 
+    may_be_zero = ("num_classes",)
     stages: tuple[Stage, ...]
     pool: Pool
     head: Head
@@ -74,10 +75,8 @@ class StageModule(nn.Module):
         self.position = spec.position.build(dim, out_grid)
         self.blocks = nn.ModuleList()
         for index, block in enumerate(spec.blocks):
-            try:
+            with naming(f"block {index}, "):
                 self.blocks.append(block.build(dim, out_grid))
-            except SpecError as error:
-                raise SpecError(f"block {index}, {error}") from None
 
     def forward(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
         tokens = self.prefix(self.enter(tokens, grid))
@@ -108,16 +107,15 @@ class Encoder(nn.Module):
             raise SpecError("a model needs at least one stage, the first of which takes the pixels to tokens")
         dim, stride, grid = spec.in_chans, 1, Grid(*spec.img_size)
         for index, stage in enumerate(spec.stages):
-            try:
+            with naming(f"stage {index}, "):
                 self.stages.append(StageModule(stage, dim, grid))
-            except SpecError as error:
-                raise SpecError(f"stage {index}, {error}") from None
             dim, stride, grid = stage.enter.out_dim(dim), stage.enter.out_stride(stride), stage.out_grid(grid)
             if self.feature_info and self.feature_info[-1].stride == stride:
                 self.feature_info.pop()
             self.feature_info.append(FeatureInfo(dim, stride, index))
         self.num_features = spec.pool.out_dim(dim)
-        self.pool = spec.pool.build(dim, grid)
+        with naming("pool: "):
+            self.pool = spec.pool.build(dim, grid)
         self.head = spec.build_head(self.num_features)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ name below the other. `{b+1}` stands for the counter plus one. The first rule th
 from __future__ import annotations
 
 import copy
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
@@ -38,6 +39,11 @@ class Place:
         pieces = re.split(r"\{\w+(?:\+\d+)?\}", template)
         pattern = r"(\d+)".join(re.escape(piece) for piece in pieces)
         self._pattern = re.compile(pattern + r"(\..+)?")
+        self._outline = _outline(template)
+
+    def may_match(self, outline: str) -> bool:
+        """Whether keys of an outline can lie here: most places are ruled out so, for many keys at once."""
+        return outline == self._outline or outline.startswith(self._outline + ".")
 
     def match(self, key: str) -> tuple[dict[str, int], str] | None:
         """Counters and the rest of the key (with its dot), or None."""
@@ -56,6 +62,11 @@ class Place:
         """The key at this place for the counters, `rest` appended."""
         numbers = [counters[name] + shift for name, shift in self._counters]
         return re.sub(r"\{\w+(?:\+\d+)?\}", lambda _: str(numbers.pop(0)), self.template) + rest
+
+
+def _outline(key: str) -> str:
+    """A key, or the template of a place, with a # for its numbers and counters."""
+    return re.sub(r"(?:\d|\{\w+(?:\+\d+)?\})+", "#", key)
 
 
 class Rule(Protocol):
@@ -210,11 +221,16 @@ class KeyRules:
         result: StateDict = {}
         taken: set[str] = set()
         leftover: list[str] = []
+        sides = [(rule, *((rule.theirs, rule.ours) if to_ours else (rule.ours, rule.theirs))) for rule in self.rules]
+
+        @functools.cache
+        def sides_for(outline: str) -> list[tuple[Rule, tuple[Place, ...], tuple[Place, ...]]]:
+            return [side for side in sides if any(place.may_match(outline) for place in side[1])]
+
         for key in source:
             if key in taken:
                 continue
-            for rule in self.rules:
-                froms, tos = (rule.theirs, rule.ours) if to_ours else (rule.ours, rule.theirs)
+            for rule, froms, tos in sides_for(_outline(key)):
                 match = next((m for place in froms if (m := place.match(key))), None)
                 if match is None:
                     continue

@@ -13,12 +13,22 @@ import itertools
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar, dataclass_transform
 
 
 class SpecError(ValueError):
     """A spec that cannot be read or does not fit together; the message names the part and the fix."""
+
+
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Puts the place in front of the message of a SpecError."""
+    try:
+        yield
+    except SpecError as error:
+        raise SpecError(f"{place}{error}") from None
 
 
 class Grid(NamedTuple):
@@ -53,12 +63,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
 class Spec:
     """Base of all specs. A subclass is a frozen, keyword-only dataclass, known by its `kind`.
 
+    A whole number counts something, so it is at least 1; 0 fits where it is the default or `may_be_zero` names the
+    field.
+
     The kind of a part in `hybridvit.components` or `hybridvit.encoder` is its class name, that of a part defined in a
     family file is `family.Class`, and that of anybody else's part is its full dotted name.
     """
 
     kind: ClassVar[str] = "Spec"
     takes_prefix: ClassVar[bool] = True
+    may_be_zero: ClassVar[tuple[str, ...]] = ()
     _kinds: ClassVar[dict[str, type[Spec]]] = {}
     _module: ClassVar[Callable[..., Any] | None] = None
 
@@ -75,6 +89,10 @@ class Spec:
             checked = _from_data(value, hints[name], f"{self.kind}.{name}")
             if checked is not value:  # a list that is to be a tuple, an int that is to be a float
                 object.__setattr__(self, name, checked)
+            if isinstance(checked, int) and not isinstance(checked, bool):
+                least = 0 if name in self.may_be_zero or getattr(type(self), name, None) == 0 else 1
+                if checked < least:
+                    raise SpecError(f"{self.kind}.{name}: expected a number of at least {least}, found {checked}")
 
     def _built(self, *shape: Any) -> Any:
         """What `module_of` declares, called with the spec and with what the `build` of its role is called with."""
@@ -86,6 +104,9 @@ class Spec:
                 f"{self.kind} works on the map and would drop {shape[-1].prefix} prefix tokens; add them later"
             )
         return module(self, *shape)
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self  # a value: the copy of a model may share its specs
 
     def replace(self, **changes: Any) -> Self:
         """A copy with the given fields changed: the way to write an ablation."""
@@ -274,6 +295,16 @@ class Transition(Spec):
 
     def build(self, in_dim: int, grid: Grid) -> Any:
         return self._built(in_dim, grid)
+
+    def build_keeping(self, dim: int, grid: Grid) -> Any:
+        """As `build`, for where width and grid must stay. Raises SpecError if they do not."""
+        after, stride = (self.out_dim(dim), self.out_grid(grid)), self.out_stride(1)
+        if after != (dim, grid) or stride != 1:
+            raise SpecError(
+                f"{self.kind} changes width and grid from {(dim, grid)} to {after} at a stride of {stride}; a block "
+                "keeps its shape, so put it at the entrance of a stage"
+            )
+        return self.build(dim, grid)
 
 
 class Strided(Transition):

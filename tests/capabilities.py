@@ -26,8 +26,8 @@ from hybridvit import create_model, save_pretrained
 from hybridvit.components.attention import ChannelProduct, ScaledDotProduct, TalkingHeads
 from hybridvit.components.linear_attention import LinearProduct
 from hybridvit.encoder import Encoder
-from tests.parity import error, images, perturb
-from tests.representatives import small_model
+from tests.parity import error, images
+from tests.representatives import freshly_built, perturbed_model, small_model, traced_model
 
 Size = tuple[int, int]
 Answer = Callable[[Tensor], Tensor]
@@ -74,8 +74,8 @@ class Subject(Protocol):
         """A fresh one of `CLASSES` classes, in eval mode; not `anew`, it may be a copy."""
         ...
 
-    def perturb(self, model: nn.Module) -> None:
-        """Draws weights that matter, and that keep rounding errors small."""
+    def perturbed(self, traced: bool = False) -> nn.Module:
+        """With weights that all matter; to be `traced`, blocks of a kind may be fewer."""
         ...
 
     def save(self, model: nn.Module, directory: Path) -> None: ...
@@ -111,10 +111,10 @@ class Ours:
     other_size: Size = (96, 128)
 
     def build(self, anew: bool = False) -> Encoder:
-        return small_model(self.name, **({"num_classes": CLASSES} if anew else {}))
+        return freshly_built(self.name) if anew else small_model(self.name)
 
-    def perturb(self, model: nn.Module) -> None:
-        perturb(model)
+    def perturbed(self, traced: bool = False) -> Encoder:
+        return traced_model(self.name) if traced else perturbed_model(self.name)
 
     def save(self, model: Any, directory: Path) -> None:
         save_pretrained(model, directory)
@@ -164,18 +164,6 @@ def attentions_of(model: Encoder) -> Attentions:
 # Helpers of the checks
 
 
-def perturbed(subject: Subject) -> nn.Module:
-    """With weights that matter, for a fresh model hardly looks at its image."""
-    return copy.deepcopy(_perturbed(subject))
-
-
-@functools.lru_cache(maxsize=1)
-def _perturbed(subject: Subject) -> nn.Module:
-    model = subject.build()
-    subject.perturb(model)
-    return model
-
-
 def answers(model: Answer, batch: Tensor) -> Tensor:
     with torch.no_grad():
         return model(batch)
@@ -198,7 +186,7 @@ def assert_same(actual: Tensor, model: Answer, batch: Tensor, what: str = "the o
 def saved(subject: Subject) -> Iterator[tuple[nn.Module, Path]]:
     """A perturbed model, and the directory that it is saved in."""
     with tempfile.TemporaryDirectory() as directory:
-        model = perturbed(subject)
+        model = subject.perturbed()
         subject.save(model, Path(directory) / "model")
         yield model, Path(directory) / "model"
 
@@ -220,7 +208,7 @@ def warmed_up(model: nn.Module, batch: Tensor) -> nn.Module:
 
 
 def any_size(subject: Subject) -> str | None:
-    model = perturbed(subject)
+    model = subject.perturbed()
     try:
         answer_all(model, ANY)
     except Exception as problem:
@@ -322,7 +310,7 @@ def features(subject: Subject) -> None:
 
 
 def embedding(subject: Subject) -> None:
-    model = perturbed(subject)
+    model = subject.perturbed()
     with torch.no_grad():
         found = subject.embed(model, images(*subject.size))
     assert tuple(found.shape) == (3, subject.width(model)), f"{tuple(found.shape)} is not of {subject.width(model)}"
@@ -380,7 +368,7 @@ class Gradients(NamedTuple):
 
 @functools.lru_cache(maxsize=2)
 def gradients(subject: Subject, checkpointing: bool = False) -> Gradients:
-    model = perturbed(subject).train()
+    model = subject.perturbed().train()
     if checkpointing:
         subject.set_checkpointing(model)
     runs: list[nn.Module] = []
@@ -427,7 +415,7 @@ def layer_groups(subject: Subject) -> None:
 
 
 def freezing(subject: Subject) -> None:
-    model = perturbed(subject)
+    model = subject.perturbed()
     free = subject.freeze(model)
     model.train()
     trainable = [key for key, parameter in model.named_parameters() if parameter.requires_grad]
@@ -440,14 +428,14 @@ def freezing(subject: Subject) -> None:
 
 
 def static_export(subject: Subject) -> None:
-    model = perturbed(subject)
+    model = subject.perturbed(traced=True)
     program = torch.export.export(model, (images(*subject.size),))
     other = images(*subject.size, seed=1)
     assert_same(answers(program.module(), other), model, other)
 
 
 def dynamic_batch(subject: Subject) -> None:
-    model = perturbed(subject)
+    model = subject.perturbed(traced=True)
     batch = torch.export.Dim("batch", min=1, max=64)
     program = torch.export.export(model, (images(*subject.size),), dynamic_shapes=({0: batch},))
     other = images(*subject.size, seed=1)[:2]
@@ -455,7 +443,7 @@ def dynamic_batch(subject: Subject) -> None:
 
 
 def dynamic_size(subject: Subject) -> str | None:
-    model = perturbed(subject)
+    model = subject.perturbed(traced=True)
     with contextlib.suppress(RuntimeError):  # in double precision, if it runs in it, rounding is no matter
         answers(copy.deepcopy(model).double(), images(*subject.size).double())
         model = model.double()
@@ -465,7 +453,7 @@ def dynamic_size(subject: Subject) -> str | None:
 
 
 def compiling(subject: Subject) -> None:
-    model = perturbed(subject)
+    model = subject.perturbed(traced=True)
     torch._dynamo.reset()
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager", dynamic=False)
     batch = images(*subject.size)
@@ -475,7 +463,7 @@ def compiling(subject: Subject) -> None:
 def onnx(subject: Subject) -> None:
     import onnxruntime
 
-    model = perturbed(subject)
+    model = subject.perturbed(traced=True)
     with warnings.catch_warnings():
         for message in ONNX_WARNINGS:
             warnings.filterwarnings("ignore", message)
@@ -534,7 +522,7 @@ def saving(subject: Subject) -> None:
 
 
 def batch_independence(subject: Subject) -> None:
-    model, batch = perturbed(subject), images(*subject.size)
+    model, batch = subject.perturbed(), images(*subject.size)
     alone = torch.cat([answers(model, image[None]) for image in batch])
     assert_same(alone, model, batch, "answers to images one by one")
 

@@ -8,12 +8,15 @@ and scale; and the error is measured against how far the outputs of a batch lie 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hybridvit.encoder import Encoder, Model
 from hybridvit.keys import KeyRules
+from hybridvit.meta import without_memory
+from hybridvit.tokens import image_to_tokens
 
 TOLERANCE = 1e-4
 
@@ -34,7 +37,7 @@ def perturb(module: nn.Module, seed: int = 0, batch_norm_gain: float = 1.0) -> N
             if parameter.ndim >= 2 and not any(part in name for part in ("embed", "token", "table", "biases")):
                 fan_in = parameter[0].numel()
                 gain = 2.0 if any(part in name for part in ("qkv", "query", "key")) else 1.0
-                parameter.copy_(normal(parameter) * gain * fan_in**-0.5)
+                parameter.copy_(normal(parameter).mul_(gain * fan_in**-0.5))
             elif parameter.ndim >= 2:
                 parameter.copy_(normal(parameter) * (1.0 if parameter.ndim == 2 or parameter.shape[0] == 1 else 0.1))
             elif name.endswith("bias"):
@@ -73,6 +76,14 @@ def error(actual: Tensor, expected: Tensor) -> float:
     return ((actual - expected).abs().max() / spread).item()
 
 
+def features_and_embedding(encoder: Encoder, batch: Tensor) -> tuple[list[Tensor], Tensor]:
+    """The maps of `features`, and what the pool makes of the last stage's tokens on the way: `embed` without a pass."""
+    stages: list[Any] = []
+    with encoder.stages[-1].register_forward_hook(lambda module, inputs, output: stages.append(output)):
+        maps = encoder.features(batch)
+    return maps, encoder.pool(*stages[-1])
+
+
 def load_from(reference: nn.Module, model: Model, rules: KeyRules) -> Encoder:
     """Ours with the reference's weights, after proving that the rules lose nothing in either direction."""
     theirs = reference.state_dict()
@@ -80,7 +91,7 @@ def load_from(reference: nn.Module, model: Model, rules: KeyRules) -> Encoder:
     back = rules.to_theirs(ours)
     assert back.keys() == theirs.keys()
     assert all(torch.equal(back[key], theirs[key]) for key in theirs)
-    with torch.device("meta"):
+    with without_memory():
         encoder = model.build()
     encoder.load_state_dict(ours, assign=True)
     return encoder.eval()
@@ -113,16 +124,28 @@ def assert_power(
     `immaterial` are the endings of parameters that no output depends on, such as what a softmax cancels.
     `tolerance` is the one that parity was asserted to.
     """
+
+    def outputs(first: int) -> Tensor:
+        """The logits again, from the inputs of a stage on."""
+        tokens, grid = inputs[first]
+        for stage in encoder.stages[first:]:
+            tokens, grid = stage(tokens, grid)
+        return encoder.forward_head(encoder.pool(tokens, grid))
+
     generator = torch.Generator().manual_seed(seed)
     parameters = [item for item in encoder.named_parameters() if not item[0].endswith(immaterial)]
     batch = images(*size, encoder.spec.in_chans).to(parameters[0][1].dtype)
     with torch.no_grad():
-        before = encoder(batch)
+        inputs = [image_to_tokens(batch)]
+        for stage in encoder.stages:
+            inputs.append(stage(*inputs[-1]))
+        before = outputs(len(encoder.stages))
         for index in torch.randperm(len(parameters), generator=generator)[:samples].tolist():
             name, parameter = parameters[index]
             noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
             nudge = 0.1 * parameter.abs().mean().clamp(min=0.1) * noise
             parameter.add_(nudge)
-            moved = error(encoder(batch), before)
+            first = int(name.split(".")[1]) if name.startswith("stages.") else len(encoder.stages)
+            moved = error(outputs(first), before)
             parameter.sub_(nudge)
             assert moved > 2 * tolerance, f"nudging {name} moved the outputs by {moved:.2e} of the spread only"

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import copy
 import functools
-import itertools
 from typing import Any
 
 import torch
 
-from hybridvit.encoder import Encoder, Model
+from hybridvit.encoder import Encoder, Model, Stage
 from hybridvit.families import family_names, load_family
 from hybridvit.registry import index, model_spec
+from tests.parity import perturb
 
 
 def configuration(data: Any) -> Any:
@@ -53,11 +53,45 @@ def representatives() -> list[str]:
     return sorted(smallest.values())
 
 
+def options(data: Any) -> set[Any]:
+    """What a spec's JSON data is made of: each kind of part with each field, and in it the option or kind of part."""
+    if isinstance(data, list):
+        return set().union(*map(options, data))
+    if not isinstance(data, dict):
+        return set()
+    if "of" in data:
+        return options(data["of"])
+    own = {(data["kind"], field, choice) for field, value in data.items() for choice in _choices(value)}
+    return own.union(*map(options, data.values()))
+
+
+def _choices(value: Any) -> set[Any]:
+    if isinstance(value, list):
+        return set().union(*map(_choices, value)) if value else {()}
+    if isinstance(value, dict):
+        return {value.get("of", value)["kind"]}
+    return {configuration(value)}
+
+
+@functools.cache
+def covering() -> list[str]:
+    """The representatives, smallest first, of which each brings an option that the smaller of its family lack.
+
+    A choice of parts that others make too, in another order, adds little to tests of what the encoder does with parts.
+    """
+    seen: dict[str, set[Any]] = {}
+    kept: list[str] = []
+    for name in sorted(representatives(), key=lambda name: index()[name].params):
+        made_of, of_family = options(model_spec(name).to_dict()), seen.setdefault(index()[name].family, set())
+        if not made_of <= of_family:
+            kept.append(name)
+            of_family |= made_of
+    return kept
+
+
 def shortened(model: Model, img_size: tuple[int, int] = (64, 64), num_classes: int = 7) -> Model:
-    """The same model with equal neighbouring blocks kept once, for small images and few classes."""
-    stages = tuple(
-        stage.replace(blocks=tuple(block for block, _ in itertools.groupby(stage.blocks))) for stage in model.stages
-    )
+    """The same model with blocks that repeat kept once, in turns too, for small images and few classes."""
+    stages = tuple(stage.replace(blocks=tuple(without_repeats(list(stage.blocks)))) for stage in model.stages)
     return model.replace(stages=stages, img_size=img_size, num_classes=num_classes)
 
 
@@ -69,16 +103,53 @@ def small_spec(name: str) -> Model:
 
 @functools.lru_cache(maxsize=1)
 def _built(name: str) -> Encoder:
+    return freshly_built(name)
+
+
+@functools.lru_cache(maxsize=1)
+def _perturbed(name: str) -> Encoder:
+    model = small_model(name)
+    perturb(model)
+    return model
+
+
+def freshly_built(name: str) -> Encoder:
+    """A representative, shortened, initialised under a seed, in eval mode."""
     torch.manual_seed(0)
     return small_spec(name).build().eval()
 
 
-def small_model(name: str, **changes: Any) -> Encoder:
-    """A representative, shortened, freshly initialised under a seed, in eval mode."""
-    if not changes:
-        return copy.deepcopy(_built(name))
-    torch.manual_seed(0)
-    return small_spec(name).replace(**changes).build().eval()
+def small_model(name: str) -> Encoder:
+    """A copy of `freshly_built`, which is kept from one test of a model to the next."""
+    return copy.deepcopy(_built(name))
+
+
+def perturbed_model(name: str) -> Encoder:
+    """The same with every parameter and statistic drawn anew."""
+    return copy.deepcopy(_perturbed(name))
+
+
+@functools.lru_cache(maxsize=1)
+def _traced(name: str) -> Encoder:
+    model, seen = small_spec(name), set[Any]()
+    last = max((i for i, stage in enumerate(model.stages) if stage.blocks), default=0)
+    stages: list[Stage] = []
+    for number, stage in enumerate(model.stages):
+        kinds = [configuration(block.to_dict()) for block in stage.blocks]
+        new = (block for block, kind in zip(stage.blocks, kinds, strict=True) if number == last or kind not in seen)
+        stages.append(stage.replace(blocks=tuple(new)))
+        seen.update(kinds)
+    encoder = model.replace(stages=tuple(stages)).build().eval()
+    perturb(encoder)
+    return encoder
+
+
+def traced_model(name: str) -> Encoder:
+    """`perturbed_model` for a compiler, which takes time for each block: those of a kind in their first stage only.
+
+    The last stage is whole, for there maps are smallest, and windows larger than they.
+    """
+    return copy.deepcopy(_traced(name))
 
 
 @functools.cache

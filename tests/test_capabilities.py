@@ -25,13 +25,24 @@ from tests.representatives import small_spec
 TINY, NORMED = "cct_2_3x2_32", "resnet18"
 
 
-@dataclass(frozen=True)
-class FixedSize(Ours):
-    step: int = 64
+class Changed(Ours):
+    """A model that `change` takes something from."""
+
+    def change(self, model: Encoder) -> Encoder:
+        raise NotImplementedError
 
     def build(self, anew: bool = False) -> Encoder:
-        model = super().build()
+        return self.change(super().build(anew))
 
+    def perturbed(self, traced: bool = False) -> Encoder:
+        return self.change(super().perturbed(traced))
+
+
+@dataclass(frozen=True)
+class FixedSize(Changed):
+    step: int = 64
+
+    def change(self, model: Encoder) -> Encoder:
         def refuse(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             height, width = inputs[0].shape[2:]
             if height % self.step or width % self.step:
@@ -41,9 +52,8 @@ class FixedSize(Ours):
         return model
 
 
-class Mixing(Ours):
-    def build(self, anew: bool = False) -> Encoder:
-        model = super().build()
+class Mixing(Changed):
+    def change(self, model: Encoder) -> Encoder:
         model.register_forward_hook(lambda module, inputs, output: output - output.mean(dim=0))
         return model
 
@@ -94,9 +104,8 @@ class MovingStatistics(Ours):
         return ("head.",)
 
 
-class Idle(Ours):
-    def build(self, anew: bool = False) -> Encoder:
-        model = super().build()
+class Idle(Changed):
+    def change(self, model: Encoder) -> Encoder:
         model.register_parameter("idle", nn.Parameter(torch.zeros(3)))
         return model
 
@@ -108,11 +117,10 @@ class Random(Ours):
         return small_spec(self.name).build().eval()
 
 
-class Wide(Ours):
+class Wide(Changed):
     """Answers beyond what half precision holds."""
 
-    def build(self, anew: bool = False) -> Encoder:
-        model = super().build()
+    def change(self, model: Encoder) -> Encoder:
         model.register_forward_hook(lambda module, inputs, output: output * 1e30 * 1e30)
         return model
 

@@ -15,12 +15,21 @@ from hybridvit.components.blocks import BranchModule, drop_path
 from hybridvit.components.linear_attention import LinearProduct
 from hybridvit.components.norms import BatchNormModule
 from hybridvit.families import family_names
+from hybridvit.meta import without_memory
 from hybridvit.registry import build_index, groups, index, model_spec, spec_from_dict
 from hybridvit.spec import Grid
 from tests import capabilities
 from tests.capabilities import AttentionCalls, NotApplicable, Ours
 from tests.parity import images, perturb
-from tests.representatives import one_of_each_family, representatives, shortened, small_model
+from tests.representatives import (
+    covering,
+    one_of_each_family,
+    options,
+    perturbed_model,
+    representatives,
+    small_model,
+    small_spec,
+)
 
 every_model = pytest.mark.parametrize("name", sorted(index()))
 
@@ -29,6 +38,15 @@ every_model = pytest.mark.parametrize("name", sorted(index()))
 def name(request: pytest.FixtureRequest) -> str:
     """Every configuration in turn; of this scope, so that the tests of one model follow each other."""
     return request.param
+
+
+# For tests that build, train or perturb a model. The configurations that bring no option of their own are slow.
+for_each_option = pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in covering() else pytest.mark.slow) for name in representatives()],
+    indirect=True,
+    scope="module",
+)
 
 
 @pytest.fixture(
@@ -43,7 +61,7 @@ def traced_name(request: pytest.FixtureRequest) -> str:
 
 
 # Each kind of attention and of position, and a CNN.
-COVERING = [
+EXPORTED = [
     "cct_2_3x2_32",
     "coatnet_0_rw_224",
     "convit_tiny",
@@ -54,14 +72,13 @@ COVERING = [
     "levit_128s",
     "resnet18",
     "vit_small_patch16_rope_224",
-    "vit_tiny_patch16_224",
     "xcit_nano_12_p8_224",
 ]
 
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(name, marks=() if name in COVERING else pytest.mark.slow) for name in representatives()],
+    params=[pytest.param(name, marks=() if name in EXPORTED else pytest.mark.slow) for name in representatives()],
 )
 def exported_name(request: pytest.FixtureRequest) -> str:
     """As `name`, but all except a few that differ in kind are slow: ONNX takes several seconds a model."""
@@ -81,6 +98,14 @@ def test_every_family_is_in_one_group():
     assert sorted(listed) == family_names(), "name a new family in zoo/groups.json"
 
 
+def test_what_runs_by_default_covers_every_option_and_family():
+    def all_options(names: list[str]) -> set[object]:
+        return set().union(*(options(model_spec(name).to_dict()) for name in names))
+
+    assert all_options(covering()) == all_options(representatives())
+    assert {index()[name].family for name in covering()} == {index()[name].family for name in representatives()}
+
+
 @every_model
 def test_spec_survives_json(name: str):
     spec = model_spec(name)
@@ -91,9 +116,9 @@ def test_spec_survives_json(name: str):
 def test_shapes_are_computed_on_meta(name: str):
     """Features of an odd, non-square image have the strides and widths that the spec announces."""
     spec = model_spec(name)  # of which blocks do not matter here, for a block keeps its shape
-    with torch.device("meta"):
-        model = shortened(spec, spec.img_size).build()
-        maps = model.features(torch.empty(2, model.spec.in_chans, 193, 226))
+    with without_memory():
+        model = spec.replace(stages=tuple(stage.replace(blocks=()) for stage in spec.stages)).build()
+    maps = model.features(torch.empty(2, model.spec.in_chans, 193, 226, device="meta"))
     assert [m.shape[1] for m in maps] == [info.channels for info in model.feature_info]
     grid = Grid(193, 226)
     sizes = {}
@@ -111,13 +136,19 @@ def test_shapes_are_computed_on_meta(name: str):
 
 
 def test_stream_is_contiguous(name: str):
-    """Every stage hands on contiguous tokens, so that maps are channels_last and no hidden copies follow."""
+    """Every stage hands on contiguous tokens, so that maps are channels_last and no hidden copies follow.
+
+    The maps of `features` are these tokens.
+    """
     model = small_model(name)
     outputs: list[Tensor] = []
     for stage in model.stages:
         stage.register_forward_hook(lambda module, args, output: outputs.append(output[0]))
     with torch.no_grad():
-        model(images(64, 64))
+        maps = model.features(images(64, 64))
+    for info, map_ in zip(model.feature_info, maps, strict=True):
+        tokens = map_.permute(0, 2, 3, 1).flatten(1, 2)
+        assert torch.equal(tokens, outputs[info.stage][:, -tokens.shape[1] :])
     assert len(outputs) == len(model.stages)
     assert all(output.is_contiguous() for output in outputs)
 
@@ -126,45 +157,37 @@ def test_any_size(name: str):
     assert capabilities.any_size(Ours(name)) is None
 
 
-def test_the_head_reads_the_embedding(name: str):
-    capabilities.embedding(Ours(name))
-    model = small_model(name)
-    with torch.no_grad():
-        torch.testing.assert_close(model.forward_head(model.embed(images(64, 64))), model(images(64, 64)))
-
-
+@for_each_option
 def test_batch_independence(name: str):
     capabilities.batch_independence(Ours(name))
 
 
+@for_each_option
 def test_seed_decides_initialisation(name: str):
     capabilities.seeded(Ours(name))
 
 
-def test_weights_for_other_classes(traced_name: str):
-    capabilities.classes(Ours(traced_name))
+@for_each_option
+def test_without_classes_gives_the_embedding(name: str):
+    model = small_model(name)
+    with without_memory():
+        headless = small_spec(name).replace(num_classes=0).build().eval()
+    headless.load_state_dict({key: model.state_dict()[key] for key in headless.state_dict()}, assign=True)
+    batch = images(64, 64)
+    with torch.no_grad():
+        embedding = headless(batch)
+        assert embedding.shape == (3, model.num_features)
+        assert torch.equal(model.embed(batch), embedding)
+        torch.testing.assert_close(model.forward_head(embedding), model(batch))
 
 
-def test_weights_for_any_number_of_channels(traced_name: str):
-    capabilities.channels(Ours(traced_name))
-
-
-def test_weights_at_another_size(traced_name: str):
-    capabilities.weights_at_another_size(Ours(traced_name))
-
-
-def test_another_number_of_channels_is_refused():
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_any_number_of_channels(name: str, channels: int):
+    with without_memory():
+        model = small_spec(name).replace(in_chans=channels).build().eval()
+    assert model(images(64, 64, channels).to("meta")).shape == (3, 7)
     with pytest.raises(ValueError, match="in_chans"):
-        small_model("vit_tiny_patch16_224")(images(64, 64, channels=4))
-
-
-def test_softmax_attention_is_fused(name: str):
-    """All of it, but between channels and with mixed heads; so no layer has a softmax that nobody knows of."""
-    with contextlib.suppress(NotApplicable):
-        capabilities.fused_attention(Ours(name))
-    with torch.no_grad(), AttentionCalls() as calls:
-        small_model(name)(images(64, 64))
-    assert tuple(calls) == Ours(name).attentions()
+        model(images(64, 64, channels + 1).to("meta"))
 
 
 def test_attention_maps_are_distributions(name: str):
@@ -192,6 +215,7 @@ def test_attention_maps_give_the_output():
     torch.testing.assert_close(weights @ value, output, atol=1e-5, rtol=1e-4)
 
 
+@for_each_option
 def test_every_parameter_gets_a_gradient_and_checkpointing_gives_the_same(name: str):
     capabilities.every_parameter_learns(Ours(name))
     capabilities.checkpointing(Ours(name))
@@ -205,6 +229,7 @@ def test_layers_cover_each_parameter_once(name: str):
     assert len(model.layer_parameters()) == len(model.spec.stages) + Ours(name).blocks() + 1
 
 
+@for_each_option
 def test_frozen_layers_stay_frozen_through_train(name: str):
     capabilities.freezing(Ours(name))
     model = small_model(name)
@@ -216,9 +241,9 @@ def test_frozen_layers_stay_frozen_through_train(name: str):
         model.freeze(count + 1)
 
 
+@for_each_option
 def test_drop_path_acts_in_training_only(name: str):
-    model = small_model(name)
-    perturb(model)
+    model = perturbed_model(name)
     torch.manual_seed(0)
     model.set_drop_path(0.5)
     with torch.no_grad():
@@ -232,7 +257,7 @@ def test_drop_path_acts_in_training_only(name: str):
         if isinstance(module, BatchNormModule):
             module.eval()
     with torch.no_grad():
-        outputs = torch.stack([model(batch) for _ in range(8)])
+        outputs = torch.stack([model(batch) for _ in range(4)])
     branches = [module for module in model.modules() if isinstance(module, BranchModule)]
     dropped = any(branch.residual and branch.drop_path for branch in branches)
     assert (len(outputs.unique(dim=0)) > 1) == dropped
@@ -253,8 +278,8 @@ def test_bfloat16_is_finite_and_close(name: str):
     assert torch.cosine_similarity(half.float(), exact).min() > 0.95
 
 
-def test_float16_is_finite(traced_name: str):
-    capabilities.float16(Ours(traced_name))
+def test_float16_is_finite(exported_name: str):
+    capabilities.float16(Ours(exported_name))
 
 
 def test_export(exported_name: str):
@@ -273,8 +298,28 @@ def test_compile_without_graph_break(traced_name: str):
     capabilities.compiling(Ours(traced_name))
 
 
+@for_each_option
 def test_saved_and_loaded(name: str):
     capabilities.saving(Ours(name))
+
+
+def test_weights_at_another_size(traced_name: str):
+    capabilities.weights_at_another_size(Ours(traced_name))
+
+
+def test_weights_for_other_channels_and_classes(exported_name: str):
+    capabilities.channels(Ours(exported_name))
+    capabilities.classes(Ours(exported_name))
+
+
+@for_each_option
+def test_softmax_attention_is_fused(name: str):
+    """All of it, but between channels and with mixed heads; so no layer has a softmax that nobody knows of."""
+    with contextlib.suppress(NotApplicable):
+        capabilities.fused_attention(Ours(name))
+    with torch.no_grad(), AttentionCalls() as calls:
+        small_model(name)(images(64, 64))
+    assert tuple(calls) == Ours(name).attentions()
 
 
 @pytest.mark.parametrize("name", ["efficientvit_b0", "xcit_nano_12_p16_224", "davit_tiny"])
@@ -293,6 +338,7 @@ def test_attention_maps_of_other_products_give_the_output(name: str):
         torch.testing.assert_close(maps[place] @ value, output, atol=1e-3, rtol=1e-3, msg=place)
 
 
+@for_each_option
 def test_attention_maps_leave_the_model_as_it_is(name: str):
     model = small_model(name).train()
     model.set_drop_path(0.5)

@@ -153,7 +153,7 @@ def test_values_in_python_are_checked_like_those_in_json() -> None:
         spec.replace(img_size=(1, 2, 3))
 
 
-@pytest.mark.parametrize("heads", [0, -3, 5])
+@pytest.mark.parametrize("heads", [5, 24])
 def test_heads_divide_the_width(heads: int) -> None:
     stage = Stage(enter=Patchify(dim=12, patch=4), blocks=(Block(branches=(Branch(mixer=Attention(heads=heads)),)),))
     with pytest.raises(SpecError, match=f"stage 0, block 0, branch 0: Attention: {heads} heads do not divide width 12"):

@@ -10,7 +10,7 @@ import torch
 from hybridvit.components.transitions import Normalize
 from hybridvit.encoder import Encoder
 from hybridvit.families import Family
-from tests.parity import TOLERANCE, assert_power, error, images, load_from, perturb
+from tests.parity import TOLERANCE, assert_power, error, features_and_embedding, images, load_from, perturb
 
 # Any size in the forward pass; a border that fills no patch is padded.
 ANY_SIZE: dict[str, Any] = {"dynamic_img_size": True, "dynamic_img_pad": True}
@@ -57,8 +57,8 @@ def assert_matches(ours: Encoder, reference: Any, at: list[tuple[int, int]]) -> 
         for size in at:
             batch = images(*size)
             last, maps = reference.forward_intermediates(batch, indices=1)
-            embedding = ours.embed(batch)
-            assert error(ours.features(batch)[0], maps[0]) <= TOLERANCE, size
+            features, embedding = features_and_embedding(ours, batch)
+            assert error(features[0], maps[0]) <= TOLERANCE, size
             assert error(embedding, reference.forward_head(last, pre_logits=True)) <= TOLERANCE, size
             assert error(ours.forward_head(embedding), reference.forward_head(last)) <= TOLERANCE, size
         assert error(ours(images(*at[0])), reference(images(*at[0]))) <= TOLERANCE

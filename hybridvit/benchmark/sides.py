@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..keys import check_keys
+from ..meta import without_memory
 from ..registry import family_of, model_spec
 from .records import BenchmarkError, Settings
 
@@ -68,7 +69,7 @@ def equal_pair(case: Case) -> tuple[nn.Module, nn.Module, float]:
     """
     peer, spec = build(case, PEER), case.spec()
     weights = family_of(case.model).layouts["timm"](spec).to_ours(peer.state_dict())
-    with torch.device("meta"):
+    with without_memory():
         ours = spec.build().eval()
     check_keys(weights, ours.state_dict(), source=f"timm's {case.model}")
     ours.load_state_dict({key: tensor.clone() for key, tensor in weights.items()}, assign=True)

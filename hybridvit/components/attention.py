@@ -87,7 +87,7 @@ def attention_weights(model: nn.Module, run: Callable[[], object]) -> dict[str, 
 
 def head_width(part: str, dim: int, heads: int) -> int:
     """Channels of one head; raises SpecError if `heads` do not divide `dim`."""
-    if heads < 1 or dim % heads:
+    if dim % heads:
         raise SpecError(f"{part}: {heads} heads do not divide width {dim}")
     return dim // heads
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from ..spec import Grid, Norm, Spec, SpecError, Transition
+from ..spec import Grid, Norm, Spec, SpecError, Transition, naming
 
 
 class Branch(Spec):
@@ -29,12 +29,6 @@ class Branch(Spec):
     residual: bool = True
 
     def build(self, dim: int, grid: Grid) -> BranchModule:
-        after = self.mixer.out_dim(dim), self.mixer.out_grid(grid)
-        if after != (dim, grid) or self.mixer.out_stride(1) != 1:
-            raise SpecError(
-                f"{self.mixer.kind} changes width and grid from {(dim, grid)} to {after} at a stride of "
-                f"{self.mixer.out_stride(1)}; a block keeps its shape, so put it at the entrance of a stage"
-            )
         return BranchModule(self, dim, grid)
 
 
@@ -42,7 +36,7 @@ class BranchModule(nn.Module):
     def __init__(self, spec: Branch, dim: int, grid: Grid) -> None:
         super().__init__()
         self.norm = spec.norm.build(dim) if spec.norm else nn.Identity()
-        self.mixer = spec.mixer.build(dim, grid)
+        self.mixer = spec.mixer.build_keeping(dim, grid)
         self.post_norm = spec.post_norm.build(dim) if spec.post_norm else nn.Identity()
         self.layer_scale = None if spec.layer_scale is None else nn.Parameter(torch.full((dim,), spec.layer_scale))
         self.shortcut_scale = nn.Parameter(torch.ones(dim)) if spec.shortcut_scale else None
@@ -82,10 +76,8 @@ class BlockModule(nn.Module):
             raise SpecError("a block needs at least one branch")
         self.branches = nn.ModuleList()
         for index, branch in enumerate(spec.branches):
-            try:
+            with naming(f"branch {index}: "):
                 self.branches.append(branch.build(dim, grid))
-            except SpecError as error:
-                raise SpecError(f"branch {index}: {error}") from None
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         for branch in self.branches:

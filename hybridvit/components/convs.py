@@ -38,6 +38,7 @@ class Conv(Widening, Strided):
     has ceil(size / stride) positions, as TensorFlow does. A depthwise convolution has groups = dim.
     """
 
+    may_be_zero = ("padding",)
     kernel: int = 1
     stride: int = 1
     padding: Padding = None
@@ -110,8 +111,14 @@ class MaxPool(Function, Strided):
     """Maximum over windows. `padding` as in Conv, with minus infinity outside the map."""
 
     takes_prefix = False
+    may_be_zero = ("padding",)
     kernel: int = 3
     padding: int | Literal["same"] = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.padding != "same" and self.padding > self.kernel // 2:
+            raise SpecError(f"{self.kind}.padding: {self.padding} is more than half of a kernel of {self.kernel}")
 
     def out_grid(self, grid: Grid) -> Grid:
         height, width = (padded_size(size, self.kernel, self.stride, self.padding) for size in grid.size)

@@ -53,7 +53,7 @@ class ScaledLinearAttentionModule(nn.Module):
         self.head_dim, wide = spec.head_dim, 3 * dim
         self.qkv = Conv(dim=wide).build(dim, grid)
         filters = Conv(dim=wide, kernel=spec.kernel, groups=wide)
-        self.blur = Steps(steps=(filters, Conv(dim=wide, groups=wide // spec.head_dim))).build(wide, grid)
+        self.blur = Steps(steps=(filters, Conv(dim=wide, groups=wide // spec.head_dim))).build_keeping(wide, grid)
         self.attend = LinearProduct(1.0)
         self.proj = Conv(dim=dim, norm=spec.norm).build(2 * dim, grid)
 

@@ -68,8 +68,8 @@ class BottleneckAttention(Mixer):
 class BottleneckAttentionModule(nn.Module):
     def __init__(self, spec: BottleneckAttention, dim: int, grid: Grid) -> None:
         super().__init__()
-        self.heads = spec.heads
-        key_dim = spec.key_dim or head_width(spec.kind, dim, spec.heads)
+        self.heads, width = spec.heads, head_width(spec.kind, dim, spec.heads)
+        key_dim = spec.key_dim or width
         self.widths = [self.heads * key_dim, self.heads * key_dim, dim]
         self.qkv = linear(dim, sum(self.widths), bias=False)
         self.logits = RelativeLogits(key_dim, grid)
@@ -90,6 +90,7 @@ class HaloAttention(Strided):
     offsets count from the corner of the window's queries to that of its keys. `key_dim` as in BottleneckAttention.
     """
 
+    may_be_zero = ("halo",)
     halo: int
     heads: int = 8
     key_dim: int | None = None

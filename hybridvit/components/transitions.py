@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ..spec import Around, Grid, Mixer, Norm, SpecError, Transition, Widening, module_of
+from ..spec import Around, Grid, Mixer, Norm, SpecError, Transition, Widening, module_of, naming
 from ..tokens import join_prefix, map_to_tokens, tokens_to_map
 from .activations import activation, linear
 from .functions import Function
@@ -38,10 +38,8 @@ class StepsModule(nn.Module):
         self.spec = spec
         self.steps = nn.ModuleList()
         for index, step in enumerate(spec.steps):
-            try:
+            with naming(f"step {index}: "):
                 self.steps.append(step.build(dim, grid))
-            except SpecError as error:
-                raise SpecError(f"step {index}: {error}") from None
             dim, grid = step.out_dim(dim), step.out_grid(grid)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:

@@ -51,7 +51,8 @@ class ConvProjection(nn.Module):
         super().__init__()
         conv = Conv(dim=dim, kernel=spec.kernel, stride=stride, groups=dim, norm=BatchNorm())
         self.heads = spec.heads
-        self.conv = conv.build(dim, grid._replace(prefix=0))
+        build = conv.build_keeping if stride == 1 else conv.build
+        self.conv = build(dim, grid._replace(prefix=0))
         self.linear = linear(dim, dim)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:

@@ -7,7 +7,7 @@ from ..components import Block, Branch, Conv, FourierPosition, Identity, LayerNo
 from ..components.channels import CrossCovarianceAttention
 from ..components.transitions import Add, Normalize, Steps
 from ..keys import conv_to_linear
-from ..spec import Position
+from ..spec import Position, SpecError, fewer
 from . import Family, Grid, KeyRules, Mixer, Model, PerStage, Sizes, Stage, Transition, classifier, module_of, renames
 
 KERNELS, SCALES, POSITION_STAGE = (3, 5, 7, 9), (2, 2, 3, 4), 1
@@ -28,7 +28,9 @@ class Cascade(Mixer):
 class CascadeModule(nn.Module):
     def __init__(self, spec: Cascade, dim: int, grid: Grid) -> None:
         super().__init__()
-        self.width = -(-dim // spec.parts)
+        self.width = fewer(dim, spec.parts)
+        if (spec.parts - 1) * self.width >= dim:
+            raise SpecError(f"{spec.kind}: {dim} channels do not make {spec.parts} parts of {self.width}")
         filters = Conv(dim=self.width, kernel=3, groups=self.width, bias=spec.bias)
         self.convs = nn.ModuleList(filters.build(self.width, grid) for _ in range(spec.parts - 1))
 

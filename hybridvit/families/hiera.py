@@ -11,6 +11,7 @@ from ..components.blocks import transformer_block
 from ..components.convs import AvgPool, Conv, MaxPool
 from ..components.positions import LearnedPosition, WindowedPosition
 from ..components.windows import WindowAttention, crop_map, from_windows, pad_map, to_windows, whole_windows
+from ..spec import SpecError
 from . import Family, Grid, KeyRules, Model, PerStage, Sizes, Stage, Widening, classifier, module_of, renames
 
 NORM, POOL = LayerNorm(eps=1e-6), MaxPool(kernel=2, stride=2, padding="same")
@@ -30,6 +31,8 @@ class PoolingAttention(Widening):
 class PoolingAttentionModule(nn.Module):
     def __init__(self, spec: PoolingAttention, in_dim: int, grid: Grid) -> None:
         super().__init__()
+        if spec.window and spec.window % POOL.stride:
+            raise SpecError(f"{spec.kind}: squares of {POOL.stride} do not divide windows of {spec.window}")
         self.spec, self.heads = spec, spec.heads
         self.qkv = linear(in_dim, 3 * spec.dim)
         self.attend = ScaledDotProduct(head_width(spec.kind, spec.dim, spec.heads) ** -0.5)

@@ -5,7 +5,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..components import BatchNorm, BottleneckAttention, HaloAttention, RelativePositionBias, linear
+from ..components import BatchNorm, BottleneckAttention, HaloAttention, RelativePositionBias, head_width, linear
+from ..spec import SpecError
 from ..tokens import tokens_to_map
 from . import Family, Grid, KeyRules, Mixer, Model, Rename, Rule, Sizes, module_of, renames
 from .botnet import T26, TS50, attention_resnet, bodies
@@ -30,11 +31,13 @@ class LambdaModule(nn.Module):
     def __init__(self, spec: LambdaLayer, dim: int, grid: Grid) -> None:
         super().__init__()
         self.heads, self.local = spec.heads, spec.kernel is not None
-        self.widths = [spec.heads * spec.key_dim, spec.key_dim, dim // spec.heads]
+        self.widths = [spec.heads * spec.key_dim, spec.key_dim, head_width(spec.kind, dim, spec.heads)]
         self.qkv = linear(dim, sum(self.widths), bias=False)
         self.q_norm, self.v_norm = (BatchNorm().build(width) for width in self.widths[::2])
         if spec.kernel is None:
             self.positions = RelativePositionBias().build(spec.key_dim, grid)
+        elif spec.kernel % 2 == 0:
+            raise SpecError(f"{spec.kind}: a neighbourhood of {spec.kernel} x {spec.kernel} has no middle")
         else:
             self.positions = nn.Conv2d(1, spec.key_dim, spec.kernel, padding=spec.kernel // 2)
 

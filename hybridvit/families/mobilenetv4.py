@@ -59,8 +59,8 @@ def mobilenetv4(
 
     def bottleneck(in_dim: int, dim: int, code: str, first: bool = False) -> Steps:
         start, middle, ratio = map(int, code)
-        front, wide = Conv(dim=in_dim, kernel=start, groups=in_dim, norm=NORM), conv.replace(dim=ratio * in_dim)
-        inner = wide.replace(kernel=middle, groups=wide.dim)
+        front, wide = Conv(dim=in_dim, kernel=start or 1, groups=in_dim, norm=NORM), conv.replace(dim=ratio * in_dim)
+        inner = wide.replace(kernel=middle or 1, groups=wide.dim)
         filters = strided(inner) if first else (inner if middle else ABSENT, ABSENT)
         scale = (LayerScale(initial=1.0),) if scaled and first else ()  # at SCALE, without a shortcut, all would vanish
         return Steps(steps=(front if start else ABSENT, wide, *filters, Conv(dim=dim, norm=NORM), *scale))

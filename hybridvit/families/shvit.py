@@ -7,6 +7,7 @@ from ..components import Add, BatchNorm, Block, Branch, Conv, GroupNorm, Identit
 from ..components.attention import ScaledDotProduct
 from ..components.convblocks import conv_mlp, doubling_stem, excited_merge
 from ..layouts import excite_rules, normed_head_rules, normed_renames
+from ..spec import SpecError
 from . import Family, Grid, KeyRules, Mixer, Model, PerStage, Sizes, Stage, classifier, module_of, renames
 
 NORM, AT_0, PART_NORM, KEY_DIM = BatchNorm(), BatchNorm(zero_init=True), GroupNorm(groups=1), 16
@@ -23,6 +24,8 @@ class PartAttentionModule(nn.Module):
     def __init__(self, spec: PartAttention, dim: int, grid: Grid) -> None:
         super().__init__()
         part = spec.part
+        if part >= dim:
+            raise SpecError(f"{spec.kind}: {part} channels are no part of {dim}")
         self.widths = [part, dim - part], [KEY_DIM, KEY_DIM, part]
         self.norm = PART_NORM.build(part)
         self.qkv = Linear(dim=sum(self.widths[1]), bias=False, norm=NORM).build(part, grid)

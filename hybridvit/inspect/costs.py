@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..components.blocks import Block
 from ..encoder import Model, Stage, StageModule
+from ..meta import without_memory
 from ..spec import Grid
 
 
@@ -72,8 +73,8 @@ def _entrance_cost(stage: Stage, dim: int, built: Grid, grid: Grid) -> Cost:
 
 def _cost(build: Callable[[], nn.Module], tokens: Tensor, *grid: Grid) -> Cost:
     # On the meta device attention is counted as its two matrix products; a fused kernel may go uncounted.
-    with torch.device("meta"):
+    with without_memory():
         module = build().eval().requires_grad_(False)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            module(tokens, *grid)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(tokens, *grid)
     return Cost(sum(parameter.numel() for parameter in module.parameters()), counter.get_total_flops())

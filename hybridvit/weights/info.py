@@ -61,14 +61,13 @@ class ModelInfo:
 
 def model_info(name: str) -> ModelInfo:
     """Facts about a model, computed from its spec on the meta device. Raises UnknownNameError offering the nearest."""
-    import torch
-
     from ..inspect.outline import outline
+    from ..meta import without_memory
 
     architecture, _, tag = name.partition(".")
     spec = model_spec(architecture)
     weights = (find_entry(name),) if tag else tuple(entries_of(architecture))
-    with torch.device("meta"):
+    with without_memory():
         model = spec.build()
     entry = index()[architecture]
     return ModelInfo(

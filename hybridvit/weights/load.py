@@ -9,10 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from .. import adapt
 from ..keys import KeyMismatchError, KeyRules, StateDict, check_keys
+from ..meta import without_memory
 from ..registry import family_of, index, model_spec
 from ..spec import SpecError
 from .entries import WeightEntry, find_entry, is_non_commercial
@@ -156,7 +155,7 @@ def _adapted(model: Encoder, in_chans: int | None, img_size: int | tuple[int, in
 
 def expected_tensors(spec: Model) -> StateDict:
     """The state dict that a model of `spec` has, without memory behind it."""
-    with torch.device("meta"):
+    with without_memory():
         return spec.build().state_dict()
 
 
@@ -175,7 +174,7 @@ def fill(
     """
     wanted = spec if num_classes is None else spec.replace(num_classes=num_classes)
     excused = CLASSIFIER if wanted.num_classes != spec.num_classes else ()
-    with torch.device("meta"):
+    with without_memory():
         model = wanted.build()
     expected = model.state_dict()
     if covers:

@@ -21,6 +21,7 @@ from torch import Tensor
 from .. import __version__
 from ..families import Family
 from ..keys import KeyRules
+from ..meta import without_memory
 from ..preprocess import Preprocess
 from ..registry import family_of, index, spec_from_dict
 from .card import model_card
@@ -242,7 +243,7 @@ def timm_fields(model: Encoder, rules: Callable[[Model], KeyRules]) -> dict[str,
 
 def _layers_that_change(rules: Callable[[Model], KeyRules], spec: Model, **changes: int) -> str | list[str]:
     """timm's names of the layers whose shapes change with the spec: one, or a list of several."""
-    with torch.device("meta"):
+    with without_memory():
         before, after = (rules(each).to_theirs(each.build().state_dict()) for each in (spec, spec.replace(**changes)))
     changed = {key.rpartition(".")[0]: None for key in before if before[key].shape != after[key].shape}
     return next(iter(changed)) if len(changed) == 1 else list(changed)

@@ -12,6 +12,7 @@ from torch import nn
 from hybridvit.encoder import Encoder
 from hybridvit.families.swinv2_cr import FAMILY, swinv2_cr
 from hybridvit.keys import check_keys
+from hybridvit.meta import without_memory
 from tests.parity import TOLERANCE, assert_power, error, images, load_from, perturb
 
 SMALL: dict[str, Any] = {"dim": 32, "depths": (1, 2, 3, 2), "heads": (1, 2, 4, 8)}
@@ -70,7 +71,7 @@ def test_every_parameter_matters() -> None:
 @pytest.mark.parametrize("name", FAMILY.sizes)
 def test_keys_and_shapes_of_every_size(name: str) -> None:
     model = FAMILY.model(name)
-    with torch.device("meta"):
+    with without_memory():
         reference: Any = timm.create_model(name, num_classes=1000)
         ours = model.build()
     check_keys(FAMILY.layouts["timm"](model).to_ours(reference.state_dict()), ours.state_dict())

@@ -5,8 +5,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hybridvit.inspect.costs import cost, flops, layer_costs, params
+from hybridvit.meta import without_memory
 from hybridvit.registry import model_spec
-from tests.representatives import one_of_each_family, small_model
+from tests.representatives import one_of_each_family, small_spec
 
 
 def test_params_of_a_known_model() -> None:
@@ -32,7 +33,8 @@ def test_flops_follow_the_image_size() -> None:
 @pytest.mark.parametrize("name", one_of_each_family())
 def test_layers_cost_what_they_cost_in_the_model(name: str) -> None:
     """Each layer by itself has the parameters of its place, and all together run the operations of the whole."""
-    model = small_model(name).to("meta").requires_grad_(False)
+    with without_memory():
+        model = small_spec(name).build().eval().requires_grad_(False)
     costs = layer_costs(model.spec, (97, 66))
     groups = {layer: sum(p.numel() for p in parameters.values()) for layer, parameters in model.layer_parameters()}
     assert {layer: cost.params for layer, cost in costs.items()} == groups

@@ -18,6 +18,7 @@ import hybridvit as hv
 from hybridvit.adapt import with_img_size, with_in_chans
 from hybridvit.hub import LoopbackHub
 from hybridvit.keys import KeyMismatchError
+from hybridvit.meta import without_memory
 from hybridvit.registry import UnknownNameError, family_of, model_spec
 from hybridvit.weights import load as loading
 from hybridvit.weights.entries import WeightEntry, entries, entries_of
@@ -372,7 +373,7 @@ def test_released_weights_come_from_the_hub(loopback_hub: LoopbackHub, tmp_path:
 
 def structural(entry: WeightEntry, monkeypatch: pytest.MonkeyPatch) -> None:
     """Loads an entry with tensors that have the names and shapes of timm's model and no memory."""
-    with torch.device("meta"):
+    with without_memory():
         theirs = timm.create_model(entry.name).state_dict()
     monkeypatch.setattr(loading, "_weight_file", lambda files, name: Path(name))
     monkeypatch.setattr(loading, "read_tensors", lambda path, allow_pickle: theirs)

@@ -13,6 +13,7 @@ from timm.models import get_arch_pretrained_cfgs, is_model
 
 from hybridvit.encoder import Encoder
 from hybridvit.keys import StateDict, check_keys
+from hybridvit.meta import without_memory
 from hybridvit.registry import family_of, index, model_spec
 from hybridvit.weights.entries import entries
 
@@ -36,7 +37,7 @@ def tags() -> list[str]:
 
 def theirs(name: str, num_classes: int) -> tuple[Any, StateDict]:
     """timm's model of an `arch.tag`, without memory behind it, and its tensors."""
-    with torch.device("meta"):
+    with without_memory():
         model: Any = timm.create_model(name, num_classes=num_classes)
     return model, model.state_dict()
 
@@ -74,7 +75,7 @@ def test_released_checkpoints_fit(architecture: str) -> None:
         model = spec.replace(num_classes=num_classes, in_chans=channels, img_size=size or spec.img_size)
         reference, tensors = theirs(name, num_classes)
         rules = family_of(architecture).layouts["timm"](model)
-        with torch.device("meta"):
+        with without_memory():
             ours = model.build()
         converted = rules.to_ours(tensors)
         check_keys(converted, ours.state_dict(), source=name)

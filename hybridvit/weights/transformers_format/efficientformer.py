@@ -33,18 +33,18 @@ def rules(model: Model) -> KeyRules:
     convs = "convolution1=0.conv batchnorm_before=0.norm convolution2=1.conv batchnorm_after=1.norm"
     scales = "layer_scale_1=0.layer_scale layer_scale_2=1.layer_scale"
     found: list[Rule] = renames(f"{base}patch_embed", "stages.0.enter.steps", convs)
-    for s, place in enumerate([*(f"{stages}.{2 * s}" for s in range(3)), last]):
-        block, ours = f"{place}.meta4D_layers.blocks.{{b}}", f"stages.{s}.blocks.{{b}}.branches"
-        found += renames(f"{block}.mlp", f"{ours}.1.mixer.steps", convs) + renames(block, ours, scales)
-        if s:
-            found += renames(f"{stages}.{2 * s - 1}", f"stages.{s}.enter", "projection=conv norm")
-    for b in range(attends):
+    for b in range(attends):  # these first, for all blocks of ours have the same names of their scales
         block, ours = f"{last}.meta3D_layers.blocks.{b}", f"stages.3.blocks.{pooling + b}.branches"
         attend = "attention_biases=bias.table qkv=qkv.linear projection=proj.linear"
         found.append(index_rule(f"{block}.token_mixer.attention_bias_idxs", model))
         found += renames(f"{block}.token_mixer", f"{ours}.0.mixer", attend)
         found += renames(f"{block}.mlp", f"{ours}.1.mixer", "linear_in=fc1 linear_out=fc2")
         found += renames(block, ours, f"layernorm1=0.norm layernorm2=1.norm {scales}")
+    for s, place in enumerate([*(f"{stages}.{2 * s}" for s in range(3)), last]):
+        block, ours = f"{place}.meta4D_layers.blocks.{{b}}", f"stages.{s}.blocks.{{b}}.branches"
+        found += renames(f"{block}.mlp", f"{ours}.1.mixer.steps", convs) + renames(block, ours, scales)
+        if s:
+            found += renames(f"{stages}.{2 * s - 1}", f"stages.{s}.enter", "projection=conv norm")
     found += renames("", "", f"{base}layernorm=pool.norm")
     return KeyRules(found, normed_head_rules("classifier", "distillation_classifier", layer=""))
 

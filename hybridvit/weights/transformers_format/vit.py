@@ -86,9 +86,13 @@ def vit_hybrid(config: Config, shapes: Shapes) -> Model:
     """A `vit-hybrid`: BiT's ResNet, and a ViT on its last map."""
     backbone, norm = config.get("backbone_config") or {}, layer_norm(config)
     depths = tuple(backbone.get("depths", (3, 4, 9)))
+    # Files have "SAME", and those of older versions the widths of BiT's four stages, though there are three.
+    padding, dims = backbone.get("global_padding", "same"), (256, 512, 1024, 2048)
+    backbone = {**backbone, "global_padding": padding and padding.lower()}
+    backbone["hidden_sizes"] = tuple(backbone.get("hidden_sizes", dims))[: len(depths)]
     require(backbone, model_type="bit", layer_type="bottleneck", global_padding="same", embedding_dynamic_padding=True)
     require(backbone, embedding_size=64, num_groups=32, width_factor=1, hidden_act="relu")
-    require(backbone, out_features=(f"stage{len(depths)}",), hidden_sizes=(256, 512, 1024, 2048)[: len(depths)])
+    require(backbone, out_features=(f"stage{len(depths)}",), hidden_sizes=dims[: len(depths)])
     stages = (*bit_stages(*depths), trunk(config, norm, patch=1))
     return Model(stages=stages, pool=TokenPool(norm=norm), head=LinearHead())
 
