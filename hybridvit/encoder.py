@@ -195,12 +195,8 @@ class Encoder(nn.Module):
         """
         if not 0 <= rate < 1:
             raise ValueError(f"drop path needs a rate of at least 0 and below 1, got {rate}")
-        blocks = [
-            block
-            for stage in cast("Iterable[StageModule]", self.stages)
-            for block in cast("Iterable[BlockModule]", stage.blocks)
-        ]
-        for index, block in enumerate(blocks):
+        blocks = [block for stage in cast("Iterable[StageModule]", self.stages) for block in stage.blocks]
+        for index, block in enumerate(cast("list[BlockModule]", blocks)):
             block.set_drop_path(rate * (index / max(len(blocks) - 1, 1)))
 
     def set_grad_checkpointing(self, enabled: bool = True) -> None:

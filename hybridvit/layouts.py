@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor
 
@@ -49,7 +49,8 @@ def timm_vit_rules(
         Rename("patch_embed.proj", "stages.0.enter.conv"),
         Concat(tokens, "stages.0.prefix.tokens", dim=1, sizes=sizes),
     ]
-    return KeyRules(first, start, trunk_rules(first_block=first_block, norm=norm), HEAD_RULES, dropped=dropped)
+    trunk = gated_rules(model) + trunk_rules(first_block=first_block, norm=norm)
+    return KeyRules(first, start, trunk, HEAD_RULES, dropped=dropped)
 
 
 def timm_eva_rules(model: Model, class_token: bool = True, first: Sequence[Rule] = ()) -> KeyRules:
@@ -72,11 +73,24 @@ def timm_eva_rules(model: Model, class_token: bool = True, first: Sequence[Rule]
     return timm_vit_rules(model, class_token, [*first, *rules])
 
 
-def gated_rules(model: Model, packed: bool) -> list[Rule]:
-    """timm's names of a gated MLP, whose first two layers may be one, `packed`."""
+def gated_rules(model: Model, packed: bool | None = None) -> list[Rule]:
+    """timm's names of gated MLPs, if there are any.
+
+    Their first two layers are one if `packed`, which by default those without a norm are.
+    """
+    mlp = model.stages[0].blocks[-1].branches[-1].mixer
+    if not isinstance(mlp, GatedMlp):
+        return []
+    packed = mlp.norm is None if packed is None else packed
     theirs, ours = "blocks.{b}.mlp", f"stages.0.blocks.{{b+{_first_block(model)}}}.branches.1.mixer"
     first = [Split(f"{theirs}.fc1", [f"{ours}.gate", f"{ours}.value"])] if packed else []
     return [*first, *renames(theirs, ours, "fc1_g=gate fc1_x=value fc2=proj")]
+
+
+def counted_blocks(model: Model) -> Iterator[tuple[int, int, int]]:
+    """The blocks of all stages, counted through: the count, the stage, and the place in it."""
+    places = ((s, b) for s, stage in enumerate(model.stages) for b in range(len(stage.blocks)))
+    return ((count, s, b) for count, (s, b) in enumerate(places))
 
 
 def normed_head_rules(*heads: str, norm: str = "bn", layer: str = "linear") -> list[Rule]:

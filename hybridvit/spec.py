@@ -340,6 +340,13 @@ class Widening(Transition):
         return self.dim
 
 
+class Halving(Widening):
+    """A transition to `dim` channels at half the height and width."""
+
+    def out_stride(self, in_stride: int) -> int:
+        return 2 * in_stride
+
+
 class Mixer(Transition):
     """A transition that always keeps width and grid: attention, MLP, squeeze-and-excitation, ..."""
 

@@ -71,17 +71,9 @@ def vit_stage(
     return Stage(enter=enter, prefix=prefix, position=position, blocks=first + (block,) * width.depth)
 
 
-def classifier(
-    stages: Iterable[Stage], pool: Pool, img_size: int = 224, num_classes: int = 1000, head: Head = LINEAR
-) -> Model:
-    """A model for square images, `img_size` pixels a side."""
-    size = (img_size, img_size)
-    return Model(stages=tuple(stages), pool=pool, head=head, img_size=size, num_classes=num_classes)
-
-
-def vit_model(stage: Stage, pool: Pool, img_size: int, num_classes: int = 1000) -> Model:
-    """A model of one stage, with a linear classifier, for square images."""
-    return classifier((stage,), pool, img_size, num_classes)
+def classifier(stages: Iterable[Stage], pool: Pool, img_size: int = 224, head: Head = LINEAR) -> Model:
+    """A model of 1000 classes for square images, `img_size` pixels a side."""
+    return Model(stages=tuple(stages), pool=pool, head=head, img_size=(img_size, img_size))
 
 
 def named_sizes(names: str, **numbers: Any) -> dict[str, dict[str, Any]]:

@@ -111,6 +111,19 @@ def test_family_files_stay_short():
     assert all(length <= 150 for length in lengths.values()), lengths
 
 
+def test_the_package_stays_small():
+    """What an architecture is made of: the encoder, the components and the families."""
+    files = [PACKAGE / "encoder.py", *(PACKAGE / "components").glob("*.py"), *(PACKAGE / "families").glob("*.py")]
+    lines = [line for path in files for line in path.read_text().splitlines()]
+    limits = {"lines": (len(lines), 7_800), "lines that are not blank": (sum(map(bool, lines)), 7_500)}
+    for what, (count, limit) in limits.items():
+        assert count <= limit, (
+            f"encoder, components and families have {count} {what}, and {limit} are the limit: use the components, "
+            "`trunks`, `layouts` and `renames` instead of saying things again, or, for a family that is worth its "
+            "lines, raise the limit here"
+        )
+
+
 def test_specs_and_index_hold_no_torch():
     for name in ("spec", "zoo_path", "preprocess"):
         tree = ast.parse((PACKAGE / f"{name}.py").read_text())

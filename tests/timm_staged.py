@@ -33,7 +33,7 @@ def pair(
         theirs = theirs | {"img_size": img_size}
     reference: Any = timm.create_model(name, num_classes=CLASSES, **theirs)
     perturb(reference.eval(), batch_norm_gain=gain)
-    model = family.build(**dict(family.sizes[name]) | ours)
+    model = family.model(name, **ours)
     model = model.replace(num_classes=CLASSES, img_size=img_size or model.img_size)
     return reference.double(), load_from(reference, model, family.layouts["timm"](model)).double()
 

@@ -1,39 +1,10 @@
 """The parts that families share, one role a file. Importing this package makes every shared kind known."""
 
 from .activations import linear
-from .attention import (
-    Attention,
-    ClassAttention,
-    CosineAttention,
-    ReducedAttention,
-    RotaryAttention,
-    ScaledDotProduct,
-    WideningAttention,
-    head_width,
-)
-from .biases import (
-    ContinuousPositionBias,
-    DistanceBias,
-    RelativePositionBias,
-    RelativePositionMlp,
-    by_pair,
-    resize_offset_table,
-)
-from .blocks import Block, Branch, transformer_block
-from .channels import CrossCovarianceAttention
-from .convblocks import (
-    ConvNeXt,
-    Excite,
-    MBConv,
-    conv_mlp,
-    conv_stem,
-    doubling_stem,
-    excite_quarter,
-    excited_merge,
-    inverted_residual,
-    pooled_shortcut,
-    summaries,
-)
+from .attention import Attention, ClassAttention, CosineAttention, ReducedAttention, RotaryAttention, ScaledDotProduct
+from .biases import ContinuousPositionBias, DistanceBias, RelativePositionBias, RelativePositionMlp, by_pair
+from .blocks import Block, Branch, residual_block, transformer_block
+from .convblocks import ConvNeXt, MBConv, conv_stem, doubling_stem, inverted_residual, pooled_shortcut, summaries
 from .convs import AvgPool, Conv, MaxPool, NeighbourMean, StdConv
 from .functions import DropPrefix, Function, Identity, NoPosition
 from .heads import DistilledHead, LinearHead, NormedHead

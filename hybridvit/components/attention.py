@@ -7,10 +7,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..spec import Bias, Grid, Mixer, Norm, SpecError, Transition, module_of
+from ..spec import Bias, Grid, Mixer, Norm, SpecError, Transition, Widening, module_of
 from ..tokens import join_prefix
 from .activations import linear
 from .rotary import Rotary
+
+
+def split_heads(tokens: Tensor, heads: int) -> Tensor:
+    """Tokens (B, N, heads * d) -> (B, heads, N, d)."""
+    return tokens.unflatten(2, (heads, -1)).transpose(1, 2)
+
+
+def join_heads(tokens: Tensor) -> Tensor:
+    """The inverse of `split_heads`."""
+    return tokens.transpose(1, 2).flatten(2)
 
 
 class ScaledDotProduct(nn.Module):
@@ -25,6 +35,10 @@ class ScaledDotProduct(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=self.scale)
+
+    def in_heads(self, heads: int, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The same for tokens (B, N, C) and (B, M, C), which are split into heads and joined again."""
+        return join_heads(self(*(split_heads(part, heads) for part in (query, key, value)), bias))
 
     def weights(self, query: Tensor, key: Tensor, bias: Tensor | None = None) -> Tensor:
         """The softmax alone, (B, heads, N, M)."""
@@ -71,11 +85,8 @@ def attention_weights(model: nn.Module, run: Callable[[], object]) -> dict[str, 
 
         return attend.register_forward_pre_hook(record)
 
-    handles = [
-        watch(name.removesuffix(".attend"), module)
-        for name, module in model.named_modules()
-        if isinstance(module, ScaledDotProduct)
-    ]
+    attends = ((name, module) for name, module in model.named_modules() if isinstance(module, ScaledDotProduct))
+    handles = [watch(name.removesuffix(".attend"), attend) for name, attend in attends]
     try:
         with torch.compiler.set_stance("force_eager"):  # a compiled model would not call the hooks
             run()
@@ -136,12 +147,10 @@ class KeylessBias(nn.Module):
 class AttentionModule(nn.Module):
     def __init__(self, spec: Attention, dim: int, grid: Grid) -> None:
         super().__init__()
-        width = head_width(spec.kind, dim, spec.heads)
-        self.heads = spec.heads
+        self.heads, width = spec.heads, head_width(spec.kind, dim, spec.heads)
         keyless = spec.qkv_bias and not spec.key_bias
         self.qkv = KeylessBias(dim) if keyless else linear(dim, 3 * dim, bias=spec.qkv_bias)
-        self.q_norm = spec.qk_norm.build(width) if spec.qk_norm else nn.Identity()
-        self.k_norm = spec.qk_norm.build(width) if spec.qk_norm else nn.Identity()
+        self.q_norm, self.k_norm = (spec.qk_norm.build(width) if spec.qk_norm else nn.Identity() for _ in range(2))
         self.rotary: nn.Module | None = None
         self.bias = spec.bias.build(spec.heads, grid) if spec.bias else None
         self.attend = ScaledDotProduct(width**-0.5)
@@ -150,13 +159,12 @@ class AttentionModule(nn.Module):
 
     def forward(self, tokens: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
         """`mask` (M, 1, N, N) is added to the scores; M divides the batch, of which mask i is for every M-th from i."""
-        # (B, N, 3 * heads * d) -> three of (B, heads, N, d)
-        query, key, value = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        query, key, value = (split_heads(part, self.heads) for part in self.qkv(tokens).chunk(3, dim=2))
         query, key = self.q_norm(query), self.k_norm(key)
         if self.rotary is not None:
             query, key = self.rotary(query, key, grid)
         mixed = self.attend(query, key, value, biases(self.bias, grid, mask, tokens.shape[0]))
-        return self.proj(self.norm(mixed.transpose(1, 2).flatten(2)))
+        return self.proj(self.norm(join_heads(mixed)))
 
 
 def biases(bias: nn.Module | None, grid: Grid, mask: Tensor | None, batch: int) -> Tensor | None:
@@ -186,11 +194,8 @@ class ClassAttentionModule(nn.Module):
         self.proj = linear(dim, dim)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        query, key, value = (
-            layer(part).unflatten(2, (self.heads, -1)).transpose(1, 2)
-            for layer, part in ((self.query, tokens[:, :1]), (self.key, tokens), (self.value, tokens))
-        )
-        return join_prefix(self.proj(self.attend(query, key, value).transpose(1, 2).flatten(2)), tokens[:, 1:])
+        mixed = self.attend.in_heads(self.heads, self.query(tokens[:, :1]), self.key(tokens), self.value(tokens))
+        return join_prefix(self.proj(mixed), tokens[:, 1:])
 
 
 class CosineAttention(Mixer):
@@ -209,9 +214,7 @@ class CosineAttentionModule(nn.Module):
         super().__init__()
         head_width(spec.kind, dim, spec.heads)
         self.heads = spec.heads
-        self.query = linear(dim, dim)
-        self.key = linear(dim, dim, bias=spec.key_bias)
-        self.value = linear(dim, dim)
+        self.query, self.key, self.value = (linear(dim, dim, bias) for bias in (True, spec.key_bias, True))
         self.log_factor = nn.Parameter(torch.full((spec.heads, 1, 1), math.log(10.0)))
         self.bias = spec.bias.build(spec.heads, grid) if spec.bias else None
         self.attend = ScaledDotProduct(1.0)
@@ -219,13 +222,38 @@ class CosineAttentionModule(nn.Module):
 
     def forward(self, tokens: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
         """`mask` as in AttentionModule."""
-        query, key, value = (
-            layer(tokens).unflatten(2, (self.heads, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value)
-        )
+        query, key, value = (split_heads(layer(tokens), self.heads) for layer in (self.query, self.key, self.value))
         factor = self.log_factor.clamp(max=math.log(self.largest_factor)).exp()
         query, key = factor * F.normalize(query, dim=-1), F.normalize(key, dim=-1)
-        mixed = self.attend(query, key, value, biases(self.bias, grid, mask, tokens.shape[0]))
-        return self.proj(mixed.transpose(1, 2).flatten(2))
+        return self.proj(join_heads(self.attend(query, key, value, biases(self.bias, grid, mask, tokens.shape[0]))))
+
+
+class CrossCovarianceAttention(Mixer):
+    """Attention between the channels of a head instead of between positions (arXiv 2106.09681).
+
+    The scores are cosines of two channels over all positions, times a learned factor a head. They say which channel
+    takes from which, and so do its attention maps; of positions there is no map to see.
+    """
+
+    heads: int
+
+
+@module_of(CrossCovarianceAttention)
+class CrossCovarianceModule(nn.Module):
+    def __init__(self, spec: CrossCovarianceAttention, dim: int, grid: Grid) -> None:
+        super().__init__()
+        head_width(spec.kind, dim, spec.heads)
+        self.heads = spec.heads
+        self.factor = nn.Parameter(torch.ones(spec.heads, 1, 1))
+        self.qkv = linear(dim, 3 * dim)
+        self.attend = ChannelProduct(1.0)
+        self.proj = linear(dim, dim)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        # (B, N, 3 * heads * d) -> three of (B, heads, d, N)
+        query, key, value = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 4, 1).unbind(0)
+        mixed = self.attend(F.normalize(query, dim=-1) * self.factor, F.normalize(key, dim=-1), value)
+        return self.proj(mixed.flatten(1, 2).transpose(1, 2).contiguous())
 
 
 class ReducedAttention(Mixer):
@@ -243,8 +271,7 @@ class ReducedAttention(Mixer):
 class ReducedAttentionModule(nn.Module):
     def __init__(self, spec: ReducedAttention, dim: int, grid: Grid) -> None:
         super().__init__()
-        width = head_width(spec.kind, dim, spec.heads)
-        self.heads = spec.heads
+        self.heads, width = spec.heads, head_width(spec.kind, dim, spec.heads)
         self.reduce = spec.reduce.build(dim, grid)
         self.query = linear(dim, dim, bias=spec.qkv_bias)
         self.key_value = linear(spec.reduce.out_dim(dim), 2 * dim, bias=spec.qkv_bias)
@@ -252,22 +279,16 @@ class ReducedAttentionModule(nn.Module):
         self.proj = linear(dim, dim)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        query = self.query(tokens).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        key_value = self.key_value(self.reduce(tokens, grid))
-        key, value = key_value.unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        return self.proj(self.attend(query, key, value).transpose(1, 2).flatten(2))
+        key, value = self.key_value(self.reduce(tokens, grid)).chunk(2, dim=2)
+        return self.proj(self.attend.in_heads(self.heads, self.query(tokens), key, value))
 
 
-class WideningAttention(Transition):
+class WideningAttention(Widening):
     """Self-attention from any width to `dim` channels, with queries, keys and values of `inner` channels in all."""
 
-    dim: int
     inner: int
     heads: int
     bias: Bias | None = None
-
-    def out_dim(self, in_dim: int) -> int:
-        return self.dim
 
     def build(self, in_dim: int, grid: Grid) -> nn.Module:
         module = AttentionModule(Attention(heads=self.heads, bias=self.bias), self.inner, grid)

@@ -118,11 +118,14 @@ def _statistics_kept(block: nn.Module) -> Iterator[None]:
                 norm.num_batches_tracked.copy_(count)
 
 
+def residual_block(
+    *mixers: Transition, norm: Norm | None = None, post_norm: Norm | None = None, layer_scale: float | None = None
+) -> Block:
+    """A block of mixers with a shortcut each, and with equal norms and scales."""
+    first = Branch(mixer=mixers[0], norm=norm, post_norm=post_norm, layer_scale=layer_scale)
+    return Block(branches=tuple(first.replace(mixer=mixer) for mixer in mixers))
+
+
 def transformer_block(attention: Transition, mlp: Transition, norm: Norm, layer_scale: float | None = None) -> Block:
     """The pre-norm transformer block: attention, then an MLP, each with a norm in front and a shortcut."""
-    return Block(
-        branches=(
-            Branch(mixer=attention, norm=norm, layer_scale=layer_scale),
-            Branch(mixer=mlp, norm=norm, layer_scale=layer_scale),
-        )
-    )
+    return residual_block(attention, mlp, norm=norm, layer_scale=layer_scale)

@@ -60,12 +60,12 @@ def excited_merge(in_dim: int, dim: int) -> Steps:
     """An inverted residual (arXiv 1801.04381) at stride 2, with squeeze-and-excitation."""
     wide = Conv(dim=4 * in_dim, norm=BATCH_NORM, act="relu")
     filters = wide.replace(kernel=3, stride=2, groups=4 * in_dim)
-    return Steps(steps=(wide, filters, excite_quarter(4 * in_dim), Conv(dim=dim, norm=BATCH_NORM)))
+    return Steps(steps=(wide, filters, excite_part(4 * in_dim), Conv(dim=dim, norm=BATCH_NORM)))
 
 
-def excite_quarter(dim: int) -> SqueezeExcite:
-    """Squeeze-and-excitation through a quarter of the width, or rather the nearest multiple of 8."""
-    return SqueezeExcite(hidden=max(8, (dim // 4 + 4) // 8 * 8))
+def excite_part(dim: int, part: int = 4) -> SqueezeExcite:
+    """Squeeze-and-excitation through one `part`-th of the width, or rather the nearest multiple of 8."""
+    return SqueezeExcite(hidden=max(8, (dim // part + 4) // 8 * 8))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Convolutions and spatial pooling on the map that the tokens are a view of."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -35,9 +35,11 @@ class Conv(Widening, Strided):
     """Convolution, then an optional norm and activation.
 
     `padding` None is symmetric, (kernel - 1) // 2 on every side; "same" pads for the input at hand so that the output
-    has ceil(size / stride) positions, as TensorFlow does. A depthwise convolution has groups = dim.
+    has ceil(size / stride) positions, as TensorFlow does. A depthwise convolution has groups = dim. A subclass whose
+    kernel is parametrised in another way has another `layer`.
     """
 
+    layer: ClassVar[type[nn.Conv2d]] = nn.Conv2d
     may_be_zero = ("padding",)
     kernel: int = 1
     stride: int = 1
@@ -52,13 +54,10 @@ class Conv(Widening, Strided):
         return Grid(height, width, grid.prefix)
 
     def build_conv(self, in_dim: int) -> nn.Conv2d:
-        """The bare convolution; a subclass gives another parametrisation of the kernel."""
-        return self._init_conv(nn.Conv2d, in_dim)
-
-    def _init_conv(self, layer: type[nn.Conv2d], in_dim: int) -> nn.Conv2d:
+        """The bare convolution, a `layer`."""
         padding = (self.kernel - 1) // 2 if self.padding is None else 0 if self.padding == "same" else self.padding
         stride = 1 if self.kernel == 1 else self.stride
-        conv = layer(in_dim, self.dim, self.kernel, stride, padding, groups=self.groups, bias=self.bias)
+        conv = self.layer(in_dim, self.dim, self.kernel, stride, padding, groups=self.groups, bias=self.bias)
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         conv.weight.data.mul_(self.groups**0.5)
         if conv.bias is not None:
@@ -89,13 +88,6 @@ class ConvModule(nn.Module):
         return self.act(self.norm(map_to_tokens(self.conv(map_))))
 
 
-class StdConv(Conv):
-    """Convolution with standardised kernels, every output channel to mean 0 and variance 1 (arXiv 1903.10520)."""
-
-    def build_conv(self, in_dim: int) -> nn.Conv2d:
-        return self._init_conv(StdConv2d, in_dim)
-
-
 class StdConv2d(nn.Conv2d):
     eps = 1e-8
 
@@ -105,6 +97,12 @@ class StdConv2d(nn.Conv2d):
         variance, mean = torch.var_mean(kernels, dim=1, keepdim=True, correction=0)
         weight = ((kernels - mean) * (variance + self.eps).rsqrt()).view_as(self.weight).to(self.weight.dtype)
         return F.conv2d(input, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class StdConv(Conv):
+    """Convolution with standardised kernels, every output channel to mean 0 and variance 1 (arXiv 1903.10520)."""
+
+    layer: ClassVar[type[nn.Conv2d]] = StdConv2d
 
 
 class MaxPool(Function, Strided):

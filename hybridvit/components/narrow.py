@@ -2,10 +2,10 @@
 
 from torch import Tensor, nn
 
-from ..spec import Bias, Grid, Mixer, Norm, Widening, module_of
+from ..spec import Bias, Grid, Halving, Mixer, Norm, module_of
 from ..tokens import every
 from .activations import activation
-from .attention import ScaledDotProduct, biases
+from .attention import ScaledDotProduct, biases, join_heads, split_heads
 from .biases import DistanceBias
 from .mixers import Linear
 
@@ -13,8 +13,7 @@ from .mixers import Linear
 class NarrowAttention(Mixer):
     """Self-attention with narrow queries and keys, of `key_dim` channels a head, and values of `value_dim`.
 
-    `norm` is behind both linear layers, and then they have no bias; `act` is in front of
-    the second.
+    `norm` is behind both linear layers, and then they have no bias; `act` is in front of the second.
     """
 
     heads: int
@@ -29,7 +28,7 @@ class NarrowAttention(Mixer):
 class NarrowAttentionModule(nn.Module):
     def __init__(self, spec: NarrowAttention, dim: int, grid: Grid) -> None:
         super().__init__()
-        self.widths = [spec.key_dim, spec.key_dim, spec.value_dim]
+        self.heads, self.widths = spec.heads, [spec.key_dim, spec.key_dim, spec.value_dim]
         first = Linear(dim=spec.heads * sum(self.widths), bias=spec.norm is None, norm=spec.norm)
         self.qkv = first.build(dim, grid)
         self.bias = spec.bias.build(spec.heads, grid) if spec.bias else None
@@ -39,12 +38,12 @@ class NarrowAttentionModule(nn.Module):
 
     def forward(self, tokens: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
         """`mask` as in AttentionModule."""
-        heads = self.qkv(tokens, grid).unflatten(2, (-1, sum(self.widths))).transpose(1, 2)
-        mixed = self.attend(*heads.split(self.widths, dim=3), biases(self.bias, grid, mask, tokens.shape[0]))
-        return self.proj(self.act(mixed.transpose(1, 2).flatten(2)), grid)
+        heads = split_heads(self.qkv(tokens, grid), self.heads).split(self.widths, dim=3)
+        mixed = self.attend(*heads, biases(self.bias, grid, mask, tokens.shape[0]))
+        return self.proj(self.act(join_heads(mixed)), grid)
 
 
-class ShrinkingAttention(Widening):
+class ShrinkingAttention(Halving):
     """Every second position along both axes asks all positions, which gives a map of half the height and width."""
 
     heads: int
@@ -52,9 +51,6 @@ class ShrinkingAttention(Widening):
     value_dim: int
     act: str
     norm: Norm
-
-    def out_stride(self, in_stride: int) -> int:
-        return 2 * in_stride
 
 
 @module_of(ShrinkingAttention, prefix=False)
@@ -71,10 +67,10 @@ class ShrinkingAttentionModule(nn.Module):
         self.proj = layer.replace(dim=spec.dim).build(spec.heads * spec.value_dim, grid)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        spec = self.spec
-        asking = every(tokens, grid, 2)
-        query = self.query(asking, grid).unflatten(2, (spec.heads, -1)).transpose(1, 2)
-        key_value = self.key_value(tokens, grid).unflatten(2, (spec.heads, -1)).transpose(1, 2)
+        spec, asking = self.spec, every(tokens, grid, 2)
+        query, both = (
+            split_heads(part, spec.heads) for part in (self.query(asking, grid), self.key_value(tokens, grid))
+        )
         bias = every(self.bias(grid), grid, 2).unsqueeze(0)
-        mixed = self.attend(query, *key_value.split([spec.key_dim, spec.value_dim], dim=3), bias)
-        return self.proj(self.act(mixed.transpose(1, 2).flatten(2)), grid)
+        mixed = self.attend(query, *both.split([spec.key_dim, spec.value_dim], dim=3), bias)
+        return self.proj(self.act(join_heads(mixed)), grid)

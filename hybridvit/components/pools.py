@@ -79,8 +79,7 @@ class SequencePoolModule(nn.Module):
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         tokens = self.norm(tokens)
-        weights = self.score(tokens).softmax(dim=1)
-        return (weights.transpose(1, 2) @ tokens).squeeze(1)
+        return (self.score(tokens).softmax(dim=1).transpose(1, 2) @ tokens).squeeze(1)
 
 
 class AttentionPool(Pool):
@@ -100,8 +99,7 @@ class AttentionPool(Pool):
 class AttentionPoolModule(nn.Module):
     def __init__(self, spec: AttentionPool, dim: int, grid: Grid) -> None:
         super().__init__()
-        self.heads = spec.heads
-        self.with_prefix = spec.prefix
+        self.heads, self.with_prefix = spec.heads, spec.prefix
         self.norm = spec.norm.build(dim)
         self.latent = nn.Parameter(torch.empty(1, 1, dim))
         nn.init.trunc_normal_(self.latent, std=dim**-0.5)
@@ -115,7 +113,6 @@ class AttentionPoolModule(nn.Module):
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         tokens = self.norm(tokens)
         kept = tokens if self.with_prefix else tokens[:, grid.prefix :]
-        query = self.query(self.latent.expand(tokens.shape[0], -1, -1)).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        key, value = self.key_value(kept).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        pooled = self.proj(self.attend(query, key, value).transpose(1, 2).flatten(2))
+        query = self.query(self.latent.expand(tokens.shape[0], -1, -1))
+        pooled = self.proj(self.attend.in_heads(self.heads, query, *self.key_value(kept).chunk(2, dim=2)))
         return (pooled + self.mlp(self.mlp_norm(pooled), Grid(1, 1))).squeeze(1)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ..spec import Grid, Mixer, SpecError, Strided, module_of
 from .activations import linear
-from .attention import ScaledDotProduct, head_width
+from .attention import ScaledDotProduct, head_width, join_heads, split_heads
 from .biases import stretch
 from .windows import crop_map, from_windows, pad_map, to_windows, whole_windows
 
@@ -76,10 +76,8 @@ class BottleneckAttentionModule(nn.Module):
         self.attend = ScaledDotProduct(key_dim**-0.5)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        query, key, value = (
-            part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.qkv(tokens).split(self.widths, dim=2)
-        )
-        return self.attend(query, key, value, self.logits(query, grid, grid)).transpose(1, 2).flatten(2)
+        query, key, value = (split_heads(part, self.heads) for part in self.qkv(tokens).split(self.widths, dim=2))
+        return join_heads(self.attend(query, key, value, self.logits(query, grid, grid)))
 
 
 class HaloAttention(Strided):
@@ -104,8 +102,7 @@ class HaloAttentionModule(nn.Module):
         super().__init__()
         if spec.window % spec.stride:
             raise SpecError(f"{spec.kind}: a stride of {spec.stride} does not divide windows of {spec.window}")
-        self.spec, self.heads = spec, spec.heads
-        side = spec.window + 2 * spec.halo
+        self.spec, self.heads, side = spec, spec.heads, spec.window + 2 * spec.halo
         self.around = Grid(side, side)
         value_dim = head_width(spec.kind, dim, spec.heads)
         self.key_dim = spec.key_dim or value_dim
@@ -121,7 +118,7 @@ class HaloAttentionModule(nn.Module):
         whole_out = spec.out_grid(whole)
         strided = tokens.unflatten(1, grid.size)[:, :: spec.stride, :: spec.stride].flatten(1, 2)
         query = to_windows(pad_map(self.query(strided), out, whole_out), whole_out, asking)
-        query = query.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        query = split_heads(query, self.heads)
         borders = (halo, halo + whole.width - grid.width, halo, halo + whole.height - grid.height)
         map_ = F.pad(self.key_value(tokens).unflatten(1, grid.size), (0, 0, *borders))
         # (B, windows down, windows across, C, side, side) -> (B * windows, heads, side * side, C / heads)
@@ -129,4 +126,4 @@ class HaloAttentionModule(nn.Module):
         key_value = around.flatten(4).flatten(0, 2).unflatten(1, (self.heads, -1)).transpose(2, 3)
         key, value = key_value.split([self.key_dim, key_value.shape[3] - self.key_dim], dim=3)
         mixed = self.attend(query, key, value, self.logits(query, asking, self.around))
-        return crop_map(from_windows(mixed.transpose(1, 2).flatten(2), whole_out, asking), whole_out, out)
+        return crop_map(from_windows(join_heads(mixed), whole_out, asking), whole_out, out)

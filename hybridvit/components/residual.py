@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..spec import Norm, Transition
-from .blocks import Block, Branch
+from .blocks import Block, Branch, residual_block
 from .convs import AvgPool, Conv
 from .norms import BatchNorm
 from .transitions import Activate, Add, Normalize, Steps
@@ -41,7 +41,7 @@ class Residual:
     def block(self, dim: int) -> Block:
         """A block that keeps its shape."""
         if self.pre_activation:
-            return Block(branches=(Branch(mixer=Steps(steps=(self.activated_norm(), self._body(dim)))),))
+            return residual_block(Steps(steps=(self.activated_norm(), self._body(dim))))
         return Block(branches=(Branch(mixer=self._body(dim)), Branch(mixer=Activate(act="relu"), residual=False)))
 
     def activated_norm(self) -> Normalize:
@@ -52,9 +52,7 @@ class Residual:
         if not self.bottleneck:
             return Steps(steps=(self._conv(dim, 3, stride), self._last(dim, 3, norm=self.last_norm)))
         hidden = dim // 4
-        return Steps(
-            steps=(self._conv(hidden), self._conv(hidden, 3, stride), self._last(dim, norm=self.last_norm)),
-        )
+        return Steps(steps=(self._conv(hidden), self._conv(hidden, 3, stride), self._last(dim, norm=self.last_norm)))
 
     def _shortcut(self, dim: int, stride: int) -> Transition:
         if not self.pooled_shortcut:

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from ..spec import Around, Grid, Mixer, Norm, SpecError, Transition, Widening, module_of, naming
+from ..spec import Around, Grid, Halving, Mixer, Norm, SpecError, Transition, Widening, module_of, naming
 from ..tokens import join_prefix, map_to_tokens, tokens_to_map
 from .activations import activation, linear
-from .functions import Function
+from .functions import Function, Identity
 from .windows import pad_map, to_windows, whole_windows
 
 
@@ -50,9 +50,9 @@ class StepsModule(nn.Module):
 
 
 class Add(Around):
-    """The sum of two transitions of the same input: a residual connection across a change of shape."""
+    """The sum of two transitions of the same input: a residual connection, also across a change of shape."""
 
-    shortcut: Transition
+    shortcut: Transition = Identity()
 
 
 @module_of(Add)
@@ -195,16 +195,13 @@ class PatchifyModule(nn.Module):
         return self.norm(map_to_tokens(self.conv(tokens_to_map(pad_map(tokens, grid, whole), whole))))
 
 
-class PatchMerging(Widening):
+class PatchMerging(Halving):
     """One linear map of each square of four tokens, side by side (arXiv 2103.14030). `norm` comes before it.
 
     Odd sizes are padded with zeros on the right and at the bottom.
     """
 
     norm: Norm | None = None
-
-    def out_stride(self, in_stride: int) -> int:
-        return 2 * in_stride
 
 
 @module_of(PatchMerging, prefix=False)

@@ -5,6 +5,7 @@ every family file needs can be imported from here.
 """
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,8 +29,10 @@ PerStage = tuple[int, ...]
 class Family:
     """A family of models.
 
-    `sizes` maps each model name to the arguments of `build`. `layouts` maps the name of a layout of the family's own
-    releases ("timm", "original") to a function that gives its key rules for a model; `weights.layouts` knows others.
+    `sizes` maps each model name to the arguments of `build`, and to `img_size`, pixels a side, and `num_classes` where
+    they are not those of `classifier`: `build` takes an `img_size` only if its layers depend on it. `layouts` maps the
+    name of a layout of the family's own releases ("timm", "original") to a function that gives its key rules for a
+    model; `weights.layouts` knows others.
     """
 
     name: str
@@ -38,9 +41,15 @@ class Family:
     sizes: Mapping[str, Mapping[str, Any]]
     layouts: Mapping[str, Callable[[Model], KeyRules]]
 
-    def model(self, name: str) -> Model:
-        """The spec of one of the family's models."""
-        return self.build(**self.sizes[name])
+    def model(self, name: str, **changes: Any) -> Model:
+        """The spec of one of the family's models, or of one that differs from it in some of these numbers."""
+        numbers = {**self.sizes[name], **changes}
+        asked = inspect.signature(self.build).parameters
+        of_model = {field: numbers[field] for field in ("img_size", "num_classes") if field in numbers}
+        model = self.build(**{key: number for key, number in numbers.items() if key in asked or key not in of_model})
+        if "img_size" in of_model:
+            of_model["img_size"] = (of_model["img_size"],) * 2
+        return model.replace(**of_model)
 
 
 def family_names() -> list[str]:

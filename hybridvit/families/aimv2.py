@@ -5,8 +5,8 @@ The patches are normalised before their positions are added.
 
 from ..components import Attention, GatedMlp, MeanPool, Patchify, RmsNorm, transformer_block
 from ..layouts import gated_rules, timm_vit_rules
-from ..trunks import Width, named_sizes, vit_model, vit_stage
-from . import Family, KeyRules, Model, Rename, Sizes
+from ..trunks import Width, named_sizes, vit_stage
+from . import Family, KeyRules, Model, Rename, Sizes, classifier
 
 WIDTHS = {
     "large": Width(1024, 24, 8, mlp_ratio=2816 / 1024),
@@ -17,16 +17,13 @@ WIDTHS = {
 NORM = RmsNorm(eps=1e-5)
 
 
-def aimv2(*, width: str, patch: int, img_size: int, num_classes: int = 0) -> Model:
+def aimv2(*, width: str, patch: int) -> Model:
     """An AIMv2 of a named width."""
     of = WIDTHS[width]
     attention = Attention(heads=of.heads, qkv_bias=False, proj_bias=False)
     block = transformer_block(attention, GatedMlp(hidden=of.hidden, bias=False), NORM)
     stage = vit_stage(enter=Patchify(dim=of.dim, patch=patch, norm=NORM), width=of, prefix=0, block=block)
-    return vit_model(stage, MeanPool(norm=NORM), img_size, num_classes)
-
-
-SIZES: Sizes = named_sizes("aimv2_{large,huge,1b,3b}_patch14_{224,336,448}")
+    return classifier((stage,), MeanPool(norm=NORM))
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -35,4 +32,5 @@ def timm_rules(model: Model) -> KeyRules:
     return timm_vit_rules(model, class_token=False, first=first)
 
 
-FAMILY = Family(name="aimv2", paper="arXiv 2411.14402", build=aimv2, sizes=SIZES, layouts={"timm": timm_rules})
+SIZES: Sizes = named_sizes("aimv2_{large,huge,1b,3b}_patch14_{224,336,448}", num_classes=0)
+FAMILY = Family("aimv2", "arXiv 2411.14402", aimv2, SIZES, {"timm": timm_rules})

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..components import Attention, MeanPool, Mlp, NoPosition, Patchify, by_pair, resize_offset_table, transformer_block
+from ..components import Attention, MeanPool, Mlp, NoPosition, Patchify, transformer_block
+from ..components.biases import by_pair, resize_offset_table
 from ..components.tables import GridTable
 from ..layouts import timm_eva_rules
 from ..spec import Bias
-from ..trunks import NORM, WIDTHS, named_sizes, vit_model, vit_stage
-from . import Family, Grid, KeyRules, Model, Norm, Rename, Sizes, SpecError, module_of
+from ..trunks import NORM, WIDTHS, named_sizes, vit_stage
+from . import Family, Grid, KeyRules, Model, Norm, Sizes, SpecError, classifier, module_of, renames
 
 
 class ClassTokenBias(Bias):
@@ -40,30 +41,24 @@ class ClassTokenTable(GridTable):
         )
 
 
-def beit(*, width: str, patch: int, img_size: int = 224, layer_scale: float = 1e-5, norm: Norm = NORM) -> Model:
+def beit(*, width: str, patch: int, layer_scale: float = 1e-5, norm: Norm = NORM) -> Model:
     """A BEiT of a named width. The class token takes part, but the mean leaves it out."""
     of = WIDTHS[width]
     attention = Attention(heads=of.heads, key_bias=False, bias=ClassTokenBias())
-    stage = vit_stage(
-        enter=Patchify(dim=of.dim, patch=patch),
-        width=of,
-        position=NoPosition(),
-        block=transformer_block(attention, Mlp(hidden=of.hidden), norm, layer_scale),
+    block, patches = (
+        transformer_block(attention, Mlp(hidden=of.hidden), norm, layer_scale),
+        Patchify(dim=of.dim, patch=patch),
     )
-    return vit_model(stage, MeanPool(post_norm=norm), img_size)
-
-
-SIZES: Sizes = named_sizes("beit_base_patch16_224 beit_base_patch16_384", layer_scale=0.1) | named_sizes(
-    "beit_large_patch16_224 beit_large_patch16_384 beit_large_patch16_512 "
-    "beitv2_base_patch16_224 beitv2_large_patch16_224"
-)
+    stage = vit_stage(enter=patches, width=of, position=NoPosition(), block=block)
+    return classifier((stage,), MeanPool(post_norm=norm))
 
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
-    table = "attn.relative_position_bias_table"
-    first = [Rename(f"blocks.{{b}}.{table}", "stages.0.blocks.{b}.branches.0.mixer.bias.table")]
-    return timm_eva_rules(model, first=first)
+    theirs, ours = "blocks.{b}.attn", "stages.0.blocks.{b}.branches.0.mixer"
+    return timm_eva_rules(model, first=renames(theirs, ours, "relative_position_bias_table=bias.table"))
 
 
-FAMILY = Family(name="beit", paper="arXiv 2106.08254", build=beit, sizes=SIZES, layouts={"timm": timm_rules})
+SIZES: Sizes = named_sizes("beit_base_patch16_{224,384}", layer_scale=0.1)
+SIZES |= named_sizes("beit_large_patch16_{224,384,512} beitv2_{base,large}_patch16_224")
+FAMILY = Family("beit", "arXiv 2106.08254", beit, SIZES, {"timm": timm_rules})

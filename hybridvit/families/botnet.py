@@ -4,15 +4,20 @@ Its recipe is also that of HaloNet and of the Lambda ResNet, which attend in ano
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from ..components import Add, AvgPool, BatchNorm, Block, BottleneckAttention, Branch, Conv, Identity, MaxPool, MeanPool
-from ..components.mixers import EfficientChannelAttention, SqueezeExcite
+from ..components.convblocks import excite_part
+from ..components.mixers import EfficientChannelAttention
 from ..components.transitions import Activate, Normalize, Steps
 from ..keys import conv_to_linear
-from . import Family, Grid, KeyRules, Model, Rename, Sizes, Stage, Transition, classifier, renames
+from . import Family, Grid, KeyRules, Model, PerStage, Rename, Sizes, Stage, Transition, classifier, renames
 
 NORM = BatchNorm()
 HIDDEN = (64, 128, 256, 512)
+OTHERS = "post_attn=3.norm attn.conv=3.conv self_attn.norm_q=1.q_norm self_attn.norm_v=1.v_norm "
+OTHERS += "self_attn.pos_embed.height_rel=1.logits.height self_attn.pos_embed.width_rel=1.logits.width"
+LINEAR = "self_attn.qkv=1.qkv self_attn.q=1.query self_attn.kv=1.key_value attn.fc1=3.reduce attn.fc2=3.expand"
 
 
 def stem_stages(kind: str, act: str) -> list[Stage]:
@@ -33,14 +38,13 @@ def attention_resnet(
     *,
     blocks: str,
     attentions: Mapping[str, Transition],
-    dims: tuple[int, ...] = (256, 512, 1024, 2048),
+    dims: PerStage = (256, 512, 1024, 2048),
     act: str = "silu",
     group_width: int | None = None,
     excite: Callable[[int], Transition] | None = None,
     stem: str = "tiered",
     last: int | None = None,
     inverted: bool = False,
-    img_size: int = 256,
 ) -> Model:
     """Bottlenecks: a word of `blocks` is a stage, a letter a block, "c" for one that convolves, or else its attention.
 
@@ -78,31 +82,7 @@ def attention_resnet(
         stages.append(Stage(enter=enter, blocks=tuple(block(letter, dim, hidden) for letter in word)))
         width = dim
     pool = MeanPool(before=Conv(dim=last, norm=NORM, act=act)) if last else MeanPool()
-    return classifier(stages, pool, img_size)
-
-
-def excite_sixteenth(dim: int) -> SqueezeExcite:
-    """Squeeze-and-excitation through a sixteenth of the width, or rather the nearest multiple of 8."""
-    return SqueezeExcite(hidden=max(8, (dim // 16 + 4) // 8 * 8))
-
-
-# What the sizes of each depth share.
-T26 = {"blocks": "cc cc ca aa", "act": "relu"}
-TS33 = {"blocks": "cc cca cca aa", "dims": (256, 512, 1024, 1536), "stem": "strided", "last": 1280}
-TS33 |= {"excite": excite_sixteenth}
-TS50 = {"blocks": "ccc ccca cacaca cac"}
-NEXT26 = T26 | {"act": "silu", "group_width": 16, "excite": lambda dim: EfficientChannelAttention()}
-ATTENTION = {"attentions": {"a": BottleneckAttention()}}
-SIZES: Sizes = {
-    "botnet26t_256": T26 | ATTENTION,
-    "sebotnet33ts_256": TS33 | ATTENTION,
-    "botnet50ts_256": TS50 | ATTENTION,
-    "eca_botnext26ts_256": NEXT26 | {"attentions": {"a": BottleneckAttention(key_dim=16)}},
-}
-
-OTHERS = "post_attn=3.norm attn.conv=3.conv self_attn.norm_q=1.q_norm self_attn.norm_v=1.v_norm "
-OTHERS += "self_attn.pos_embed.height_rel=1.logits.height self_attn.pos_embed.width_rel=1.logits.width"
-LINEAR = "self_attn.qkv=1.qkv self_attn.q=1.query self_attn.kv=1.key_value attn.fc1=3.reduce attn.fc2=3.expand"
+    return classifier(stages, pool, 256)
 
 
 def bodies(model: Model) -> Iterator[tuple[str, str, Grid]]:
@@ -121,10 +101,8 @@ def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     normed, first = "conv bn=norm", len(model.stages) - 4
     rules = renames("stem.conv3", "stages.1.enter", normed) if model.stages[1].enter.out_dim(1) == 64 else []
-    rules += renames(
-        *("stem.conv{i+1}", "stages.0.enter.steps.{i}") if first > 1 else ("stem", "stages.0.enter.steps.0"), normed
-    )
-    rules += renames("final_conv", "pool.before", normed)
+    stem = ("stem.conv{i+1}", "stages.0.enter.steps.{i}") if first > 1 else ("stem", "stages.0.enter.steps.0")
+    rules += renames(*stem, normed) + renames("final_conv", "pool.before", normed)
     rules += renames("stages.{s}.0.shortcut", f"stages.{{s+{first}}}.enter.steps.0.shortcut", normed)
     for theirs, ours, _ in bodies(model):
         for number, name in ((0, "conv1_1x1"), (1, "conv2_kxk"), (4, "conv3_1x1")):
@@ -133,6 +111,17 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, Rename("head.fc", "head"))
 
 
-FAMILY = Family(
-    name="botnet", paper="arXiv 2101.11605", build=attention_resnet, sizes=SIZES, layouts={"timm": timm_rules}
-)
+# What the sizes of each depth share.
+T26 = {"blocks": "cc cc ca aa", "act": "relu"}
+TS33 = {"blocks": "cc cca cca aa", "dims": (256, 512, 1024, 1536), "stem": "strided", "last": 1280}
+TS33 |= {"excite": partial(excite_part, part=16)}
+TS50 = {"blocks": "ccc ccca cacaca cac"}
+NEXT26 = T26 | {"act": "silu", "group_width": 16, "excite": lambda dim: EfficientChannelAttention()}
+ATTENTION = {"attentions": {"a": BottleneckAttention()}}
+SIZES: Sizes = {
+    "botnet26t_256": T26 | ATTENTION,
+    "sebotnet33ts_256": TS33 | ATTENTION,
+    "botnet50ts_256": TS50 | ATTENTION,
+    "eca_botnext26ts_256": NEXT26 | {"attentions": {"a": BottleneckAttention(key_dim=16)}},
+}
+FAMILY = Family("botnet", "arXiv 2101.11605", attention_resnet, SIZES, {"timm": timm_rules})

@@ -7,69 +7,40 @@ sequence pooling).
 from ..components import Attention, Block, Branch, Conv, LayerNorm, MaxPool, Mlp, SequencePool, TokenPool
 from ..components.positions import LearnedPosition, SinePosition
 from ..components.transitions import Normalize, Patchify, Steps
-from ..trunks import vit_model
-from . import Family, Grid, KeyRules, Model, Sizes, Stage, Transition, renames
+from . import Family, Grid, KeyRules, Model, Sizes, Stage, Transition, classifier, renames
 
 NORM = LayerNorm(eps=1e-5)
 
-DEPTHS: dict[int, dict[str, int]] = {
-    2: {"dim": 128, "heads": 2, "mlp_ratio": 1},
-    4: {"dim": 128, "heads": 2, "mlp_ratio": 1},
-    6: {"dim": 256, "heads": 4, "mlp_ratio": 2},
-    7: {"dim": 256, "heads": 4, "mlp_ratio": 2},
-    14: {"dim": 384, "heads": 6, "mlp_ratio": 3},
-}
+# Width, heads and ratio of the hidden width by the number of blocks.
+NUMBERS = {2: (128, 2, 1), 4: (128, 2, 1), 6: (256, 4, 2), 7: (256, 4, 2), 14: (384, 6, 3)}
 
 
 def tokenizer(dim: int, kernel: int, convs: int) -> Transition:
     """`convs` times a convolution, ReLU and an overlapping maximum that halves the map; 64 channels until the last."""
     stride, padding = max(1, kernel // 2 - 1), kernel // 2
-    widths = (64,) * (convs - 1) + (dim,)
-    steps: list[Transition] = []
-    for width in widths:
-        steps += [Conv(dim=width, kernel=kernel, stride=stride, padding=padding, act="relu"), MaxPool()]
-    return Steps(steps=tuple(steps))
+    last = Conv(dim=dim, kernel=kernel, stride=stride, padding=padding, act="relu")
+    return Steps(steps=(*(last.replace(dim=64), MaxPool()) * (convs - 1), last, MaxPool()))
 
 
 def compact_transformer(
-    *,
-    depth: int,
-    kernel: int,
-    convs: int = 0,
-    sequence_pool: bool = True,
-    sine: bool = False,
-    img_size: int = 32,
-    num_classes: int = 10,
+    *, depth: int, kernel: int, convs: int = 0, sequence_pool: bool = True, sine: bool = False, img_size: int = 32
 ) -> Model:
     """A compact transformer. Without convolutions (`convs` 0) patches of `kernel` x `kernel` pixels are the tokens."""
-    dim, heads = DEPTHS[depth]["dim"], DEPTHS[depth]["heads"]
+    dim, heads, mlp_ratio = NUMBERS[depth]
     # The norm in the middle replaces the residual stream instead of feeding a branch.
     block = Block(
         branches=(
             Branch(mixer=Attention(heads=heads, qkv_bias=False), norm=NORM),
             Branch(mixer=Normalize(norm=NORM), residual=False),
-            Branch(mixer=Mlp(hidden=DEPTHS[depth]["mlp_ratio"] * dim)),
+            Branch(mixer=Mlp(hidden=mlp_ratio * dim)),
         )
     )
     enter = tokenizer(dim, kernel, convs) if convs else Patchify(dim=dim, patch=kernel)
     size = enter.out_grid(Grid(img_size, img_size)).size
     position = SinePosition(size=size) if sine else LearnedPosition()
     stage = Stage(enter=enter, blocks=(block,) * depth, prefix=0 if sequence_pool else 1, position=position)
-    return vit_model(stage, SequencePool(norm=NORM) if sequence_pool else TokenPool(norm=NORM), img_size, num_classes)
-
-
-def _sizes() -> Sizes:
-    sizes: Sizes = {}
-    for depth, convs in ((2, 2), (4, 2), (6, 1), (6, 2), (7, 1), (7, 2)):
-        sizes[f"cct_{depth}_3x{convs}_32"] = {"depth": depth, "kernel": 3, "convs": convs}
-    sizes["cct_7_7x2_224"] = {"depth": 7, "kernel": 7, "convs": 2, "img_size": 224, "num_classes": 102}
-    for depth in (2, 4, 6, 7):
-        sizes[f"cvt_{depth}_4_32"] = {"depth": depth, "kernel": 4}
-        sizes[f"vit_{depth}_4_32"] = {"depth": depth, "kernel": 4, "sequence_pool": False}
-    sizes |= {f"{name}_sine": size | {"sine": True} for name, size in sizes.items()}
-    last = {"depth": 14, "kernel": 7, "convs": 2, "num_classes": 1000}
-    sizes |= {f"cct_14_7x2_{img_size}": last | {"img_size": img_size} for img_size in (224, 384)}
-    return sizes
+    pool = SequencePool(norm=NORM) if sequence_pool else TokenPool(norm=NORM)
+    return classifier((stage,), pool, img_size).replace(num_classes=10)
 
 
 def original_rules(model: Model) -> KeyRules:
@@ -85,5 +56,15 @@ def original_rules(model: Model) -> KeyRules:
     return KeyRules(rules, dropped=() if stage.position == LearnedPosition() else ("classifier.positional_emb",))
 
 
-LAYOUTS = {"original": original_rules}
-FAMILY = Family(name="cct", paper="arXiv 2104.05704", build=compact_transformer, sizes=_sizes(), layouts=LAYOUTS)
+SIZES: Sizes = {
+    f"cct_{depth}_3x{convs}_32": {"depth": depth, "kernel": 3, "convs": convs}
+    for depth, convs in ((2, 2), (4, 2), (6, 1), (6, 2), (7, 1), (7, 2))
+}
+SIZES["cct_7_7x2_224"] = {"depth": 7, "kernel": 7, "convs": 2, "img_size": 224, "num_classes": 102}
+for depth in (2, 4, 6, 7):
+    SIZES[f"cvt_{depth}_4_32"] = {"depth": depth, "kernel": 4}
+    SIZES[f"vit_{depth}_4_32"] = {"depth": depth, "kernel": 4, "sequence_pool": False}
+SIZES |= {f"{name}_sine": size | {"sine": True} for name, size in SIZES.items()}
+LARGE = {"depth": 14, "kernel": 7, "convs": 2, "num_classes": 1000}
+SIZES |= {f"cct_14_7x2_{img_size}": LARGE | {"img_size": img_size} for img_size in (224, 384)}
+FAMILY = Family("cct", "arXiv 2104.05704", compact_transformer, SIZES, {"original": original_rules})

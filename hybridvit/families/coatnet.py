@@ -7,7 +7,7 @@ from typing import Literal
 
 from ..components import AvgPool, Conv, Identity, LayerNorm, LayerScale, MeanPool, Mlp, RelativePositionBias
 from ..components.attention import Attention, WideningAttention
-from ..components.blocks import Block, Branch, transformer_block
+from ..components.blocks import Block, residual_block, transformer_block
 from ..components.convblocks import ConvNeXt, MBConv, conv_stem, pooled_shortcut
 from ..components.transitions import Add, Normalize, Steps
 from ..keys import conv_to_linear, linear_to_conv, split_heads
@@ -17,6 +17,9 @@ from . import Family, KeyRules, Model, Norm, PerStage, Rename, Rule, Sizes, Stag
 Kind = Literal["conv", "attention", "mixed"]
 HEAD_WIDTH = 32
 MBCONV, NORM, BIAS, POOL = MBConv(), LayerNorm(), RelativePositionBias(), AvgPool(stride=2)
+ENDS = renames("stem", "stages.0.enter.steps", "conv1=0.conv norm1=0.norm conv2=1.conv")
+ENDS += renames("", "", "norm=pool.norm head.norm=pool.post_norm head.fc=head")
+ENDS.append(linear_to_conv("head.pre_logits.fc", "pool.after.conv"))
 
 
 def tanh_pool(norm: Norm, dim: int) -> MeanPool:
@@ -38,7 +41,6 @@ def coatnet(
     shortcut_bias: bool = True,
     layer_scale: float | None = None,
     hidden: bool = True,
-    img_size: int = 224,
 ) -> Model:
     """A CoAtNet of given widths of the two stem convolutions, and widths, depths and kinds of the stages.
 
@@ -52,34 +54,19 @@ def coatnet(
             attend = WideningAttention(dim=dim, inner=inner, heads=inner // HEAD_WIDTH, bias=bias)
             scale = LayerScale(initial=layer_scale) if layer_scale else Identity()
             body = Steps(steps=(Normalize(norm=norm), pool, attend, scale))
-            shortcut = pooled_shortcut(in_dim, dim, pool, shortcut_bias)
         else:
             body = conv.body(in_dim, dim, stride=2)
-            shortcut = pooled_shortcut(in_dim, dim, pool, conv.bias)
+        shortcut = pooled_shortcut(in_dim, dim, pool, shortcut_bias if kind == "attention" else conv.bias)
         attention = Attention(heads=dim // HEAD_WIDTH, bias=bias)
         block = transformer_block(attention, Mlp(hidden=4 * dim), norm, layer_scale)
         if kind == "conv":
-            block = Block(branches=(Branch(mixer=conv.body(dim, dim)),))
+            block = residual_block(conv.body(dim, dim))
         first = (Block(branches=block.branches[1:]),) if kind == "attention" else ()
         return Stage(enter=Add(shortcut=shortcut, body=body), blocks=first + (block,) * (depth - 1))
 
     stages = (stage(*numbers) for numbers in zip(kinds, (stem[1], *dims[:-1]), dims, depths, strict=True))
     end = tanh_pool(norm, dims[-1]) if hidden else MeanPool(norm=norm)
-    return classifier((Stage(enter=conv_stem(stem, conv.norm, conv.act)), *stages), end, img_size)
-
-
-SIZES: Sizes = {
-    "coatnet_0_224": {"stem": (64, 64), "dims": (96, 192, 384, 768), "depths": (2, 3, 5, 2)},
-    "coatnet_1_224": {"stem": (64, 64), "dims": (96, 192, 384, 768), "depths": (2, 6, 14, 2)},
-    "coatnet_2_224": {"stem": (128, 128), "dims": (128, 256, 512, 1024), "depths": (2, 6, 14, 2)},
-    "coatnet_3_224": {"stem": (192, 192), "dims": (192, 384, 768, 1536), "depths": (2, 6, 14, 2)},
-    "coatnet_4_224": {"stem": (192, 192), "dims": (192, 384, 768, 1536), "depths": (2, 12, 28, 2)},
-    "coatnet_5_224": {"stem": (192, 192), "dims": (256, 512, 1280, 2048), "depths": (2, 12, 28, 2)},
-}
-
-ENDS = renames("stem", "stages.0.enter.steps", "conv1=0.conv norm1=0.norm conv2=1.conv")
-ENDS += renames("", "", "norm=pool.norm head.norm=pool.post_norm head.fc=head")
-ENDS.append(linear_to_conv("head.pre_logits.fc", "pool.after.conv"))
+    return classifier((Stage(enter=conv_stem(stem, conv.norm, conv.act)), *stages), end)
 
 
 def conv_rules(theirs: str, steps: str) -> list[Rule]:
@@ -117,4 +104,12 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-FAMILY = Family(name="coatnet", paper="arXiv 2106.04803", build=coatnet, sizes=SIZES, layouts={"timm": timm_rules})
+SIZES: Sizes = {
+    "coatnet_0_224": {"stem": (64, 64), "dims": (96, 192, 384, 768), "depths": (2, 3, 5, 2)},
+    "coatnet_1_224": {"stem": (64, 64), "dims": (96, 192, 384, 768), "depths": (2, 6, 14, 2)},
+    "coatnet_2_224": {"stem": (128, 128), "dims": (128, 256, 512, 1024), "depths": (2, 6, 14, 2)},
+    "coatnet_3_224": {"stem": (192, 192), "dims": (192, 384, 768, 1536), "depths": (2, 6, 14, 2)},
+    "coatnet_4_224": {"stem": (192, 192), "dims": (192, 384, 768, 1536), "depths": (2, 12, 28, 2)},
+    "coatnet_5_224": {"stem": (192, 192), "dims": (256, 512, 1280, 2048), "depths": (2, 12, 28, 2)},
+}
+FAMILY = Family("coatnet", "arXiv 2106.04803", coatnet, SIZES, {"timm": timm_rules})

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..components import Identity, LearnedPosition, Mlp, Patchify, TokenPool, by_pair, linear, transformer_block
 from ..components.attention import Attention, ScaledDotProduct, head_width
-from ..layouts import HEAD_RULES
+from ..layouts import HEAD_RULES, counted_blocks
 from ..trunks import NORM
 from . import Family, Grid, KeyRules, Mixer, Model, Sizes, Stage, classifier, module_of, renames
 
@@ -70,10 +70,8 @@ class GatedPositionalAttentionModule(nn.Module):
         return by_pair(self.position(offsets), grid).softmax(dim=-1).unsqueeze(0)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        query, key = self.query_key(tokens).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        value = self.value(tokens).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        mixed = self.attend(query, key, value, self.by_position(grid))
-        return self.proj(mixed.transpose(1, 2).flatten(2))
+        query, key = self.query_key(tokens).chunk(2, dim=2)
+        return self.proj(self.attend.in_heads(self.heads, query, key, self.value(tokens), self.by_position(grid)))
 
 
 def convit(*, heads: int, depth: int = 12, gated: int = 10, head_dim: int = 48) -> Model:
@@ -87,21 +85,17 @@ def convit(*, heads: int, depth: int = 12, gated: int = 10, head_dim: int = 48) 
     return classifier((first, second), TokenPool(norm=NORM))
 
 
-SIZES: Sizes = {"convit_tiny": {"heads": 4}, "convit_small": {"heads": 9}, "convit_base": {"heads": 16}}
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout, in which blocks are counted through."""
     start = "patch_embed.proj=0.enter.conv pos_embed=0.position.table cls_token=1.prefix.tokens"
     gated = "attn.gating_param=attend.gate attn.pos_proj=position attn.qk=query_key attn.v=value attn="
-    rules, count = renames("", "stages", start), 0
-    for s, stage in enumerate(model.stages):
-        for b in range(len(stage.blocks)):
-            theirs, ours = f"blocks.{count}", f"stages.{s}.blocks.{b}.branches"
-            rules += renames(theirs, f"{ours}.0.mixer", gated)
-            rules += renames(theirs, ours, "norm1=0.norm norm2=1.norm mlp=1.mixer")
-            count += 1
+    rules = renames("", "stages", start)
+    for count, s, b in counted_blocks(model):
+        theirs, ours = f"blocks.{count}", f"stages.{s}.blocks.{b}.branches"
+        rules += renames(theirs, f"{ours}.0.mixer", gated)
+        rules += renames(theirs, ours, "norm1=0.norm norm2=1.norm mlp=1.mixer")
     return KeyRules(rules, HEAD_RULES)
 
 
-FAMILY = Family(name="convit", paper="arXiv 2103.10697", build=convit, sizes=SIZES, layouts={"timm": timm_rules})
+SIZES: Sizes = {"convit_tiny": {"heads": 4}, "convit_small": {"heads": 9}, "convit_base": {"heads": 16}}
+FAMILY = Family("convit", "arXiv 2103.10697", convit, SIZES, {"timm": timm_rules})

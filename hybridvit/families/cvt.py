@@ -4,14 +4,13 @@ Microsoft trained the released weights with QuickGELU; transformers runs them wi
 `cvt(..., act="quick_gelu")` is the network as it was trained.
 """
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from ..components import BatchNorm, Conv, LayerNorm, Mlp, TokenPool, linear, transformer_block
 from ..components.attention import ScaledDotProduct, head_width
+from ..spec import Grid, Mixer, module_of
 from ..tokens import join_prefix, split_prefix
-from . import Family, Grid, KeyRules, Mixer, Model, PerStage, Rule, Sizes, Stage, classifier, module_of, renames
+from . import Family, KeyRules, Model, Numbers, PerStage, Sizes, Stage, classifier, renames
 
 NORM = LayerNorm(eps=1e-5)
 
@@ -33,6 +32,7 @@ class ConvAttentionModule(nn.Module):
     def __init__(self, spec: ConvAttention, dim: int, grid: Grid) -> None:
         super().__init__()
         head_width(spec.kind, dim, spec.heads)
+        self.heads = spec.heads
         self.query = ConvProjection(spec, dim, grid, stride=1)
         self.key = ConvProjection(spec, dim, grid, stride=spec.key_stride)
         self.value = ConvProjection(spec, dim, grid, stride=spec.key_stride)
@@ -40,59 +40,41 @@ class ConvAttentionModule(nn.Module):
         self.proj = linear(dim, dim)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        mixed = self.attend(self.query(tokens, grid), self.key(tokens, grid), self.value(tokens, grid))
-        return self.proj(mixed.transpose(1, 2).flatten(2))
+        query, key, value = (part(tokens, grid) for part in (self.query, self.key, self.value))
+        return self.proj(self.attend.in_heads(self.heads, query, key, value))
 
 
 class ConvProjection(nn.Module):
-    """Tokens (B, N, C) -> heads (B, heads, M, d), where M counts the prefix and the convolution's positions."""
+    """Tokens (B, N, C) -> tokens (B, M, C), where M counts the prefix and the convolution's positions."""
 
     def __init__(self, spec: ConvAttention, dim: int, grid: Grid, stride: int) -> None:
         super().__init__()
         conv = Conv(dim=dim, kernel=spec.kernel, stride=stride, groups=dim, norm=BatchNorm())
-        self.heads = spec.heads
         build = conv.build_keeping if stride == 1 else conv.build
         self.conv = build(dim, grid._replace(prefix=0))
         self.linear = linear(dim, dim)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         prefix, positions = split_prefix(tokens, grid)
-        tokens = join_prefix(prefix, self.conv(positions, grid._replace(prefix=0)))
-        return self.linear(tokens).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return self.linear(join_prefix(prefix, self.conv(positions, grid._replace(prefix=0))))
 
 
-def cvt(*, dims: PerStage, depths: PerStage, heads: PerStage, img_size: int = 224, act: str = "gelu") -> Model:
+def cvt(*, dims: PerStage, depths: PerStage, heads: PerStage, act: str = "gelu") -> Model:
     """A CvT of given widths, depths and heads; the class token comes in at the last stage."""
     stages: list[Stage] = []
     for index, (dim, depth, count) in enumerate(zip(dims, depths, heads, strict=True)):
         kernel, stride, padding = (3, 2, 1) if stages else (7, 4, 2)
-        stages.append(
-            Stage(
-                enter=Conv(dim=dim, kernel=kernel, stride=stride, padding=padding, bias=True, norm=NORM),
-                prefix=int(index == len(dims) - 1),
-                blocks=(transformer_block(ConvAttention(heads=count), Mlp(hidden=4 * dim, act=act), NORM),) * depth,
-            )
-        )
-    return classifier(stages, TokenPool(norm=NORM), img_size)
-
-
-NARROW: dict[str, Any] = {"dims": (64, 192, 384), "heads": (1, 3, 6)}
-CVT_13, CVT_21, AT_384 = NARROW | {"depths": (1, 2, 10)}, NARROW | {"depths": (1, 4, 16)}, {"img_size": 384}
-SIZES: Sizes = {
-    "cvt_13": CVT_13,
-    "cvt_13_384": CVT_13 | AT_384,
-    "cvt_21": CVT_21,
-    "cvt_21_384": CVT_21 | AT_384,
-    "cvt_w24_384": {"dims": (192, 768, 1024), "heads": (3, 12, 16), "depths": (2, 2, 20)} | AT_384,
-}
+        enter = Conv(dim=dim, kernel=kernel, stride=stride, padding=padding, bias=True, norm=NORM)
+        block = transformer_block(ConvAttention(heads=count), Mlp(hidden=4 * dim, act=act), NORM)
+        stages.append(Stage(enter=enter, prefix=int(index == len(dims) - 1), blocks=(block,) * depth))
+    return classifier(stages, TokenPool(norm=NORM))
 
 
 def original_rules(model: Model) -> KeyRules:
     """The layout of Microsoft's own checkpoints."""
     block, ours = "stage{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches"
-    rules: list[Rule] = renames("", "", "norm=pool.norm head")
-    parts = "cls_token=prefix.tokens patch_embed.proj=enter.conv patch_embed.norm=enter.norm"
-    rules += renames("stage{s}", "stages.{s}", parts)
+    start = "cls_token=prefix.tokens patch_embed.proj=enter.conv patch_embed.norm=enter.norm"
+    rules = renames("", "", "norm=pool.norm head") + renames("stage{s}", "stages.{s}", start)
     rules += renames(block, ours, "norm1=0.norm attn.proj=0.mixer.proj norm2=1.norm mlp=1.mixer")
     for name in ("query", "key", "value"):
         conv, layer = f"conv_proj_{name[0]}", f"proj_{name[0]}"
@@ -101,5 +83,13 @@ def original_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-LAYOUTS = {"original": original_rules}
-FAMILY = Family(name="cvt", paper="arXiv 2103.15808", build=cvt, sizes=SIZES, layouts=LAYOUTS)
+NARROW: Numbers = {"dims": (64, 192, 384), "heads": (1, 3, 6)}
+CVT_13, CVT_21, AT_384 = NARROW | {"depths": (1, 2, 10)}, NARROW | {"depths": (1, 4, 16)}, {"img_size": 384}
+SIZES: Sizes = {
+    "cvt_13": CVT_13,
+    "cvt_13_384": CVT_13 | AT_384,
+    "cvt_21": CVT_21,
+    "cvt_21_384": CVT_21 | AT_384,
+    "cvt_w24_384": {"dims": (192, 768, 1024), "heads": (3, 12, 16), "depths": (2, 2, 20)} | AT_384,
+}
+FAMILY = Family("cvt", "arXiv 2103.15808", cvt, SIZES, {"original": original_rules})

@@ -29,8 +29,7 @@ class ChannelAttention(Mixer):
 class ChannelAttentionModule(nn.Module):
     def __init__(self, spec: ChannelAttention, dim: int, grid: Grid) -> None:
         super().__init__()
-        self.heads = spec.heads
-        self.width = head_width(spec.kind, dim, spec.heads)
+        self.heads, self.width = spec.heads, head_width(spec.kind, dim, spec.heads)
         self.by_positions = spec.by_positions
         self.attend = ChannelProduct(1.0)
         self.qkv = linear(dim, 3 * dim)
@@ -46,26 +45,13 @@ class ChannelAttentionModule(nn.Module):
 
 def dual_block(dim: int, heads: int, window: int, florence: bool) -> Block:
     """Attention in windows and attention between channels, each with an MLP, and a convolution in front of all four."""
-    attentions = (
-        WindowAttention(attention=Attention(heads=heads), window=(window, window)),
-        ChannelAttention(heads=heads, by_positions=florence),
-    )
-    mlp = Mlp(hidden=4 * dim)
-    position = Branch(mixer=Conv(dim=dim, kernel=3, groups=dim, bias=True))
-    mixers = (mixer for attention in attentions for mixer in (attention, mlp))
+    windows = WindowAttention(attention=Attention(heads=heads), window=(window, window))
+    mlp, channels = Mlp(hidden=4 * dim), ChannelAttention(heads=heads, by_positions=florence)
+    mixers, position = (windows, mlp, channels, mlp), Branch(mixer=Conv(dim=dim, kernel=3, groups=dim, bias=True))
     return Block(branches=tuple(part for mixer in mixers for part in (position, Branch(mixer=mixer, norm=NORM))))
 
 
-def davit(
-    *,
-    dims: PerStage,
-    depths: PerStage,
-    heads: PerStage,
-    window: int = 7,
-    florence: bool = False,
-    img_size: int = 224,
-    num_classes: int = 1000,
-) -> Model:
+def davit(*, dims: PerStage, depths: PerStage, heads: PerStage, window: int = 7, florence: bool = False) -> Model:
     """A DaViT of given widths, numbers of dual blocks and heads.
 
     `florence`: patches overlap between stages, and scores between channels are scaled by the number of positions.
@@ -76,24 +62,7 @@ def davit(
         first = Conv(dim=dim, kernel=7, stride=4, bias=True, norm=NORM)
         enter = Steps(steps=(Normalize(norm=NORM), merge)) if stages else first
         stages.append(Stage(enter=enter, blocks=(dual_block(dim, count, window, florence),) * depth))
-    return classifier(stages, MeanPool(post_norm=NORM), img_size, num_classes)
-
-
-TINY: Numbers = {"dims": (96, 192, 384, 768), "heads": (3, 6, 12, 24)}
-BASE: Numbers = {"dims": (128, 256, 512, 1024), "heads": (4, 8, 16, 32)}
-HUGE: Numbers = {"dims": (256, 512, 1024, 2048), "heads": (8, 16, 32, 64)}
-DEEP: Numbers = {"depths": (1, 1, 9, 1)}
-FLORENCE: Numbers = DEEP | {"window": 12, "florence": True, "img_size": 768, "num_classes": 0}
-SIZES: Sizes = {
-    "davit_tiny": TINY | {"depths": (1, 1, 3, 1)},
-    "davit_small": TINY | DEEP,
-    "davit_base": BASE | DEEP,
-    "davit_large": DEEP | {"dims": (192, 384, 768, 1536), "heads": (6, 12, 24, 48)},
-    "davit_huge": HUGE | DEEP,
-    "davit_giant": {"dims": (384, 768, 1536, 3072), "heads": (12, 24, 48, 96), "depths": (1, 1, 12, 3)},
-    "davit_base_fl": BASE | FLORENCE,
-    "davit_huge_fl": HUGE | FLORENCE,
-}
+    return classifier(stages, MeanPool(post_norm=NORM))
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -115,4 +84,19 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-FAMILY = Family(name="davit", paper="arXiv 2204.03645", build=davit, sizes=SIZES, layouts={"timm": timm_rules})
+TINY: Numbers = {"dims": (96, 192, 384, 768), "heads": (3, 6, 12, 24)}
+BASE: Numbers = {"dims": (128, 256, 512, 1024), "heads": (4, 8, 16, 32)}
+HUGE: Numbers = {"dims": (256, 512, 1024, 2048), "heads": (8, 16, 32, 64)}
+DEEP: Numbers = {"depths": (1, 1, 9, 1)}
+FLORENCE: Numbers = DEEP | {"window": 12, "florence": True, "img_size": 768, "num_classes": 0}
+SIZES: Sizes = {
+    "davit_tiny": TINY | {"depths": (1, 1, 3, 1)},
+    "davit_small": TINY | DEEP,
+    "davit_base": BASE | DEEP,
+    "davit_large": DEEP | {"dims": (192, 384, 768, 1536), "heads": (6, 12, 24, 48)},
+    "davit_huge": HUGE | DEEP,
+    "davit_giant": {"dims": (384, 768, 1536, 3072), "heads": (12, 24, 48, 96), "depths": (1, 1, 12, 3)},
+    "davit_base_fl": BASE | FLORENCE,
+    "davit_huge_fl": HUGE | FLORENCE,
+}
+FAMILY = Family("davit", "arXiv 2204.03645", davit, SIZES, {"timm": timm_rules})

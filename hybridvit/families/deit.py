@@ -4,45 +4,17 @@ from ..components import DistilledHead, LearnedPosition, LinearHead, Patchify, T
 from ..keys import Concat
 from ..layouts import HEAD_RULES, trunk_rules
 from ..trunks import NORM, WIDTHS, named_sizes, vit_stage
-from . import Family, KeyRules, Model, Rename, Sizes, renames
+from . import Family, KeyRules, Model, Rename, Sizes, classifier, renames
 
 
-def deit(
-    *,
-    width: str,
-    patch: int = 16,
-    img_size: int = 224,
-    distilled: bool = False,
-    position_on_prefix: bool = True,
-    layer_scale: float | None = None,
-) -> Model:
-    """A DeiT of a named width. `distilled` adds the second token, with a classifier of its own."""
-    tokens = 2 if distilled else 1
-    stage = vit_stage(
-        enter=Patchify(dim=WIDTHS[width].dim, patch=patch),
-        width=WIDTHS[width],
-        prefix=tokens,
-        position=LearnedPosition(on_prefix=position_on_prefix),
-        layer_scale=layer_scale,
-    )
-    return Model(
-        stages=(stage,),
-        pool=TokenPool(norm=NORM, tokens=tokens),
-        head=DistilledHead() if distilled else LinearHead(),
-        img_size=(img_size, img_size),
-    )
-
-
-def _sizes() -> Sizes:
-    sizes: Sizes = {}
-    for kind, distilled in (("", False), ("_distilled", True)):
-        for width in ("tiny", "small", "base"):
-            sizes[f"deit_{width}{kind}_patch16_224"] = {"width": width, "distilled": distilled}
-        sizes[f"deit_base{kind}_patch16_384"] = {"width": "base", "distilled": distilled, "img_size": 384}
-    names = "small_patch16_224 medium_patch16_224 base_patch16_224 large_patch16_224 "
-    names += "small_patch16_384 base_patch16_384 large_patch16_384 huge_patch14_224"
-    third = named_sizes(names, position_on_prefix=False, layer_scale=1e-6)
-    return sizes | {f"deit3_{name}": size for name, size in third.items()}
+def deit(*, width: str, patch: int, distilled: bool = False, third: bool = False) -> Model:
+    """A DeiT of a named width, or a DeiT III. `distilled` adds the second token, with a classifier of its own."""
+    of, tokens = WIDTHS[width], 1 + distilled
+    patches, position = Patchify(dim=of.dim, patch=patch), LearnedPosition(on_prefix=not third)
+    scale = 1e-6 if third else None
+    stage = vit_stage(enter=patches, width=of, prefix=tokens, position=position, layer_scale=scale)
+    head = DistilledHead() if distilled else LinearHead()
+    return classifier((stage,), TokenPool(norm=NORM, tokens=tokens), head=head)
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -54,5 +26,12 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(first, heads, trunk_rules(), HEAD_RULES)
 
 
-LAYOUTS = {"timm": timm_rules}
-FAMILY = Family(name="deit", paper="arXiv 2012.12877", build=deit, sizes=_sizes(), layouts=LAYOUTS)
+SIZES: Sizes = (
+    named_sizes("deit_{tiny,small,base}_patch16_224 deit_base_patch16_384")
+    | named_sizes("deit_tiny_distilled_patch16_224", width="tiny", distilled=True)
+    | named_sizes("deit_small_distilled_patch16_224", width="small", distilled=True)
+    | named_sizes("deit_base_distilled_patch16_{224,384}", width="base", distilled=True)
+    | named_sizes("deit3_{small,medium,base,large}_patch16_224 deit3_{small,base,large}_patch16_384", third=True)
+    | named_sizes("deit3_huge_patch14_224", third=True)
+)
+FAMILY = Family("deit", "arXiv 2012.12877", deit, SIZES, {"timm": timm_rules})

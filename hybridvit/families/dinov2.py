@@ -7,11 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from ..components import Attention, GatedMlp, LearnedPosition, Mlp, Patchify, TokenPool, transformer_block
-from ..keys import Split
 from ..layouts import timm_vit_rules
 from ..spec import Pool
-from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family, Grid, KeyRules, Model, Norm, Rename, Rule, Sizes, module_of
+from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_stage
+from . import Family, Grid, Model, Norm, Sizes, classifier, module_of
 
 WIDTHS = WIDTHS | {"giant": Width(1536, 40, 24, mlp_ratio=4096 / 1536)}
 
@@ -36,50 +35,23 @@ class TokenAndMeanPoolModule(nn.Module):
         return torch.cat([tokens[:, 0], tokens[:, grid.prefix :].mean(dim=1)], dim=1)
 
 
-def dinov2(
-    *, width: str, patch: int, img_size: int, registers: int = 0, layer_scale: float = 1e-5, num_classes: int = 0
-) -> Model:
+def dinov2(*, width: str, patch: int, registers: int = 0, layer_scale: float = 1e-5) -> Model:
     """A DINOv2 of a named width."""
     of = WIDTHS[width]
     mlp = GatedMlp(hidden=of.hidden) if width == "giant" else Mlp(hidden=of.hidden)
-    stage = vit_stage(
-        enter=Patchify(dim=of.dim, patch=patch),
-        width=of,
-        prefix=1 + registers,
-        position=LearnedPosition(on_prefix=not registers),
-        block=transformer_block(Attention(heads=of.heads), mlp, NORM, layer_scale),
+    block, position = (
+        transformer_block(Attention(heads=of.heads), mlp, NORM, layer_scale),
+        LearnedPosition(on_prefix=not registers),
     )
-    return vit_model(stage, TokenPool(norm=NORM), img_size, num_classes)
+    patches = Patchify(dim=of.dim, patch=patch)
+    stage = vit_stage(enter=patches, width=of, prefix=1 + registers, position=position, block=block)
+    return classifier((stage,), TokenPool(norm=NORM)).replace(num_classes=0)
 
 
-def _sizes() -> Sizes:
-    widths = ("small", "base", "large", "giant")
-    tips = {"img_size": 448, "registers": 1, "layer_scale": 1.0}
-    return (
-        named_sizes(" ".join(f"vit_{width}_patch14_dinov2" for width in widths), img_size=518)
-        | named_sizes(" ".join(f"vit_{width}_patch14_reg4_dinov2" for width in widths), img_size=518, registers=4)
-        | named_sizes(
-            "vit_base_patch14_reg1_tipsv2 vit_large_patch14_reg1_tipsv2 vit_so400m_patch14_reg1_tipsv2 "
-            "vit_giant_patch14_reg1_tipsv2",
-            **tips,
-        )
-    )
-
-
-BLOCK = "stages.0.blocks.{b}.branches"
-
-
-def gated_rules(model: Model, first: str, last: str) -> list[Rule]:
-    """The two layers of a gated MLP: theirs makes gates and values at once, one after another."""
-    if model.stages[0].blocks[0].branches[1].mixer.kind != GatedMlp.kind:
-        return []
-    return [Split(first, (f"{BLOCK}.1.mixer.gate", f"{BLOCK}.1.mixer.value")), Rename(last, f"{BLOCK}.1.mixer.proj")]
-
-
-def timm_rules(model: Model) -> KeyRules:
-    """timm's layout."""
-    return timm_vit_rules(model, first=gated_rules(model, "blocks.{b}.mlp.fc1", "blocks.{b}.mlp.fc2"))
-
-
-LAYOUTS = {"timm": timm_rules}
-FAMILY = Family(name="dinov2", paper="arXiv 2304.07193", build=dinov2, sizes=_sizes(), layouts=LAYOUTS)
+TIPS = {"img_size": 448, "registers": 1, "layer_scale": 1.0}
+SIZES: Sizes = (
+    named_sizes("vit_{small,base,large,giant}_patch14_dinov2", img_size=518)
+    | named_sizes("vit_{small,base,large,giant}_patch14_reg4_dinov2", img_size=518, registers=4)
+    | named_sizes("vit_{base,large,so400m,giant}_patch14_reg1_tipsv2", **TIPS)
+)
+FAMILY = Family("dinov2", "arXiv 2304.07193", dinov2, SIZES, {"timm": timm_vit_rules})

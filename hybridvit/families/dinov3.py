@@ -8,16 +8,14 @@ from ..components import CentredRotary, GatedMlp, LayerNorm, Mlp, NoPosition, Pa
 from ..components.blocks import transformer_block
 from ..components.pools import MeanPool, TokenPool
 from ..layouts import gated_rules, timm_eva_rules
-from ..trunks import WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family, KeyRules, Model, Sizes
+from ..trunks import WIDTHS, Width, named_sizes, vit_stage
+from . import Family, KeyRules, Model, Sizes, classifier
 
 NORM, REGISTERS = LayerNorm(eps=1e-5), 4
 WIDTHS = WIDTHS | {"huge": Width(1280, 32, 20), "giant": Width(1536, 40, 24, 8 / 3), "7b": Width(4096, 40, 32, 2)}
 
 
-def dinov3(
-    *, width: str, patch: int, img_size: int = 256, bias: bool = False, gated: bool = False, token: bool = False
-) -> Model:
+def dinov3(*, width: str, patch: int, bias: bool = False, gated: bool = False, token: bool = False) -> Model:
     """A DINOv3 of a named width. `gated` MLPs; biases of queries and values; the class token instead of the mean."""
     of = WIDTHS[width]
     attention = RotaryAttention(heads=of.heads, qkv_bias=bias, key_bias=not bias, rotary=CentredRotary())
@@ -25,7 +23,12 @@ def dinov3(
     block = transformer_block(attention, mlp, NORM, layer_scale=1e-5)
     enter, prefix = Patchify(dim=of.dim, patch=patch), 1 + REGISTERS
     stage = vit_stage(enter=enter, width=of, prefix=prefix, position=NoPosition(), block=block)
-    return vit_model(stage, TokenPool(norm=NORM) if token else MeanPool(norm=NORM), img_size, num_classes=0)
+    return classifier((stage,), TokenPool(norm=NORM) if token else MeanPool(norm=NORM), 256).replace(num_classes=0)
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout."""
+    return timm_eva_rules(model, first=gated_rules(model, packed=False))
 
 
 LINGBOT = {"img_size": 512, "token": True}
@@ -40,12 +43,4 @@ SIZES: Sizes = (
     | named_sizes("vit_{small,base,large}_patch16_lingbot", bias=True, **LINGBOT)
     | named_sizes("vit_giant_patch16_lingbot", gated=True, **LINGBOT)
 )
-
-
-def timm_rules(model: Model) -> KeyRules:
-    """timm's layout."""
-    gated = isinstance(model.stages[0].blocks[0].branches[1].mixer, GatedMlp)
-    return timm_eva_rules(model, first=gated_rules(model, packed=False) if gated else ())
-
-
-FAMILY = Family(name="dinov3", paper="arXiv 2508.10104", build=dinov3, sizes=SIZES, layouts={"timm": timm_rules})
+FAMILY = Family("dinov3", "arXiv 2508.10104", dinov3, SIZES, {"timm": timm_rules})

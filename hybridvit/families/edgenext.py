@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from ..components import Block, Branch, Conv, FourierPosition, Identity, LayerNorm, LayerScale, MeanPool, Mlp, summaries
-from ..components.channels import CrossCovarianceAttention
+from ..components import Block, Conv, FourierPosition, Identity, LayerNorm, LayerScale, MeanPool, Mlp, summaries
+from ..components.attention import CrossCovarianceAttention
+from ..components.blocks import residual_block
 from ..components.transitions import Add, Normalize, Steps
 from ..keys import conv_to_linear
 from ..spec import Position, SpecError, fewer
@@ -56,7 +57,7 @@ def edgenext(*, dims: PerStage, depths: PerStage, heads: int = 8, overlap: bool 
 
     def block(local: Transition, dim: int) -> Block:
         body = Steps(steps=(local, Normalize(norm=NORM), Mlp(hidden=4 * dim)))
-        return Block(branches=(Branch(mixer=body, layer_scale=LAYER_SCALE),))
+        return residual_block(body, layer_scale=LAYER_SCALE)
 
     stages: list[Stage] = []
     for index, (dim, depth, kernel, scales) in enumerate(zip(dims, depths, KERNELS, SCALES, strict=True)):
@@ -65,28 +66,17 @@ def edgenext(*, dims: PerStage, depths: PerStage, heads: int = 8, overlap: bool 
         attend = Steps(steps=(Normalize(norm=NORM), channels, LayerScale(initial=LAYER_SCALE)))
         position = Placed(position=FourierPosition()) if index == POSITION_STAGE else Identity()
         cascade = Cascade(parts=scales, bias=not overlap)
-        transposed = Steps(steps=(cascade, position, Add(shortcut=Identity(), body=attend)))
+        transposed = Steps(steps=(cascade, position, Add(body=attend)))
         locals_: list[Transition] = [filters] * depth
         if index == 0:
             enter = Conv(dim=dim, kernel=9, stride=4, norm=NORM) if overlap else summaries(dim, 4, NORM)
         else:
             locals_[-1] = transposed
-            patches = summaries(dim, 2, None)
-            enter = Steps(steps=(Normalize(norm=NORM), patches))
+            enter = Steps(steps=(Normalize(norm=NORM), summaries(dim, 2, None)))
             if overlap:
                 enter, locals_[0] = filters.replace(stride=2, groups=dims[index - 1]), Identity()
         stages.append(Stage(enter=enter, blocks=tuple(block(local, dim) for local in locals_)))
     return classifier(stages, MeanPool(post_norm=NORM), img_size=256)
-
-
-DEPTHS = (3, 3, 9, 3)
-SIZES: Sizes = {
-    "edgenext_xx_small": {"dims": (24, 48, 88, 168), "depths": (2, 2, 6, 2), "heads": 4},
-    "edgenext_x_small": {"dims": (32, 64, 100, 192), "depths": DEPTHS, "heads": 4},
-    "edgenext_small": {"dims": (48, 96, 160, 304), "depths": DEPTHS},
-    "edgenext_base": {"dims": (80, 160, 288, 584), "depths": DEPTHS},
-    "edgenext_small_rw": {"dims": (48, 96, 192, 384), "depths": DEPTHS, "overlap": True},
-}
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -106,4 +96,12 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, renames("head", "", "norm=pool.post_norm fc=head"))
 
 
-FAMILY = Family(name="edgenext", paper="arXiv 2206.10589", build=edgenext, sizes=SIZES, layouts={"timm": timm_rules})
+DEPTHS = (3, 3, 9, 3)
+SIZES: Sizes = {
+    "edgenext_xx_small": {"dims": (24, 48, 88, 168), "depths": (2, 2, 6, 2), "heads": 4},
+    "edgenext_x_small": {"dims": (32, 64, 100, 192), "depths": DEPTHS, "heads": 4},
+    "edgenext_small": {"dims": (48, 96, 160, 304), "depths": DEPTHS},
+    "edgenext_base": {"dims": (80, 160, 288, 584), "depths": DEPTHS},
+    "edgenext_small_rw": {"dims": (48, 96, 192, 384), "depths": DEPTHS, "overlap": True},
+}
+FAMILY = Family("edgenext", "arXiv 2206.10589", edgenext, SIZES, {"timm": timm_rules})

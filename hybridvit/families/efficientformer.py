@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 from ..components import Conv, DistanceBias, MeanPool, Mlp, NarrowAttention, NeighbourMean, NormedHead, Steps
-from ..components.blocks import Block, Branch, transformer_block
+from ..components.blocks import residual_block, transformer_block
 from ..components.norms import BatchNorm, LayerNorm
 from ..keys import Fixed
 from ..layouts import normed_head_rules
-from . import Family, Grid, KeyRules, Model, Norm, PerStage, Rule, Sizes, Stage, renames
+from . import Family, Grid, KeyRules, Model, Norm, PerStage, Rule, Sizes, Stage, classifier, renames
 
 NORM, BATCH_NORM, SCALE = LayerNorm(eps=1e-5), BatchNorm(), 1e-5
 ATTENTION = NarrowAttention(heads=8, key_dim=32, value_dim=128, bias=DistanceBias())
@@ -22,20 +22,13 @@ def efficientformer(*, dims: PerStage, depths: PerStage, attending: int, norm: N
         down, first = stem.replace(act=None), Steps(steps=(stem.replace(dim=dim // 2), stem))
         conv = Conv(dim=dim, bias=True, norm=BATCH_NORM)
         mlp = Steps(steps=(conv.replace(dim=4 * dim, act="gelu"), conv))
-        pooling = Block(branches=tuple(Branch(mixer=mixer, layer_scale=SCALE) for mixer in (NeighbourMean(), mlp)))
+        pooling = residual_block(NeighbourMean(), mlp, layer_scale=SCALE)
         attention = transformer_block(ATTENTION, Mlp(hidden=4 * dim), norm, SCALE)
         return Stage(enter=down if index else first, blocks=(pooling,) * (depth - attends) + (attention,) * attends)
 
     attends = (0, 0, 0, attending)
-    stages = tuple(stage(index, *numbers) for index, numbers in enumerate(zip(dims, depths, attends, strict=True)))
-    return Model(stages=stages, pool=MeanPool(norm=norm), head=NormedHead(count=2))
-
-
-SIZES: Sizes = {
-    "efficientformer_l1": {"dims": (48, 96, 224, 448), "depths": (3, 2, 6, 4), "attending": 1},
-    "efficientformer_l3": {"dims": (64, 128, 320, 512), "depths": (4, 4, 12, 6), "attending": 4},
-    "efficientformer_l7": {"dims": (96, 192, 384, 768), "depths": (6, 6, 18, 8), "attending": 8},
-}
+    stages = (stage(index, *numbers) for index, numbers in enumerate(zip(dims, depths, attends, strict=True)))
+    return classifier(stages, MeanPool(norm=norm), head=NormedHead(count=2))
 
 
 def distances(grid: Grid) -> Tensor:
@@ -62,8 +55,7 @@ def timm_rules(model: Model) -> KeyRules:
     """timm's layout, in which the change from map to tokens counts as a block."""
     block, ours, depth = "stages.{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches", len(model.stages[3].blocks)
     scales = "ls1.gamma=0.layer_scale ls2.gamma=1.layer_scale"
-    steps = "conv1=0.conv norm1=0.norm conv2=1.conv norm2=1.norm"
-    rules: list[Rule] = renames("stem", "stages.0.enter.steps", steps)
+    rules = renames("stem", "stages.0.enter.steps", "conv1=0.conv norm1=0.norm conv2=1.conv norm2=1.norm")
     rules += renames("", "", "stages.{s}.downsample=stages.{s}.enter norm=pool.norm")
     for b in range(depth - attending_blocks(model), depth):
         theirs, place = f"stages.3.blocks.{b + 1}", f"stages.3.blocks.{b}.branches"
@@ -76,5 +68,9 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, normed_head_rules("head", "head_dist", layer=""))
 
 
-LAYOUTS = {"timm": timm_rules}
-FAMILY = Family(name="efficientformer", paper="arXiv 2206.01191", build=efficientformer, sizes=SIZES, layouts=LAYOUTS)
+SIZES: Sizes = {
+    "efficientformer_l1": {"dims": (48, 96, 224, 448), "depths": (3, 2, 6, 4), "attending": 1},
+    "efficientformer_l3": {"dims": (64, 128, 320, 512), "depths": (4, 4, 12, 6), "attending": 4},
+    "efficientformer_l7": {"dims": (96, 192, 384, 768), "depths": (6, 6, 18, 8), "attending": 8},
+}
+FAMILY = Family("efficientformer", "arXiv 2206.01191", efficientformer, SIZES, {"timm": timm_rules})

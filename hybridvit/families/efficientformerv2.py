@@ -10,7 +10,9 @@ from ..components.attention import ScaledDotProduct, TalkingHeads
 from ..components.transitions import Activate, Add, Steps
 from ..components.windows import crop_map, resize_map
 from ..layouts import normed_head_rules
-from . import Family, Grid, KeyRules, Model, Rename, Rule, Sizes, Stage, Transition, module_of, renames
+from ..spec import Grid, Transition, module_of
+from ..tokens import every
+from . import Family, KeyRules, Model, PerStage, Rename, Rule, Sizes, Stage, classifier, renames
 
 HEADS, SCALE, LAYER = 8, 1e-5, Conv(dim=1, bias=True, norm=BatchNorm())
 
@@ -35,7 +37,7 @@ class LocalAttention(Transition):
 class LocalAttentionModule(nn.Module):
     def __init__(self, spec: LocalAttention, dim: int, grid: Grid) -> None:
         super().__init__()
-        self.heads, self.stride = HEADS, spec.out_stride(1)
+        self.stride = spec.out_stride(1)
         key, value = (LAYER.replace(dim=width) for width in (spec.query.out_dim(dim), spec.out_dim(dim)))
         self.query, self.key, self.value = (part.build(dim, grid) for part in (spec.query, key, value))
         self.local = value.replace(kernel=3, stride=self.stride, groups=value.dim).build(value.dim, grid)
@@ -44,11 +46,9 @@ class LocalAttentionModule(nn.Module):
         self.attend = TalkingHeads(scale, HEADS) if spec.talking else ScaledDotProduct(scale)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        values, every = self.value(tokens, grid), slice(None, None, self.stride)
-        parts = self.query(tokens, grid), self.key(tokens, grid), values
-        query, key, value = (part.unflatten(2, (HEADS, -1)).transpose(1, 2) for part in parts)
-        bias = self.bias(grid).unflatten(1, grid.size)[:, every, every].flatten(1, 2).unsqueeze(0)
-        return self.attend(query, key, value, bias).transpose(1, 2).flatten(2) + self.local(values, grid)
+        query, key, value = (part(tokens, grid) for part in (self.query, self.key, self.value))
+        bias = every(self.bias(grid), grid, self.stride).unsqueeze(0)
+        return self.attend.in_heads(HEADS, query, key, value, bias) + self.local(value, grid)
 
 
 class Coarsely(Transition):
@@ -72,7 +72,7 @@ class CoarselyModule(nn.Module):
         return crop_map(resize_map(self.body(tokens, grid), coarse, whole), whole, grid)
 
 
-def efficientformerv2(*, dims: tuple[int, ...], ratios: tuple[str, ...], attending: int) -> Model:
+def efficientformerv2(*, dims: PerStage, ratios: tuple[str, ...], attending: int) -> Model:
     """An EfficientFormerV2 of given widths; so many blocks at the end of each of the last two stages are `attending`.
 
     `ratios` have a digit a block: how many times wider it is inside its MLP.
@@ -97,18 +97,7 @@ def efficientformerv2(*, dims: tuple[int, ...], ratios: tuple[str, ...], attendi
             attends = index > 1 and b >= len(digits) - attending
             blocks.append(Block(branches=(mixing,) * attends + (Branch(mixer=mlp, layer_scale=SCALE),)))
         stages.append(Stage(enter=enter, blocks=tuple(blocks)))
-    return Model(stages=tuple(stages), pool=MeanPool(norm=LAYER.norm), head=NormedHead(count=2))
-
-
-SIZES: Sizes = {
-    f"efficientformerv2_{name}": {"dims": dims, "ratios": ratios, "attending": attending}
-    for name, dims, ratios, attending in (
-        ("s0", (32, 48, 96, 176), ("44", "44", "433344", "4334"), 2),
-        ("s1", (32, 48, 120, 224), ("444", "444", "443333444", "443344"), 2),
-        ("s2", (32, 64, 144, 288), ("4444", "4444", "443333334444", "44333344"), 4),
-        ("l", (40, 80, 192, 384), ("44444", "44444", "444433333334444", "4443333444"), 6),
-    )
-}
+    return classifier(stages, MeanPool(norm=LAYER.norm), head=NormedHead(count=2))
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -135,6 +124,13 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-LAYOUTS = {"timm": timm_rules}
-PAPER = "arXiv 2212.08059"
-FAMILY = Family(name="efficientformerv2", paper=PAPER, build=efficientformerv2, sizes=SIZES, layouts=LAYOUTS)
+SIZES: Sizes = {
+    f"efficientformerv2_{name}": {"dims": dims, "ratios": ratios, "attending": attending}
+    for name, dims, ratios, attending in (
+        ("s0", (32, 48, 96, 176), ("44", "44", "433344", "4334"), 2),
+        ("s1", (32, 48, 120, 224), ("444", "444", "443333444", "443344"), 2),
+        ("s2", (32, 64, 144, 288), ("4444", "4444", "443333334444", "44333344"), 4),
+        ("l", (40, 80, 192, 384), ("44444", "44444", "444433333334444", "4443333444"), 6),
+    )
+}
+FAMILY = Family("efficientformerv2", "arXiv 2212.08059", efficientformerv2, SIZES, {"timm": timm_rules})

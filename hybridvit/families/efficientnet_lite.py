@@ -6,7 +6,7 @@ its batch norm epsilon; the others pad symmetrically.
 
 import math
 
-from ..components import BatchNorm, Block, Branch, Conv, MeanPool, Steps
+from ..components import BatchNorm, Conv, MeanPool, Steps, residual_block
 from . import Family, KeyRules, Model, Sizes, Stage, Transition, classifier, renames
 
 STEM_WIDTH, EXPANSION, LAST_WIDTH = 32, 6, 1280
@@ -44,25 +44,16 @@ def lite_stages(*, width: float = 1.0, depth: float = 1.0, tf: bool = False) -> 
             stages.append(Stage(enter=Steps(steps=(conv(STEM_WIDTH, 3, stride=2, tf=tf), *separable))))
         else:
             in_dim = stages[-1].enter.out_dim(0)
-            block = Block(branches=(Branch(mixer=inverted_residual(dim, dim, kernel, tf=tf)),))
+            block = residual_block(inverted_residual(dim, dim, kernel, tf=tf))
             repeats = (count if index == len(STAGES) - 1 else math.ceil(depth * count)) - 1
             stages.append(Stage(enter=inverted_residual(in_dim, dim, kernel, stride, tf=tf), blocks=(block,) * repeats))
     return tuple(stages)
 
 
-def efficientnet_lite(*, width: float, depth: float, img_size: int, tf: bool) -> Model:
+def efficientnet_lite(*, width: float, depth: float, tf: bool) -> Model:
     """An EfficientNet-Lite with widths and depths scaled from Lite0."""
     stages = lite_stages(width=width, depth=depth, tf=tf)
-    return classifier(stages, MeanPool(before=conv(LAST_WIDTH, tf=tf)), img_size)
-
-
-def _sizes() -> Sizes:
-    scales = ((1.0, 1.0, 224), (1.0, 1.1, 240), (1.1, 1.2, 260), (1.2, 1.4, 300), (1.4, 1.8, 380))
-    return {
-        f"{prefix}efficientnet_lite{index}": {"width": width, "depth": depth, "img_size": img_size, "tf": bool(prefix)}
-        for prefix in ("tf_", "")
-        for index, (width, depth, img_size) in enumerate(scales)
-    }
+    return classifier(stages, MeanPool(before=conv(LAST_WIDTH, tf=tf)))
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -89,7 +80,16 @@ def efficientnet_pytorch_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-LAYOUTS = {"timm": timm_rules, "efficientnet_pytorch": efficientnet_pytorch_rules}
+SCALES = ((1.0, 1.0, 224), (1.0, 1.1, 240), (1.1, 1.2, 260), (1.2, 1.4, 300), (1.4, 1.8, 380))
+SIZES: Sizes = {
+    f"{prefix}efficientnet_lite{index}": {"width": width, "depth": depth, "img_size": img_size, "tf": bool(prefix)}
+    for prefix in ("tf_", "")
+    for index, (width, depth, img_size) in enumerate(SCALES)
+}
 FAMILY = Family(
-    name="efficientnet_lite", paper="arXiv 1905.11946", build=efficientnet_lite, sizes=_sizes(), layouts=LAYOUTS
+    "efficientnet_lite",
+    "arXiv 1905.11946",
+    efficientnet_lite,
+    SIZES,
+    {"timm": timm_rules, "efficientnet_pytorch": efficientnet_pytorch_rules},
 )

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from ..components import BatchNorm, Block, Branch, Conv, LayerNorm, Linear, MeanPool, ScaledLinearAttention, Steps
+from ..components import BatchNorm, Conv, LayerNorm, Linear, MeanPool, ScaledLinearAttention, Steps
+from ..components.blocks import Branch, residual_block
 from . import Family, KeyRules, Model, PerStage, Rule, Sizes, Stage, classifier, renames
 
 
@@ -37,37 +38,20 @@ def efficientvit(
     def stage(index: int, in_dim: int, dim: int, depth: int) -> Stage:
         attends, fused, fewer = index >= (4 if large else 3), large and index < 3, large and index >= 3
         first_ratio = (24 if attends else 16) if large else ratio
-        down = like.replace(stride=2)
-        enter = conv_body(in_dim, dim, first_ratio, down, fused, attends or fewer)
+        enter = conv_body(in_dim, dim, first_ratio, like.replace(stride=2), fused, attends or fewer)
         if attends:
             attention = ScaledLinearAttention(head_dim=head_dim, norm=norm)
             mixers = (attention, conv_body(dim, dim, ratio, like, fewer=True))
         else:
             mixers = (conv_body(dim, dim, 4, like, fused, fewer),)
-        block = Block(branches=tuple(Branch(mixer=mixer) for mixer in mixers))
-        return Stage(enter=enter, blocks=(block,) * (depth if large or attends else depth - 1))
+        return Stage(enter=enter, blocks=(residual_block(*mixers),) * (depth if large or attends else depth - 1))
 
-    stem = Block(branches=(Branch(mixer=conv_body(dims[0], dims[0], 1, like, large)),))
+    stem = residual_block(conv_body(dims[0], dims[0], 1, like, large))
     first = Stage(enter=like.replace(dim=dims[0], kernel=3, stride=2), blocks=(stem,) * depths[0])
     stages = (stage(index, dims[index - 1], dims[index], depths[index]) for index in range(1, len(dims)))
     after = Linear(dim=head_dims[1], bias=False, norm=LayerNorm(eps=eps), act=act)
     pool = MeanPool(before=like.replace(dim=head_dims[0]), after=after)
     return classifier((first, *stages), pool)
-
-
-SIZES: Sizes = {
-    f"efficientvit_{name}": {"dims": tuple(width << s for s in range(5)), "depths": depths}
-    | {"head_dim": head_dim, "head_dims": head_dims, "large": name.startswith("l")}
-    for name, width, depths, head_dim, head_dims in (
-        ("b0", 8, (1, 2, 2, 2, 2), 16, (1024, 1280)),
-        ("b1", 16, (1, 2, 3, 3, 4), 16, (1536, 1600)),
-        ("b2", 24, (1, 3, 4, 4, 6), 32, (2304, 2560)),
-        ("b3", 32, (1, 4, 6, 6, 9), 32, (2304, 2560)),
-        ("l1", 32, (1, 1, 1, 6, 6), 32, (3072, 3200)),
-        ("l2", 32, (1, 2, 2, 8, 8), 32, (3072, 3200)),
-        ("l3", 64, (1, 2, 2, 8, 8), 32, (6144, 6400)),
-    )
-}
 
 
 def body_rules(theirs: str, ours: str, body: Any) -> list[Rule]:
@@ -98,5 +82,17 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-LAYOUTS = {"timm": timm_rules}
-FAMILY = Family(name="efficientvit_mit", paper="arXiv 2205.14756", build=efficientvit, sizes=SIZES, layouts=LAYOUTS)
+SIZES: Sizes = {
+    f"efficientvit_{name}": {"dims": tuple(width << s for s in range(5)), "depths": depths}
+    | {"head_dim": head_dim, "head_dims": head_dims, "large": name.startswith("l")}
+    for name, width, depths, head_dim, head_dims in (
+        ("b0", 8, (1, 2, 2, 2, 2), 16, (1024, 1280)),
+        ("b1", 16, (1, 2, 3, 3, 4), 16, (1536, 1600)),
+        ("b2", 24, (1, 3, 4, 4, 6), 32, (2304, 2560)),
+        ("b3", 32, (1, 4, 6, 6, 9), 32, (2304, 2560)),
+        ("l1", 32, (1, 1, 1, 6, 6), 32, (3072, 3200)),
+        ("l2", 32, (1, 2, 2, 8, 8), 32, (3072, 3200)),
+        ("l3", 64, (1, 2, 2, 8, 8), 32, (6144, 6400)),
+    )
+}
+FAMILY = Family("efficientvit_mit", "arXiv 2205.14756", efficientvit, SIZES, {"timm": timm_rules})

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..components import BatchNorm, Block, Branch, Conv, DistanceBias, Identity, Linear, MeanPool, NormedHead
+from ..components import BatchNorm, Conv, DistanceBias, Linear, MeanPool, NormedHead, residual_block
 from ..components.attention import ScaledDotProduct, head_width
 from ..components.convblocks import conv_mlp, doubling_stem, excited_merge
 from ..components.transitions import Add, Steps
@@ -64,9 +64,7 @@ def efficientvit(*, dims: PerStage, depths: PerStage, heads: PerStage, kernels: 
     """
 
     def merge(in_dim: int, dim: int) -> Transition:
-        before, after = (
-            tuple(Add(shortcut=Identity(), body=body) for body in local_bodies(width)) for width in (in_dim, dim)
-        )
+        before, after = (tuple(Add(body=body) for body in local_bodies(width)) for width in (in_dim, dim))
         return Steps(steps=(*before, *excited_merge(in_dim, dim).steps, *after))
 
     stages: list[Stage] = []
@@ -74,24 +72,9 @@ def efficientvit(*, dims: PerStage, depths: PerStage, heads: PerStage, kernels: 
         side = min(7, -(-img_size // (16 << len(stages))))
         attention = CascadedAttention(kernels=kernels[:count], key_dim=16)
         mixers = (*local_bodies(dim), WindowAttention(attention=attention, window=(side, side)), *local_bodies(dim))
-        block = Block(branches=tuple(Branch(mixer=mixer) for mixer in mixers))
         enter = merge(dims[len(stages) - 1], dim) if stages else doubling_stem(dim, 16, NORM, "relu")
-        stages.append(Stage(enter=enter, blocks=(block,) * depth))
+        stages.append(Stage(enter=enter, blocks=(residual_block(*mixers),) * depth))
     return classifier(stages, MeanPool(), img_size, head=NormedHead(norm=NORM))
-
-
-def _sizes() -> Sizes:
-    falling = (7, 5, 3, 3)
-    numbers = [
-        ((64, 128, 192), (1, 2, 3), (4, 4, 4), (5, 5, 5, 5)),
-        ((128, 144, 192), (1, 2, 3), (2, 3, 3), falling),
-        ((128, 192, 224), (1, 2, 3), (4, 3, 2), falling),
-        ((128, 240, 320), (1, 2, 3), (4, 3, 4), (5, 5, 5, 5)),
-        ((128, 256, 384), (1, 2, 3), (4, 4, 4), falling),
-        ((192, 288, 384), (1, 3, 4), (3, 3, 4), falling),
-    ]
-    fields = ("dims", "depths", "heads", "kernels")
-    return {f"efficientvit_m{i}": dict(zip(fields, of, strict=True)) for i, of in enumerate(numbers)}
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -111,5 +94,18 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, excite_rules(f"{down}.patchmerge.se", f"{enter}.4"), normed_head_rules("head"))
 
 
-LAYOUTS = {"timm": timm_rules}
-FAMILY = Family(name="efficientvit_msra", paper="arXiv 2305.07027", build=efficientvit, sizes=_sizes(), layouts=LAYOUTS)
+EQUAL, FALLING = (5, 5, 5, 5), (7, 5, 3, 3)
+SIZES: Sizes = {
+    f"efficientvit_m{index}": {"dims": dims, "depths": depths, "heads": heads, "kernels": kernels}
+    for index, (dims, depths, heads, kernels) in enumerate(
+        (
+            ((64, 128, 192), (1, 2, 3), (4, 4, 4), EQUAL),
+            ((128, 144, 192), (1, 2, 3), (2, 3, 3), FALLING),
+            ((128, 192, 224), (1, 2, 3), (4, 3, 2), FALLING),
+            ((128, 240, 320), (1, 2, 3), (4, 3, 4), EQUAL),
+            ((128, 256, 384), (1, 2, 3), (4, 4, 4), FALLING),
+            ((192, 288, 384), (1, 3, 4), (3, 3, 4), FALLING),
+        )
+    )
+}
+FAMILY = Family("efficientvit_msra", "arXiv 2305.07027", efficientvit, SIZES, {"timm": timm_rules})

@@ -5,26 +5,17 @@ the CLIP towers inside attention as well. The largest tower has norms behind att
 """
 
 from ..components import Attention, GatedMlp, IndexRotary, MeanPool, Mlp, Patchify, RotaryAttention, TokenPool
-from ..components.blocks import Block, Branch, transformer_block
-from ..layouts import gated_rules, timm_eva_rules
-from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family, KeyRules, Mixer, Model, Sizes
+from ..components.blocks import residual_block
+from ..layouts import timm_eva_rules
+from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_stage
+from . import Family, Mixer, Model, Sizes, classifier
 
 WIDTHS = WIDTHS | {"enormous": Width(1792, 64, 16, 15360 / 1792)}
 # The grid of the pretraining, 224 / 14 positions a side.
 ROTARY = IndexRotary(reference=(16, 16))
 
 
-def eva(
-    *,
-    width: str,
-    patch: int,
-    img_size: int,
-    rotary: bool = False,
-    post_norm: bool = False,
-    clip: bool = False,
-    num_classes: int = 1000,
-) -> Model:
+def eva(*, width: str, patch: int, rotary: bool = False, post_norm: bool = False, clip: bool = False) -> Model:
     """An EVA of a named width, or `rotary`, an EVA-02. Its mean is classified, or, `clip`, its class token."""
     of = WIDTHS[width]
     attention: Attention = Attention(heads=of.heads, key_bias=False)
@@ -34,11 +25,9 @@ def eva(
         # Two thirds of four times the width, for the gate has weights too.
         attention = RotaryAttention(heads=of.heads, key_bias=False, rotary=ROTARY, norm=inner if clip else None)
         mlp = GatedMlp(hidden=of.dim * 8 // 3, norm=inner)
-    block = transformer_block(attention, mlp, NORM)
-    if post_norm:
-        block = Block(branches=tuple(Branch(mixer=mixer, post_norm=NORM) for mixer in (attention, mlp)))
+    block = residual_block(attention, mlp, norm=None if post_norm else NORM, post_norm=NORM if post_norm else None)
     stage = vit_stage(enter=Patchify(dim=of.dim, patch=patch), width=of, block=block)
-    return vit_model(stage, TokenPool(norm=NORM) if clip else MeanPool(post_norm=NORM), img_size, num_classes)
+    return classifier((stage,), TokenPool(norm=NORM) if clip else MeanPool(post_norm=NORM))
 
 
 PRETRAINED = {"rotary": True, "num_classes": 0}
@@ -52,14 +41,4 @@ SIZES: Sizes = (
     | named_sizes("eva02_large_patch14_clip_{224,336}", **CLIP2, num_classes=768)
     | named_sizes("eva02_enormous_patch14_clip_224", **CLIP, post_norm=True)
 )
-
-
-def timm_rules(model: Model) -> KeyRules:
-    """timm's layout. Without a norm in the gated MLP its first two layers are one."""
-    mlp = model.stages[0].blocks[0].branches[1].mixer
-    if not isinstance(mlp, GatedMlp):
-        return timm_eva_rules(model)
-    return timm_eva_rules(model, first=gated_rules(model, packed=mlp.norm is None))
-
-
-FAMILY = Family(name="eva", paper="arXiv 2211.07636", build=eva, sizes=SIZES, layouts={"timm": timm_rules})
+FAMILY = Family("eva", "arXiv 2211.07636", eva, SIZES, {"timm": timm_eva_rules})

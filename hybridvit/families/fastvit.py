@@ -10,7 +10,7 @@ from ..components.transitions import Activate, Add, Normalize, Steps
 from ..keys import conv_to_linear
 from ..layouts import excite_rules, map_to_vector, normed_renames
 from ..spec import Grid, Mixer, Transition, module_of
-from . import Family, KeyRules, Model, Numbers, PerStage, Rename, Rule, Stage, classifier, renames
+from . import Family, KeyRules, Model, PerStage, Rename, Rule, Stage, classifier, renames
 
 NORM, HEAD_WIDTH, LAYER_SCALE = BatchNorm(), 32, 1e-5
 
@@ -43,34 +43,25 @@ def unit(conv: Conv, small: int = 0, skip: bool = False, act: str | None = "gelu
     return Steps(steps=(parallel(conv, small, skip), gate, Activate(act=act) if act else Identity()))
 
 
-def fastvit(
-    *,
-    dims: PerStage,
-    depths: PerStage,
-    ratio: int = 4,
-    attending: int = 0,
-    excited: bool = False,
-    act: str | None = None,
-    clip2: bool = False,
-    num_classes: int = 1000,
-) -> Model:
+def fastvit(*, dims: PerStage, depths: PerStage, ratio: int = 4, attending: int = 0, clip: int = 0) -> Model:
     """A FastViT of given widths and depths, the last `attending` stages of which attend.
 
-    `act` is behind the patches between stages; `excited` are those before the last two. MobileCLIP 2's towers of five
-    stages have no convolutions of 1 x 1 beside those of 3 x 3 in the stem, and layer norms in front of attention.
+    `clip` is the version of MobileCLIP whose tower it is: then an activation is behind the patches between stages. In
+    the first, those before the last two stages are excited. The second's towers, of five stages, have no convolutions
+    of 1 x 1 beside those of 3 x 3 in the stem, and layer norms in front of attention.
     """
     conv = Conv(dim=dims[0], kernel=3, stride=2, norm=NORM)
     stages: list[Stage] = []
     for index, (dim, depth) in enumerate(zip(dims, depths, strict=True)):
         attends, layer = index >= len(dims) - attending, unit(Conv(dim=dim, norm=NORM), skip=True)
         filters = Conv(dim=dim, kernel=7, groups=dim, norm=NORM)
-        enter = (*(unit(conv.replace(groups=groups), int(not clip2)) for groups in (1, dim)), layer)
+        enter = (*(unit(conv.replace(groups=groups), int(clip < 2)) for groups in (1, dim)), layer)
         if index:
             patches = filters.replace(stride=2, groups=dims[index - 1])
-            enter = (unit(patches, 3, act=act, excite=0.25 * (excited and index > 1)), layer)
+            enter = (unit(patches, 3, act="gelu" if clip else None, excite=0.25 * (clip == 1 and index > 1)), layer)
         if attends:
-            enter += (Add(shortcut=Identity(), body=filters.replace(bias=True, norm=None)),)  # tells of places
-            norm = LayerNorm(eps=1e-5) if clip2 else NORM
+            enter += (Add(body=filters.replace(bias=True, norm=None)),)  # tells of places
+            norm = LayerNorm(eps=1e-5) if clip == 2 else NORM
             mixing = Branch(mixer=Attention(heads=dim // HEAD_WIDTH, qkv_bias=False), norm=norm)
         else:
             mixing = Branch(mixer=RepMixer(filters=parallel(filters.replace(kernel=3), 1, skip=True)))
@@ -78,28 +69,7 @@ def fastvit(
         block = Block(branches=(mixing.replace(layer_scale=LAYER_SCALE), mlp.replace(layer_scale=LAYER_SCALE)))
         stages.append(Stage(enter=Steps(steps=enter), blocks=(block,) * depth))
     last = unit(conv.replace(dim=2 * dims[-1], stride=1, groups=dims[-1]), 1, excite=1 / 16)
-    return classifier(stages, MeanPool(before=last), 256, num_classes)
-
-
-CLIP: Numbers = {"ratio": 3, "attending": 1, "excited": True, "act": "gelu", "num_classes": 512}
-CLIP2: Numbers = {"attending": 2, "act": "gelu", "clip2": True, "num_classes": 768}
-SIZES = {
-    f"fastvit_{name}": {"dims": tuple(first << s for s in range(len(depths))), "depths": depths} | numbers
-    for name, first, depths, numbers in (
-        ("t8", 48, (2, 2, 4, 2), {"ratio": 3}),
-        ("t12", 64, (2, 2, 6, 2), {"ratio": 3}),
-        ("s12", 64, (2, 2, 6, 2), {}),
-        ("sa12", 64, (2, 2, 6, 2), {"attending": 1}),
-        ("sa24", 64, (4, 4, 12, 4), {"attending": 1}),
-        ("sa36", 64, (6, 6, 18, 6), {"attending": 1}),
-        ("ma36", 76, (6, 6, 18, 6), {"attending": 1}),
-        ("mci0", 64, (2, 6, 10, 2), CLIP),
-        ("mci1", 64, (4, 12, 20, 4), CLIP),
-        ("mci2", 80, (4, 12, 24, 4), CLIP),
-        ("mci3", 96, (2, 12, 24, 4, 2), CLIP2),
-        ("mci4", 128, (2, 12, 24, 4, 4), CLIP2),
-    )
-}
+    return classifier(stages, MeanPool(before=last), 256)
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -138,4 +108,23 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-FAMILY = Family(name="fastvit", paper="arXiv 2303.14189", build=fastvit, sizes=SIZES, layouts={"timm": timm_rules})
+CLIP = {"clip": 1, "ratio": 3, "attending": 1, "num_classes": 512}
+CLIP2 = {"clip": 2, "attending": 2, "num_classes": 768}
+SIZES = {
+    f"fastvit_{name}": {"dims": tuple(first << s for s in range(len(depths))), "depths": depths} | numbers
+    for name, first, depths, numbers in (
+        ("t8", 48, (2, 2, 4, 2), {"ratio": 3}),
+        ("t12", 64, (2, 2, 6, 2), {"ratio": 3}),
+        ("s12", 64, (2, 2, 6, 2), {}),
+        ("sa12", 64, (2, 2, 6, 2), {"attending": 1}),
+        ("sa24", 64, (4, 4, 12, 4), {"attending": 1}),
+        ("sa36", 64, (6, 6, 18, 6), {"attending": 1}),
+        ("ma36", 76, (6, 6, 18, 6), {"attending": 1}),
+        ("mci0", 64, (2, 6, 10, 2), CLIP),
+        ("mci1", 64, (4, 12, 20, 4), CLIP),
+        ("mci2", 80, (4, 12, 24, 4), CLIP),
+        ("mci3", 96, (2, 12, 24, 4, 2), CLIP2),
+        ("mci4", 128, (2, 12, 24, 4, 4), CLIP2),
+    )
+}
+FAMILY = Family("fastvit", "arXiv 2303.14189", fastvit, SIZES, {"timm": timm_rules})

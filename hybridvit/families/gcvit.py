@@ -4,21 +4,20 @@ That map is computed where a stage begins. It goes through the stage as prefix t
 Windows are not of a size but of a number: they grow with the image.
 """
 
-from typing import Any
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..components import Block, Branch, Conv, DropPrefix, Identity, LayerNorm, MaxPool, MeanPool, excite_quarter, linear
+from ..components import Block, Branch, Conv, DropPrefix, Identity, LayerNorm, MaxPool, MeanPool, linear
 from ..components.attention import ScaledDotProduct, head_width
 from ..components.biases import RelativePositionBias
+from ..components.convblocks import excite_part
 from ..components.mixers import BehindPrefix, Mlp
 from ..components.transitions import Add, InFront, Normalize, Steps
 from ..components.windows import crop_map, from_windows, pad_map, to_windows
 from ..layouts import excite_rules
 from ..spec import Grid, Mixer, Norm, SpecError, fewer, module_of
 from ..tokens import split_prefix
-from . import Family, KeyRules, Model, PerStage, Rule, Sizes, Stage, classifier, renames
+from . import Family, KeyRules, Model, Numbers, PerStage, Rule, Sizes, Stage, classifier, renames
 
 NORM = LayerNorm(eps=1e-5)
 # How often the map is halved until it has the size of a window, of which there are as many along each axis.
@@ -48,9 +47,7 @@ class ContextAttentionModule(nn.Module):
         super().__init__()
         window = spec.window(grid)
         if spec.shared and grid.prefix != window.tokens:
-            raise SpecError(
-                f"{spec.kind}: {window.tokens} queries of a window are to be the {grid.prefix} prefix tokens"
-            )
+            raise SpecError(f"{spec.kind}: {grid.prefix} prefix tokens are not {window.tokens} queries of a window")
         self.spec, self.heads = spec, spec.heads
         self.norm = spec.norm.build(dim)
         self.qkv = linear(dim, (2 if spec.shared else 3) * dim)
@@ -65,16 +62,15 @@ class ContextAttentionModule(nn.Module):
         parts = self.qkv(to_windows(pad_map(self.norm(tokens), grid, whole), whole, window)).split(tokens.shape[2], 2)
         if self.spec.shared:
             parts = queries[:, None].expand(-1, count**2, -1, -1).flatten(0, 1), *parts
-        heads = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts)
-        mixed = self.proj(self.attend(*heads, self.bias(window).unsqueeze(0)).transpose(1, 2).flatten(2))
+        query, key, value = parts
+        mixed = self.proj(self.attend.in_heads(self.heads, query, key, value, self.bias(window).unsqueeze(0)))
         return F.pad(crop_map(from_windows(mixed, whole, window), whole, grid), (0, 0, grid.prefix, 0))
 
 
 def mbconv(dim: int) -> Add:
     """Filter each channel, excite, mix channels, with a shortcut and no norm."""
-    filters, excite = Conv(dim=dim, kernel=3, groups=dim, act="gelu"), excite_quarter(dim)
-    body = Steps(steps=(filters, excite.replace(act="gelu", bias=False), Conv(dim=dim)))
-    return Add(shortcut=Identity(), body=body)
+    filters, excite = Conv(dim=dim, kernel=3, groups=dim, act="gelu"), excite_part(dim)
+    return Add(body=Steps(steps=(filters, excite.replace(act="gelu", bias=False), Conv(dim=dim))))
 
 
 def gcvit(
@@ -97,16 +93,6 @@ def gcvit(
     return classifier(stages, MeanPool())
 
 
-LARGER: dict[str, Any] = {"mlp_ratio": 2, "scale": 1e-5}
-SIZES: Sizes = {
-    "gcvit_xxtiny": {"depths": (2, 2, 6, 2)},
-    "gcvit_xtiny": {"depths": (3, 4, 6, 5)},
-    "gcvit_tiny": {},
-    "gcvit_small": LARGER | {"dim": 96, "heads": 3},
-    "gcvit_base": LARGER | {"dim": 128, "heads": 4},
-}
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
 
@@ -126,4 +112,12 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, renames("stages.{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches", parts))
 
 
-FAMILY = Family(name="gcvit", paper="arXiv 2206.09959", build=gcvit, sizes=SIZES, layouts={"timm": timm_rules})
+LARGER: Numbers = {"mlp_ratio": 2, "scale": 1e-5}
+SIZES: Sizes = {
+    "gcvit_xxtiny": {"depths": (2, 2, 6, 2)},
+    "gcvit_xtiny": {"depths": (3, 4, 6, 5)},
+    "gcvit_tiny": {},
+    "gcvit_small": LARGER | {"dim": 96, "heads": 3},
+    "gcvit_base": LARGER | {"dim": 128, "heads": 4},
+}
+FAMILY = Family("gcvit", "arXiv 2206.09959", gcvit, SIZES, {"timm": timm_rules})

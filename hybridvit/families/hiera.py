@@ -11,20 +11,18 @@ from ..components.blocks import transformer_block
 from ..components.convs import AvgPool, Conv, MaxPool
 from ..components.positions import LearnedPosition, WindowedPosition
 from ..components.windows import WindowAttention, crop_map, from_windows, pad_map, to_windows, whole_windows
-from ..spec import SpecError
-from . import Family, Grid, KeyRules, Model, PerStage, Sizes, Stage, Widening, classifier, module_of, renames
+from ..layouts import counted_blocks
+from ..spec import Grid, Halving, SpecError, module_of
+from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
 
 NORM, POOL = LayerNorm(eps=1e-6), MaxPool(kernel=2, stride=2, padding="same")
 
 
-class PoolingAttention(Widening):
+class PoolingAttention(Halving):
     """Attention whose queries are the maxima of squares of four positions, in windows `window` wide or everywhere."""
 
     heads: int
     window: int | None
-
-    def out_stride(self, in_stride: int) -> int:
-        return POOL.out_stride(in_stride)
 
 
 @module_of(PoolingAttention, prefix=False)
@@ -43,8 +41,7 @@ class PoolingAttentionModule(nn.Module):
         window = Grid(self.spec.window, self.spec.window) if self.spec.window else grid
         whole = whole_windows(grid, window)
         query, *rest = self.qkv(to_windows(pad_map(tokens, grid, whole), whole, window)).chunk(3, dim=2)
-        heads = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (self.pool(query, window), *rest))
-        mixed = self.proj(self.attend(*heads).transpose(1, 2).flatten(2))
+        mixed = self.proj(self.attend.in_heads(self.heads, self.pool(query, window), *rest))
         halves = self.spec.out_grid(whole), self.spec.out_grid(window)
         return crop_map(from_windows(mixed, *halves), halves[0], self.spec.out_grid(grid))
 
@@ -77,25 +74,12 @@ def hiera(*, dim: int, depths: PerStage, heads: int = 1, coarse: int | None = No
     return classifier(stages, MeanPool(post_norm=NORM), img_size)
 
 
-SIZES: Sizes = {
-    "hiera_tiny_224": {"dim": 96, "depths": (1, 2, 7, 2)},
-    "hiera_small_224": {"dim": 96, "depths": (1, 2, 11, 2)},
-    "hiera_base_224": {"dim": 96, "depths": (2, 3, 16, 3)},
-    "hiera_base_plus_224": {"dim": 112, "depths": (2, 3, 16, 3), "heads": 2},
-    "hiera_large_224": {"dim": 144, "depths": (2, 6, 36, 4), "heads": 2},
-    "hiera_huge_224": {"dim": 256, "depths": (2, 6, 36, 4), "heads": 4},
-    "hiera_small_abswin_256": {"dim": 96, "depths": (1, 2, 11, 2), "coarse": 16, "expand": False},
-    "hiera_base_abswin_256": {"dim": 96, "depths": (2, 3, 16, 3), "coarse": 14},
-}
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout, which counts blocks across stages; the first of a stage is our entrance and MLP."""
     table = "coarse" if isinstance(model.stages[0].position, WindowedPosition) else "table"
     rules = renames("", "stages.0", f"patch_embed.proj=enter.conv pos_embed=position.{table}")
     rules += renames("", "", "pos_embed_win=stages.0.position.window head.norm=pool.post_norm head.fc=head")
-    blocks = [(s, b) for s, stage in enumerate(model.stages) for b in range(len(stage.blocks))]
-    for count, (s, b) in enumerate(blocks):
+    for count, s, b in counted_blocks(model):
         theirs, ours, mlp = f"blocks.{count}", f"stages.{s}.blocks.{b}.branches", 1
         if s and not b:
             expand, mlp = isinstance(model.stages[s].enter, Steps), 0
@@ -109,4 +93,14 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-FAMILY = Family(name="hiera", paper="arXiv 2306.00989", build=hiera, sizes=SIZES, layouts={"timm": timm_rules})
+SIZES: Sizes = {
+    "hiera_tiny_224": {"dim": 96, "depths": (1, 2, 7, 2)},
+    "hiera_small_224": {"dim": 96, "depths": (1, 2, 11, 2)},
+    "hiera_base_224": {"dim": 96, "depths": (2, 3, 16, 3)},
+    "hiera_base_plus_224": {"dim": 112, "depths": (2, 3, 16, 3), "heads": 2},
+    "hiera_large_224": {"dim": 144, "depths": (2, 6, 36, 4), "heads": 2},
+    "hiera_huge_224": {"dim": 256, "depths": (2, 6, 36, 4), "heads": 4},
+    "hiera_small_abswin_256": {"dim": 96, "depths": (1, 2, 11, 2), "coarse": 16, "expand": False},
+    "hiera_base_abswin_256": {"dim": 96, "depths": (2, 3, 16, 3), "coarse": 14},
+}
+FAMILY = Family("hiera", "arXiv 2306.00989", hiera, SIZES, {"timm": timm_rules})

@@ -1,9 +1,9 @@
 """iFormer: ConvNeXt's blocks with batch norms, and groups of blocks whose one head is gated (arXiv 2501.15369)."""
 
-import torch
 from torch import Tensor, nn
 
 from ..components import BatchNorm, Block, Branch, Conv, Linear, MeanPool, NormedHead, ScaledDotProduct, Steps
+from ..components.blocks import residual_block
 from ..layouts import map_to_vector, normed_head_rules, normed_renames
 from . import Family, Grid, KeyRules, Mixer, Model, PerStage, Sizes, Stage, classifier, module_of
 
@@ -26,9 +26,8 @@ class GatedAttentionModule(nn.Module):
         self.attend = ScaledDotProduct(spec.key_dim**-0.5)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        value, gate = torch.sigmoid(self.value_gate(tokens, grid)).chunk(2, dim=2)
-        query, key = self.query(tokens, grid), self.key(tokens, grid)
-        mixed = self.attend(query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1)).squeeze(1)
+        value, gate = self.value_gate(tokens, grid).sigmoid().chunk(2, dim=2)
+        mixed = self.attend.in_heads(1, self.query(tokens, grid), self.key(tokens, grid), value)
         return self.proj(mixed * gate, grid)
 
 
@@ -53,7 +52,7 @@ def iformer(
             return Conv(dim=ratio * dim, norm=NORM, act="gelu"), Conv(dim=dim, norm=NORM)
 
         filters = Conv(dim=dim, kernel=7, groups=dim, norm=NORM)
-        conv = Block(branches=(Branch(mixer=Steps(steps=(filters, *mlp(conv_ratio))), layer_scale=layer_scale),))
+        conv = residual_block(Steps(steps=(filters, *mlp(conv_ratio))), layer_scale=layer_scale)
         place, convs = Branch(mixer=filters.replace(kernel=3)), depths[index] - 3 * groups[index]
         enter = filters.replace(kernel=3, stride=2, groups=1)
         if not index:
@@ -68,22 +67,6 @@ def iformer(
 
     stages = (stage(index, dim) for index, dim in enumerate(dims))
     return classifier(stages, MeanPool(), head=NormedHead(norm=NORM, count=1 + distilled))
-
-
-SIZES: Sizes = {
-    f"iformer_{name}": {"dims": dims, "depths": (n, n, *depths), "groups": (0, 0, *groups)}
-    for name, dims, n, depths, groups in (
-        ("t", (32, 64, 128, 256), 2, (16, 6), (3, 2)),
-        ("s", (32, 64, 176, 320), 2, (19, 6), (3, 2)),
-        ("m", (48, 96, 192, 384), 2, (22, 6), (4, 2)),
-        ("l", (48, 96, 256, 384), 2, (33, 6), (8, 2)),
-        ("l2", (64, 128, 256, 512), 3, (46, 9), (11, 3)),
-        ("h", (96, 192, 384, 768), 5, (60, 18), (15, 6)),
-    )
-}
-SIZES["iformer_t"] |= {"conv_ratio": 3, "mlp_ratio": 2}
-SIZES["iformer_h"] |= {"mlp_ratio": 4, "reductions": (0, 0, 1, 1), "layer_scale": 1e-6}
-SIZES |= {f"iformer_{name}_distilled": SIZES[f"iformer_{name}"] | {"distilled": True} for name in ("m", "l", "l2")}
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -109,4 +92,18 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-FAMILY = Family(name="iformer", paper="arXiv 2501.15369", build=iformer, sizes=SIZES, layouts={"timm": timm_rules})
+SIZES: Sizes = {
+    f"iformer_{name}": {"dims": dims, "depths": (n, n, *depths), "groups": (0, 0, *groups)}
+    for name, dims, n, depths, groups in (
+        ("t", (32, 64, 128, 256), 2, (16, 6), (3, 2)),
+        ("s", (32, 64, 176, 320), 2, (19, 6), (3, 2)),
+        ("m", (48, 96, 192, 384), 2, (22, 6), (4, 2)),
+        ("l", (48, 96, 256, 384), 2, (33, 6), (8, 2)),
+        ("l2", (64, 128, 256, 512), 3, (46, 9), (11, 3)),
+        ("h", (96, 192, 384, 768), 5, (60, 18), (15, 6)),
+    )
+}
+SIZES["iformer_t"] |= {"conv_ratio": 3, "mlp_ratio": 2}
+SIZES["iformer_h"] |= {"mlp_ratio": 4, "reductions": (0, 0, 1, 1), "layer_scale": 1e-6}
+SIZES |= {f"iformer_{name}_distilled": SIZES[f"iformer_{name}"] | {"distilled": True} for name in ("m", "l", "l2")}
+FAMILY = Family("iformer", "arXiv 2501.15369", iformer, SIZES, {"timm": timm_rules})

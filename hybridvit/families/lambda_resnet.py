@@ -5,7 +5,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..components import BatchNorm, BottleneckAttention, HaloAttention, RelativePositionBias, head_width, linear
+from ..components import BatchNorm, BottleneckAttention, HaloAttention, RelativePositionBias, linear
+from ..components.attention import head_width
 from ..spec import SpecError
 from ..tokens import tokens_to_map
 from . import Family, Grid, KeyRules, Mixer, Model, Rename, Rule, Sizes, module_of, renames
@@ -53,16 +54,6 @@ class LambdaModule(nn.Module):
         return (query @ (content.unsqueeze(1) + positions)).flatten(2)  # (B, N, heads, key_dim) @ (B, N, key_dim, d)
 
 
-LOCAL = {"attentions": {"a": LambdaLayer(kernel=9)}}
-MIXED = {"l": LambdaLayer(kernel=13), "h": HaloAttention(halo=3), "b": BottleneckAttention()}
-SIZES: Sizes = {
-    "lambda_resnet26t": T26 | LOCAL,
-    "lambda_resnet26rpt_256": T26 | {"attentions": {"a": LambdaLayer()}},
-    "lambda_resnet50ts": TS50 | LOCAL,
-    "lamhalobotnet50ts_256": {"blocks": "ccc clcl chchch cbc", "stem": "strided", "attentions": MIXED},
-}
-
-
 def reshaped(theirs: str, ours: str, first: int, sizes: tuple[int, int]) -> Rename:
     """Dimension `first` of ours is two of theirs, of the given sizes."""
     return Rename(theirs, ours, lambda t: t.flatten(first, first + 1), lambda t: t.unflatten(first, sizes))
@@ -80,6 +71,12 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, botnet_rules(model).rules)
 
 
-FAMILY = Family(
-    name="lambda_resnet", paper="arXiv 2102.08602", build=attention_resnet, sizes=SIZES, layouts={"timm": timm_rules}
-)
+LOCAL = {"attentions": {"a": LambdaLayer(kernel=9)}}
+MIXED = {"l": LambdaLayer(kernel=13), "h": HaloAttention(halo=3), "b": BottleneckAttention()}
+SIZES: Sizes = {
+    "lambda_resnet26t": T26 | LOCAL,
+    "lambda_resnet26rpt_256": T26 | {"attentions": {"a": LambdaLayer()}},
+    "lambda_resnet50ts": TS50 | LOCAL,
+    "lamhalobotnet50ts_256": {"blocks": "ccc clcl chchch cbc", "stem": "strided", "attentions": MIXED},
+}
+FAMILY = Family("lambda_resnet", "arXiv 2102.08602", attention_resnet, SIZES, {"timm": timm_rules})

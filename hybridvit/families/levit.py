@@ -4,13 +4,12 @@ Every linear layer has a batch norm behind it, and there are no other norms.
 """
 
 from collections.abc import Callable
-from typing import Any
 
-from ..components import BatchNorm, Block, Branch, DistanceBias, Identity, Linear, MeanPool, NormedHead, doubling_stem
+from ..components import BatchNorm, DistanceBias, Linear, MeanPool, NormedHead, doubling_stem, residual_block
 from ..components.narrow import NarrowAttention, ShrinkingAttention
 from ..components.transitions import Add, Steps
-from ..layouts import normed_head_rules, normed_rules
-from . import Family, KeyRules, Model, PerStage, Rename, Rule, Sizes, Stage, Transition, renames
+from ..layouts import normed_head_rules, normed_renames
+from . import Family, KeyRules, Model, Numbers, PerStage, Rename, Sizes, Stage, Transition, classifier, renames
 
 NORM, AT_0 = BatchNorm(), BatchNorm(zero_init=True)
 
@@ -27,33 +26,30 @@ def levit(
 ) -> Model:
     """A LeViT of given widths, heads and depths behind a stem of a given stride."""
 
+    like: Numbers = {"key_dim": key_dim, "act": act, "norm": NORM}
+
     def mlp(dim: int) -> Steps:
         first = Linear(dim=2 * dim, bias=False, norm=NORM, act=act)
         return Steps(steps=(first, Linear(dim=dim, bias=False, norm=AT_0)))
 
     def stage(index: int, dim: int) -> Stage:
-        attention = NarrowAttention(
-            heads=heads[index], key_dim=key_dim, value_dim=2 * key_dim, bias=DistanceBias(), norm=NORM, act=act
-        )
         enter: Transition = doubling_stem(dim, stride, NORM, act)
         if index:
             count = dims[index - 1] // key_dim
-            shrink = ShrinkingAttention(
-                dim=dim, heads=count, key_dim=key_dim, value_dim=4 * key_dim, act=act, norm=NORM
-            )
-            enter = Steps(steps=(shrink, Add(shortcut=Identity(), body=mlp(dim))))
-        block = Block(branches=(Branch(mixer=attention), Branch(mixer=mlp(dim))))
-        return Stage(enter=enter, blocks=(block,) * depths[index])
+            shrink = ShrinkingAttention(dim=dim, heads=count, value_dim=4 * key_dim, **like)
+            enter = Steps(steps=(shrink, Add(body=mlp(dim))))
+        attention = NarrowAttention(heads=heads[index], value_dim=2 * key_dim, bias=DistanceBias(), **like)
+        return Stage(enter=enter, blocks=(residual_block(attention, mlp(dim)),) * depths[index])
 
-    stages = tuple(stage(index, dim) for index, dim in enumerate(dims))
-    return Model(stages=stages, pool=MeanPool(), head=NormedHead(norm=NORM, count=1 + distilled))
+    stages = (stage(index, dim) for index, dim in enumerate(dims))
+    return classifier(stages, MeanPool(), head=NormedHead(norm=NORM, count=1 + distilled))
 
 
 def model_sizes(kind: str = "levit") -> Sizes:
     """The size table, under names that start with `kind`."""
     released = {"act": "hard_swish", "distilled": True}
-    small: dict[str, Any] = {"dims": (128, 256, 384), "key_dim": 16} | released
-    large: dict[str, Any] = {"dims": (384, 512, 768), "heads": (6, 9, 12)}
+    small: Numbers = {"dims": (128, 256, 384), "key_dim": 16} | released
+    large: Numbers = {"dims": (384, 512, 768), "heads": (6, 9, 12)}
     numbers: Sizes = {
         "128s": small | {"heads": (4, 6, 8), "depths": (2, 3, 4)},
         "128": small | {"heads": (4, 8, 12)},
@@ -73,11 +69,9 @@ def timm_rules(model: Model, make: Callable[[str, str], Rename] = Rename) -> Key
     """timm's layout; `make` makes the rule of a linear layer."""
     down, block = "stages.{s}.downsample", "stages.{s}.blocks.{b}"
     shrink, widen, ours = "stages.{s}.enter.steps.0", "stages.{s}.enter.steps.1.body.steps", f"{block}.branches"
-    rules: list[Rule] = [
-        Rename(f"{down}.attn_downsample.attention_biases", f"{shrink}.bias.table"),
-        Rename(f"{block}.attn.attention_biases", f"{ours}.0.mixer.bias.table"),
-        *normed_rules({f"stem.conv{step + 1}": f"stages.0.enter.steps.{step}" for step in range(4)}, "linear"),
-    ]
+    rules = renames(f"{down}.attn_downsample", shrink, "attention_biases=bias.table")
+    rules += renames(f"{block}.attn", f"{ours}.0.mixer", "attention_biases=bias.table")
+    rules += normed_renames("stem", "stages.0.enter.steps", "conv1=0 conv2=1 conv3=2 conv4=3", "linear")
     parts = {
         (f"{down}.attn_downsample", shrink): "q.ln=query kv=key_value proj.ln=proj",
         (f"{down}.mlp", widen): "ln1=0 ln2=1",
@@ -90,4 +84,4 @@ def timm_rules(model: Model, make: Callable[[str, str], Rename] = Rename) -> Key
     return KeyRules(rules, normed_head_rules("head", "head_dist"))
 
 
-FAMILY = Family(name="levit", paper="arXiv 2104.01136", build=levit, sizes=model_sizes(), layouts={"timm": timm_rules})
+FAMILY = Family("levit", "arXiv 2104.01136", levit, model_sizes(), {"timm": timm_rules})

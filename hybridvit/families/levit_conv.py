@@ -1,15 +1,10 @@
 """LeViT with 1x1 convolutions in its checkpoints instead of linear layers: the same models in another layout."""
 
+from functools import partial
+
 from ..keys import conv_to_linear
-from . import Family, KeyRules, Model
+from . import Family
 from .levit import levit, model_sizes, timm_rules
 
-
-def timm_conv_rules(model: Model) -> KeyRules:
-    """timm's layout of its `levit_conv` models."""
-    return timm_rules(model, conv_to_linear)
-
-
 SIZES = model_sizes("levit_conv")
-LAYOUTS = {"timm": timm_conv_rules}
-FAMILY = Family(name="levit_conv", paper="arXiv 2104.01136", build=levit, sizes=SIZES, layouts=LAYOUTS)
+FAMILY = Family("levit_conv", "arXiv 2104.01136", levit, SIZES, {"timm": partial(timm_rules, make=conv_to_linear)})

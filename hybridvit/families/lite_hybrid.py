@@ -10,12 +10,12 @@ from . import Family, Model, Sizes, classifier
 from .efficientnet_lite import lite_stages
 
 
-def lite_hybrid(*, width: str, depth: int, stem_stages: int, img_size: int) -> Model:
+def lite_hybrid(*, width: str, depth: int, stem_stages: int) -> Model:
     """A ViT of a named width and `depth` blocks on the first `stem_stages` stages of EfficientNet-Lite0."""
     vit_width = WIDTHS[width]._replace(depth=depth)
     trunk = vit_stage(enter=Conv(dim=vit_width.dim, bias=True), width=vit_width, prefix=0)
     stages = (*lite_stages(tf=True)[:stem_stages], trunk)
-    return classifier(stages, MeanPool(post_norm=NORM), img_size)
+    return classifier(stages, MeanPool(post_norm=NORM))
 
 
 SIZES: Sizes = {
@@ -23,4 +23,4 @@ SIZES: Sizes = {
     "vit_tiny_lite0_s16_224": {"width": "tiny", "depth": 6, "stem_stages": 5, "img_size": 224},
     "vit_small_lite0_s16_224": {"width": "small", "depth": 8, "stem_stages": 5, "img_size": 224},
 }
-FAMILY = Family(name="lite_hybrid", paper="arXiv 2010.11929", build=lite_hybrid, sizes=SIZES, layouts={})
+FAMILY = Family("lite_hybrid", "arXiv 2010.11929", lite_hybrid, SIZES, {})

@@ -2,11 +2,12 @@
 
 from torch import Tensor, nn
 
-from ..components import Block, Branch, Conv, Linear, LinearHead, MeanPool, Mlp, ScaledDotProduct, Steps, linear
+from ..components import Block, Branch, Conv, Linear, MeanPool, Mlp, ScaledDotProduct, Steps, linear, residual_block
+from ..components.attention import join_heads, split_heads
 from ..components.norms import BatchNorm, GroupNorm, LayerNorm
 from ..keys import conv_to_linear
 from ..tokens import map_to_tokens, tokens_to_map
-from . import Family, Grid, KeyRules, Mixer, Model, Rule, Sizes, Stage, module_of, renames
+from . import Family, Grid, KeyRules, Mixer, Model, PerStage, Sizes, Stage, classifier, module_of, renames
 from .efficientvit_mit import body_rules, conv_body
 
 NORM = GroupNorm(groups=1)
@@ -33,8 +34,8 @@ class LowAttentionModule(nn.Module):
         self.spread = nn.ConvTranspose2d(inner, dim, stride + 2, stride, padding=1)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        heads = self.qkv(self.filters(tokens, grid)).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        mixed = self.attend(*heads.chunk(3, dim=3)).transpose(1, 2).flatten(2)
+        heads = split_heads(self.qkv(self.filters(tokens, grid)), self.heads)
+        mixed = join_heads(self.attend(*heads.chunk(3, dim=3)))
         map_ = self.spread(tokens_to_map(mixed, self.down.out_grid(grid)))
         return map_to_tokens(map_[:, :, : grid.height, : grid.width])
 
@@ -42,7 +43,7 @@ class LowAttentionModule(nn.Module):
 def lowformer(
     *,
     width: int,
-    depths: tuple[int, ...],
+    depths: PerStage,
     ratio: int = 6,
     attends: bool = True,
     mlp: bool = True,
@@ -56,7 +57,7 @@ def lowformer(
     def stage(index: int) -> Stage:
         dim = width << index
         enter = conv_body(dim // 2, dim, ratio, CONV.replace(stride=2), fused=True)
-        plain = Block(branches=(Branch(mixer=conv_body(dim, dim, 4, CONV, fused=True)),))
+        plain = residual_block(conv_body(dim, dim, 4, CONV, fused=True))
         if not index:
             return Stage(enter=CONV.replace(dim=dim, kernel=3, stride=2), blocks=(plain,) * depths[0])
         if index < 3:
@@ -64,34 +65,19 @@ def lowformer(
         heads, norm = max(1, dim // 60), NORM if mlp else None
         attention = LowAttention(stride=5 - index, heads=heads, head_dim=dim // heads // 2)
         first, *others = conv_body(dim, dim, 4, CONV, fused=dim < 256, fewer=dim >= 256).steps
-        branches = (
-            *((Branch(mixer=attention, norm=norm),) if attends else ()),
-            *((Branch(mixer=Mlp(hidden=4 * dim), norm=norm),) if mlp else ()),
-            Branch(mixer=Steps(steps=(first.replace(bias=True), *others))),
-        )
+        mixers = (attention,) * attends + (Mlp(hidden=4 * dim),) * mlp
+        convs = Branch(mixer=Steps(steps=(first.replace(bias=True), *others)))
+        branches = (*(Branch(mixer=mixer, norm=norm) for mixer in mixers), convs)
         return Stage(enter=enter, blocks=(Block(branches=branches),) * depths[index])
 
     after = Linear(dim=head_dims[1], bias=False, norm=LayerNorm(eps=1e-5), act=CONV.act)
     pool = MeanPool(before=CONV.replace(dim=head_dims[0]), after=after)
-    return Model(stages=tuple(map(stage, range(len(depths)))), pool=pool, head=LinearHead())
-
-
-BIG = {"head_dims": (2304, 2560)}
-SIZES: Sizes = {
-    "lowformer_b0": {"width": 16, "depths": (0, 1, 1, 3, 4), "ratio": 4},
-    "lowformer_b1": {"width": 16, "depths": (0, 1, 1, 5, 5)},
-    "lowformer_b15": {"width": 20, "depths": (0, 1, 1, 6, 6)} | BIG,
-    "lowformer_b2": {"width": 24, "depths": (0, 1, 1, 6, 6)} | BIG,
-    "lowformer_b3": {"width": 32, "depths": (1, 2, 3, 6, 6)},
-    "lowformer_e1": {"width": 20, "depths": (0, 1, 1, 4, 4), "attends": False, "mlp": False} | BIG,
-    "lowformer_e2": {"width": 32, "depths": (1, 2, 3, 4, 4), "attends": False, "mlp": False},
-    "lowformer_e3": {"width": 32, "depths": (1, 2, 3, 6, 6), "mlp": False},
-}
+    return classifier(map(stage, range(len(depths))), pool)
 
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
-    rules: list[Rule] = renames("", "", "stem.0=stages.0.enter in_conv=pool.before classifier=head")
+    rules = renames("", "", "stem.0=stages.0.enter in_conv=pool.before classifier=head")
     rules += renames("pre_classifier", "pool.after", "0=linear 1=norm")
     for s, stage in enumerate(model.stages):
         theirs, ours = f"stages.{s - 1}" if s else "stem", f"stages.{s}"
@@ -113,4 +99,15 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-FAMILY = Family(name="lowformer", paper="arXiv 2409.03460", build=lowformer, sizes=SIZES, layouts={"timm": timm_rules})
+BIG = {"head_dims": (2304, 2560)}
+SIZES: Sizes = {
+    "lowformer_b0": {"width": 16, "depths": (0, 1, 1, 3, 4), "ratio": 4},
+    "lowformer_b1": {"width": 16, "depths": (0, 1, 1, 5, 5)},
+    "lowformer_b15": {"width": 20, "depths": (0, 1, 1, 6, 6)} | BIG,
+    "lowformer_b2": {"width": 24, "depths": (0, 1, 1, 6, 6)} | BIG,
+    "lowformer_b3": {"width": 32, "depths": (1, 2, 3, 6, 6)},
+    "lowformer_e1": {"width": 20, "depths": (0, 1, 1, 4, 4), "attends": False, "mlp": False} | BIG,
+    "lowformer_e2": {"width": 32, "depths": (1, 2, 3, 4, 4), "attends": False, "mlp": False},
+    "lowformer_e3": {"width": 32, "depths": (1, 2, 3, 6, 6), "mlp": False},
+}
+FAMILY = Family("lowformer", "arXiv 2409.03460", lowformer, SIZES, {"timm": timm_rules})

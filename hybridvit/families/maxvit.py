@@ -17,6 +17,8 @@ from . import Family, KeyRules, Model, Norm, Numbers, PerStage, Rename, Rule, Si
 from .coatnet import ENDS, HEAD_WIDTH, conv_rules, tanh_pool
 
 CONV, NORM, BIAS = MBConv(act="silu", bias=False, widen_last=True), LayerNorm(), RelativePositionBias()
+MakeRule = Callable[[str, str], Rule]
+heads_apart: MakeRule = partial(split_heads, width=HEAD_WIDTH, conv=False)
 
 
 def maxvit(
@@ -57,31 +59,6 @@ def maxvit(
     return classifier((enter, *stages), tanh_pool(norm, dims[-1]) if hidden else MeanPool(norm=norm), img_size)
 
 
-MLP, AT_256, AT_384 = {"bias": RelativePositionMlp()}, {"img_size": 256}, {"img_size": 384}
-PICO: Numbers = {"stem": (24, 32), "dims": (32, 64, 128, 256), "depths": (2, 2, 5, 2)}
-TINY = PICO | {"stem": (32, 64), "dims": (64, 128, 256, 512)}
-NANO = TINY | {"depths": (1, 2, 3, 1)}
-SMALL_MLP = TINY | MLP | {"dims": (96, 192, 384, 768), "layer_scale": 1e-6}
-BASE_MLP = SMALL_MLP | {"depths": (2, 6, 14, 2), "layer_scale": None, "hidden": True}
-SIZES: Sizes = {
-    "maxvit_pico_rw_256": PICO | AT_256,
-    "maxvit_nano_rw_256": NANO | AT_256,
-    "maxvit_tiny_rw_224": TINY,
-    "maxvit_tiny_rw_256": TINY | AT_256,
-    "maxvit_rmlp_pico_rw_256": PICO | MLP | AT_256,
-    "maxvit_rmlp_nano_rw_256": NANO | MLP | AT_256,
-    "maxvit_rmlp_tiny_rw_256": TINY | MLP | AT_256,
-    "maxvit_rmlp_small_rw_224": SMALL_MLP,
-    "maxvit_rmlp_small_rw_256": SMALL_MLP | AT_256,
-    "maxvit_rmlp_base_rw_224": BASE_MLP,
-    "maxvit_rmlp_base_rw_384": BASE_MLP | AT_384,
-    "test_maxvit": {"stem": (16, 32), "dims": (32, 64, 96, 128), "depths": (1, 1, 1, 1), "img_size": 160},
-}
-
-MakeRule = Callable[[str, str], Rule]
-heads_apart: MakeRule = partial(split_heads, width=HEAD_WIDTH, conv=False)
-
-
 def attention_rules(theirs: str, ours: str, qkv: MakeRule = heads_apart, table: MakeRule = Rename) -> list[Rule]:
     """timm's names in attention. `qkv` and `table` make the rules of queries, keys, values and of a bias table."""
     bias_table = table(f"{theirs}.rel_pos.relative_position_bias_table", f"{ours}.bias.table")
@@ -109,4 +86,24 @@ def timm_rules(model: Model, qkv: MakeRule = heads_apart, table: MakeRule = Rena
     return KeyRules(rules)
 
 
-FAMILY = Family(name="maxvit", paper="arXiv 2204.01697", build=maxvit, sizes=SIZES, layouts={"timm": timm_rules})
+MLP, AT_256, AT_384 = {"bias": RelativePositionMlp()}, {"img_size": 256}, {"img_size": 384}
+PICO: Numbers = {"stem": (24, 32), "dims": (32, 64, 128, 256), "depths": (2, 2, 5, 2)}
+TINY = PICO | {"stem": (32, 64), "dims": (64, 128, 256, 512)}
+NANO = TINY | {"depths": (1, 2, 3, 1)}
+SMALL_MLP = TINY | MLP | {"dims": (96, 192, 384, 768), "layer_scale": 1e-6}
+BASE_MLP = SMALL_MLP | {"depths": (2, 6, 14, 2), "layer_scale": None, "hidden": True}
+SIZES: Sizes = {
+    "maxvit_pico_rw_256": PICO | AT_256,
+    "maxvit_nano_rw_256": NANO | AT_256,
+    "maxvit_tiny_rw_224": TINY,
+    "maxvit_tiny_rw_256": TINY | AT_256,
+    "maxvit_rmlp_pico_rw_256": PICO | MLP | AT_256,
+    "maxvit_rmlp_nano_rw_256": NANO | MLP | AT_256,
+    "maxvit_rmlp_tiny_rw_256": TINY | MLP | AT_256,
+    "maxvit_rmlp_small_rw_224": SMALL_MLP,
+    "maxvit_rmlp_small_rw_256": SMALL_MLP | AT_256,
+    "maxvit_rmlp_base_rw_224": BASE_MLP,
+    "maxvit_rmlp_base_rw_384": BASE_MLP | AT_384,
+    "test_maxvit": {"stem": (16, 32), "dims": (32, 64, 96, 128), "depths": (1, 1, 1, 1), "img_size": 160},
+}
+FAMILY = Family("maxvit", "arXiv 2204.01697", maxvit, SIZES, {"timm": timm_rules})

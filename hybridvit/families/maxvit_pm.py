@@ -67,4 +67,4 @@ def timm_rules(model: Model) -> KeyRules:
 
 
 SIZES: Sizes = {"maxvit_tiny_pm_256": TINY | AT_256}
-FAMILY = Family(name="maxvit_pm", paper="arXiv 2204.01697", build=maxvit_pm, sizes=SIZES, layouts={"timm": timm_rules})
+FAMILY = Family("maxvit_pm", "arXiv 2204.01697", maxvit_pm, SIZES, {"timm": timm_rules})

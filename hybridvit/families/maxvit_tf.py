@@ -12,20 +12,6 @@ from ..components import BatchNorm, LayerNorm, MBConv
 from . import Family, Numbers, Rename, Sizes
 from .maxvit import maxvit, timm_rules
 
-TF: Numbers = {"norm": LayerNorm(eps=1e-5), "act": "gelu_tanh", "stem_bias": True, "hidden": True}
-TF |= {"conv": MBConv(act="gelu_tanh", norm=BatchNorm(eps=1e-3), padding="same")}
-SIZES: Sizes = {
-    f"maxvit_{name}_tf_{size}": TF | {"stem": (stem, stem), "dims": dims, "depths": depths, "img_size": size}
-    for name, stem, dims, depths in (
-        ("tiny", 64, (64, 128, 256, 512), (2, 2, 5, 2)),
-        ("small", 64, (96, 192, 384, 768), (2, 2, 5, 2)),
-        ("base", 64, (96, 192, 384, 768), (2, 6, 14, 2)),
-        ("large", 128, (128, 256, 512, 1024), (2, 6, 14, 2)),
-        ("xlarge", 192, (192, 384, 768, 1536), (2, 6, 14, 2)),
-    )
-    for size in (224, 384, 512)
-}
-
 
 def by_key_offset(theirs: str, ours: str) -> Rename:
     """A table (heads, 2n - 1, 2n - 1) by the offset key - query is one by the offset query - key of ours."""
@@ -40,5 +26,19 @@ def by_key_offset(theirs: str, ours: str) -> Rename:
     return Rename(theirs, ours, to_ours, to_theirs)
 
 
-LAYOUTS = {"timm": partial(timm_rules, qkv=Rename, table=by_key_offset)}
-FAMILY = Family(name="maxvit_tf", paper="arXiv 2204.01697", build=maxvit, sizes=SIZES, layouts=LAYOUTS)
+TF: Numbers = {"norm": LayerNorm(eps=1e-5), "act": "gelu_tanh", "stem_bias": True, "hidden": True}
+TF |= {"conv": MBConv(act="gelu_tanh", norm=BatchNorm(eps=1e-3), padding="same")}
+SIZES: Sizes = {
+    f"maxvit_{name}_tf_{size}": TF | {"stem": (stem, stem), "dims": dims, "depths": depths, "img_size": size}
+    for name, stem, dims, depths in (
+        ("tiny", 64, (64, 128, 256, 512), (2, 2, 5, 2)),
+        ("small", 64, (96, 192, 384, 768), (2, 2, 5, 2)),
+        ("base", 64, (96, 192, 384, 768), (2, 6, 14, 2)),
+        ("large", 128, (128, 256, 512, 1024), (2, 6, 14, 2)),
+        ("xlarge", 192, (192, 384, 768, 1536), (2, 6, 14, 2)),
+    )
+    for size in (224, 384, 512)
+}
+FAMILY = Family(
+    "maxvit_tf", "arXiv 2204.01697", maxvit, SIZES, {"timm": partial(timm_rules, qkv=Rename, table=by_key_offset)}
+)

@@ -7,14 +7,14 @@ scores are scaled by the width of all heads together; the classifier has no bias
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..components import Add, BatchNorm, LayerNorm, Layout, LinearHead, MBConv, MeanPool, Mlp, Steps, WindowAttention
+from ..components import Add, BatchNorm, LayerNorm, Layout, LinearHead, MBConv, Mlp, Steps, WindowAttention
 from ..components.attention import Attention, ScaledDotProduct
 from ..components.biases import RelativePositionBias
 from ..components.blocks import Block, Branch, transformer_block
 from ..components.convs import AvgPool, Conv
 from ..tokens import map_to_tokens, tokens_to_map
-from . import Family, Grid, Model, Sizes, Stage
-from .coatnet import HEAD_WIDTH
+from . import Family, Grid, Model, PerStage, Sizes, Stage, classifier
+from .coatnet import HEAD_WIDTH, tanh_pool
 
 NORM, BATCH_NORM = LayerNorm(eps=1e-5), BatchNorm(eps=1e-3)
 CONV = MBConv(norm=BATCH_NORM)
@@ -37,9 +37,7 @@ class ZeroPaddedPool(AvgPool):
         return map_to_tokens(F.avg_pool2d(tokens_to_map(tokens, grid), 3, stride=2, padding=1))
 
 
-def maxvit_torchvision(
-    *, stem: int, dims: tuple[int, ...], depths: tuple[int, ...], window: int = 7, img_size: int = 224
-) -> Model:
+def maxvit_torchvision(*, stem: int, dims: PerStage, depths: PerStage, window: int = 7) -> Model:
     """A MaxViT of a given width of the stem, and widths and depths of the stages."""
 
     def stage(in_dim: int, dim: int, depth: int) -> Stage:
@@ -55,13 +53,8 @@ def maxvit_torchvision(
     first = Conv(dim=stem, kernel=3, stride=2, norm=BATCH_NORM, act="gelu")
     enter = Steps(steps=(first, Conv(dim=stem, kernel=3, bias=True)))
     stages = (stage(*numbers) for numbers in zip((stem, *dims[:-1]), dims, depths, strict=True))
-    return Model(
-        stages=(Stage(enter=enter), *stages),
-        pool=MeanPool(post_norm=NORM, after=Conv(dim=dims[-1], bias=True, act="tanh")),
-        head=LinearHead(bias=False),
-        img_size=(img_size, img_size),
-    )
+    return classifier((Stage(enter=enter), *stages), tanh_pool(NORM, dims[-1]), head=LinearHead(bias=False))
 
 
 SIZES: Sizes = {"maxvit_t": {"stem": 64, "dims": (64, 128, 256, 512), "depths": (2, 2, 5, 2)}}
-FAMILY = Family(name="maxvit_torchvision", paper="arXiv 2204.01697", build=maxvit_torchvision, sizes=SIZES, layouts={})
+FAMILY = Family("maxvit_torchvision", "arXiv 2204.01697", maxvit_torchvision, SIZES, {})

@@ -23,4 +23,5 @@ SIZES: Sizes = {
     | {"stem": (80, 160), "dims": (160, 320, 640, 1280), "depths": (2, 6, 16, 2), "hidden": True},
 }
 
-FAMILY = Family(name="maxxvit", paper="arXiv 2204.01697", build=maxvit, sizes=SIZES, layouts={"timm": timm_rules})
+
+FAMILY = Family("maxxvit", "arXiv 2204.01697", maxvit, SIZES, {"timm": timm_rules})

@@ -1,7 +1,5 @@
 """ConvFormer and CAFormer: a pyramid of separable convolutions, and of attention at its end (arXiv 2210.13452)."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -52,11 +50,7 @@ def inverted(dim: int, hidden: int, act: Mixer, *middle: Transition, bias: bool 
 
 
 def pyramid(
-    dims: PerStage,
-    depths: PerStage,
-    mixers: Sequence[Transition],
-    norm: Norm = UNBIASED,
-    layer_scale: float | None = None,
+    dims: PerStage, depths: PerStage, mixers: list[Transition], norm: Norm = UNBIASED, layer_scale: float | None = None
 ) -> tuple[Stage, ...]:
     """The stages of a MetaFormer of given widths, depths and mixers. The last two learn a scale of their shortcuts.
 
@@ -70,11 +64,9 @@ def pyramid(
         down = Steps(steps=(normalize, Conv(dim=dim, kernel=3, stride=2, bias=True)))
         stem = Conv(dim=dim, kernel=7, stride=4, padding=2, bias=True, norm=None if first else UNBIASED)
         scaled = len(stages) >= 2 and not first
-        branches = (
-            Branch(mixer=part, norm=norm, layer_scale=layer_scale, shortcut_scale=scaled)
-            for part in (mixer, inverted(dim, 4 * dim, act, bias=first))
-        )
-        stages.append(Stage(enter=down if stages else stem, blocks=(Block(branches=tuple(branches)),) * depth))
+        mix = Branch(mixer=mixer, norm=norm, layer_scale=layer_scale, shortcut_scale=scaled)
+        block = Block(branches=(mix, mix.replace(mixer=inverted(dim, 4 * dim, act, bias=first))))
+        stages.append(Stage(enter=down if stages else stem, blocks=(block,) * depth))
     return tuple(stages)
 
 
@@ -83,21 +75,8 @@ def metaformer(*, dims: PerStage, depths: PerStage, attending: int) -> Model:
     convs = [inverted(dim, 2 * dim, StarRelu(), Conv(dim=2 * dim, kernel=7, groups=2 * dim)) for dim in dims]
     attentions = [Attention(heads=dim // HEAD_WIDTH, qkv_bias=False, proj_bias=False) for dim in dims]
     first = len(dims) - attending
-    stages = pyramid(dims, depths, (*convs[:first], *attentions[first:]))
+    stages = pyramid(dims, depths, [*convs[:first], *attentions[first:]])
     return classifier(stages, MeanPool(post_norm=LayerNorm()), head=MlpHead())
-
-
-DEEP = {"depths": (3, 12, 18, 3)}
-SIZES: Sizes = {
-    f"{kind}_{name}": numbers | {"attending": attending}
-    for kind, attending in (("convformer", 0), ("caformer", 2))
-    for name, numbers in (
-        ("s18", {"dims": (64, 128, 320, 512), "depths": (3, 3, 9, 3)}),
-        ("s36", {"dims": (64, 128, 320, 512)} | DEEP),
-        ("m36", {"dims": (96, 192, 384, 576)} | DEEP),
-        ("b36", {"dims": (128, 256, 512, 768)} | DEEP),
-    )
-}
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -116,5 +95,15 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-LAYOUTS = {"timm": timm_rules}
-FAMILY = Family(name="metaformer", paper="arXiv 2210.13452", build=metaformer, sizes=SIZES, layouts=LAYOUTS)
+DEEP = {"depths": (3, 12, 18, 3)}
+SIZES: Sizes = {
+    f"{kind}_{name}": numbers | {"attending": attending}
+    for kind, attending in (("convformer", 0), ("caformer", 2))
+    for name, numbers in (
+        ("s18", {"dims": (64, 128, 320, 512), "depths": (3, 3, 9, 3)}),
+        ("s36", {"dims": (64, 128, 320, 512)} | DEEP),
+        ("m36", {"dims": (96, 192, 384, 576)} | DEEP),
+        ("b36", {"dims": (128, 256, 512, 768)} | DEEP),
+    )
+}
+FAMILY = Family("metaformer", "arXiv 2210.13452", metaformer, SIZES, {"timm": timm_rules})

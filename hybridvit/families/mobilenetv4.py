@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from ..components import AvgPool, BatchNorm, Block, Branch, Conv, Identity, LayerScale, Linear, MeanPool, Steps, linear
-from ..components.attention import ScaledDotProduct
+from ..components.attention import ScaledDotProduct, join_heads, split_heads
 from ..keys import conv_to_linear
 from ..layouts import normed_rules
 from . import Family, Grid, KeyRules, Mixer, Model, Sizes, Stage, Transition, classifier, module_of, renames
@@ -36,14 +36,14 @@ class MultiQueryAttentionModule(nn.Module):
         self.proj = linear(inner, dim, bias=False)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        query = self.query(tokens).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        query = split_heads(self.query(tokens), self.heads)
         # Fused kernels take as many heads of keys as of queries; expanded ones are no copies.
         key, value = (part(tokens, grid).unsqueeze(1).expand(-1, self.heads, -1, -1) for part in (self.key, self.value))
-        return self.proj(self.attend(query, key, value).transpose(1, 2).flatten(2))
+        return self.proj(join_heads(self.attend(query, key, value)))
 
 
 def mobilenetv4(
-    *, plan: str, width: float = 1.0, act: str = "relu", scaled: bool = False, pooled: bool = False, img_size: int = 224
+    *, plan: str, width: float = 1.0, act: str = "relu", scaled: bool = False, pooled: bool = False
 ) -> Model:
     """A MobileNetV4 by its `plan`: for each stage its width, all but the first to be times `width`, and its blocks.
 
@@ -84,8 +84,30 @@ def mobilenetv4(
             wide = conv.replace(dim=scaled_width(int(codes[0]), width) if codes else 4 * in_dim, kernel=3)
             stages.append(Stage(enter=Steps(steps=(*strided(wide), conv.replace(dim=dim, act=act if codes else None)))))
     stages.append(Stage(enter=conv.replace(dim=scaled_width(960, width))))
-    pool = MeanPool(after=Linear(dim=1280, bias=False, norm=NORM, act=act))
-    return classifier(stages, pool, img_size)
+    return classifier(stages, MeanPool(after=Linear(dim=1280, bias=False, norm=NORM, act=act)))
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout, in which the entrance of a stage is its first block."""
+    last, ours = len(model.stages) - 1, "stages.{s+1}.blocks.{b}.branches.0"
+    rules = renames("", "", "conv_stem=stages.0.enter.conv bn1=stages.0.enter.norm classifier=head")
+    rules += [*renames("", "pool.after", "norm_head=norm"), conv_to_linear("conv_head", "pool.after.linear")]
+    rules += renames(f"blocks.{last - 1}.0", f"stages.{last}.enter", "conv bn1=norm")
+    early = sum(not stage.blocks for stage in model.stages[1:-1])
+    fused = "0.conv_exp=0.conv 0.bn1=0.norm 0.conv_pwl=2.conv 0.bn2=2.norm"
+    apart = "0.conv 0.bn1=0.norm 1.conv=2.conv 1.bn1=2.norm"
+    for s in range(early):
+        rules += renames(f"blocks.{s}", f"stages.{s + 1}.enter.steps", apart if early > 1 else fused)
+    for block, place in (("blocks.{s}.0", "stages.{s+1}.enter"), ("blocks.{s}.{b+1}", f"{ours}.mixer")):
+        parts = {"dw_start": 0, "pw_exp": 1, "dw_mid": 2, "pw_proj": 4}
+        rules += normed_rules({f"{block}.{part}": f"{place}.steps.{i}" for part, i in parts.items()}, conv="conv")
+    rules += renames("", "", "blocks.{s}.0.layer_scale=stages.{s+1}.enter.steps.5")
+    rules += renames("blocks.{s}.{b+1}", ours, "layer_scale.gamma=layer_scale norm")
+    reduce = "key.down_conv=key.steps.0.conv key.norm=key.steps.0.norm"
+    attention = "blocks.{s}.{b+1}.attn", f"{ours}.mixer"
+    rules += renames(*attention, f"{reduce} {reduce.replace('key', 'value')}")
+    layers = "query.proj=query key.proj=key.steps.1.linear value.proj=value.steps.1.linear output.proj=proj"
+    return KeyRules(rules, renames(*attention, layers, conv_to_linear))
 
 
 SMALL = "32 / 32 32 / 64 96 / 96 553 032 032 032 032 304 / 128 336 554 054 053 034 034"
@@ -114,31 +136,4 @@ SIZES: Sizes = {
         ("conv_aa_large", LARGE, 1.0, 448),
     )
 }
-
-
-def timm_rules(model: Model) -> KeyRules:
-    """timm's layout, in which the entrance of a stage is its first block."""
-    last, ours = len(model.stages) - 1, "stages.{s+1}.blocks.{b}.branches.0"
-    rules = renames("", "", "conv_stem=stages.0.enter.conv bn1=stages.0.enter.norm classifier=head")
-    rules += renames("", "pool.after", "norm_head=norm")
-    rules += renames("", "pool.after", "conv_head=linear", conv_to_linear)
-    rules += renames(f"blocks.{last - 1}.0", f"stages.{last}.enter", "conv bn1=norm")
-    early = sum(not stage.blocks for stage in model.stages[1:-1])
-    fused = "0.conv_exp=0.conv 0.bn1=0.norm 0.conv_pwl=2.conv 0.bn2=2.norm"
-    apart = "0.conv 0.bn1=0.norm 1.conv=2.conv 1.bn1=2.norm"
-    for s in range(early):
-        rules += renames(f"blocks.{s}", f"stages.{s + 1}.enter.steps", apart if early > 1 else fused)
-    for block, place in (("blocks.{s}.0", "stages.{s+1}.enter"), ("blocks.{s}.{b+1}", f"{ours}.mixer")):
-        parts = {"dw_start": 0, "pw_exp": 1, "dw_mid": 2, "pw_proj": 4}
-        rules += normed_rules({f"{block}.{part}": f"{place}.steps.{i}" for part, i in parts.items()}, conv="conv")
-    rules += renames("", "", "blocks.{s}.0.layer_scale=stages.{s+1}.enter.steps.5")
-    rules += renames("blocks.{s}.{b+1}", ours, "layer_scale.gamma=layer_scale norm")
-    reduce = "key.down_conv=key.steps.0.conv key.norm=key.steps.0.norm"
-    attention = "blocks.{s}.{b+1}.attn", f"{ours}.mixer"
-    rules += renames(*attention, f"{reduce} {reduce.replace('key', 'value')}")
-    layers = "query.proj=query key.proj=key.steps.1.linear value.proj=value.steps.1.linear output.proj=proj"
-    return KeyRules(rules, renames(*attention, layers, conv_to_linear))
-
-
-LAYOUTS = {"timm": timm_rules}
-FAMILY = Family(name="mobilenetv4", paper="arXiv 2404.10518", build=mobilenetv4, sizes=SIZES, layouts=LAYOUTS)
+FAMILY = Family("mobilenetv4", "arXiv 2404.10518", mobilenetv4, SIZES, {"timm": timm_rules})

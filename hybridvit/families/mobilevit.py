@@ -6,13 +6,16 @@ The transformer attends between patches: each position of a patch to those at th
 from torch import Tensor, nn
 
 from ..components import Attention, BatchNorm, Conv, Identity, Join, LayerNorm, MeanPool, Mlp, Steps, inverted_residual
-from ..components.blocks import Block, Branch, transformer_block
+from ..components.blocks import Block, Branch, residual_block, transformer_block
 from ..components.windows import from_windows, resize_map, to_windows, whole_windows
 from ..layouts import normed_rules
 from . import Family, Grid, KeyRules, Mixer, Model, Norm, Rule, Sizes, Stage, classifier, module_of, renames
 
 HEADS, STEM, DEPTHS = 4, 16, (2, 4, 3)
 CONV, NORM = Conv(dim=STEM, norm=BatchNorm(), act="silu"), LayerNorm(eps=1e-5)
+FUSED = "stages.{s+1}.blocks.0.branches.0.mixer.steps"
+BODY = f"{FUSED}.0.parts.1.steps"
+LAYER = f"{BODY}.2.blocks.{{b}}.branches"
 
 
 class BetweenPatches(Mixer):
@@ -51,8 +54,8 @@ def residual_stages(stem: int, dims: tuple[int, ...], depth: int, expand: int) -
     """The stem, one inverted residual, and `depth` of them at stride 4; all hidden widths are `expand` fold."""
     first, second = dims
     body = inverted_residual(first, expand * stem, "silu")
-    keeping = Stage(enter=Identity(), blocks=(Block(branches=(Branch(mixer=body),)),))
-    block = Block(branches=(Branch(mixer=inverted_residual(second, expand * second, "silu")),))
+    keeping = Stage(enter=Identity(), blocks=(residual_block(body),))
+    block = residual_block(inverted_residual(second, expand * second, "silu"))
     down = inverted_residual(second, expand * first, "silu", stride=2)
     return [
         Stage(enter=CONV.replace(dim=stem, kernel=3, stride=2)),
@@ -72,20 +75,7 @@ def mobilevit(*, dims: tuple[int, ...], inner: tuple[int, ...], last: int, expan
         fused = Branch(mixer=Steps(steps=(Join(parts=(Identity(), body)), local)), residual=False)
         down = inverted_residual(dim, expand * in_dim, "silu", stride=2)
         stages.append(Stage(enter=down, blocks=(Block(branches=(fused,)),)))
-    pool = MeanPool(before=CONV.replace(dim=last))
-    return classifier(stages, pool, 256)
-
-
-SIZES: Sizes = {
-    "mobilevit_xxs": {"dims": (16, 24, 48, 64, 80), "inner": (64, 80, 96), "last": 320, "expand": 2},
-    "mobilevit_xs": {"dims": (32, 48, 64, 80, 96), "inner": (96, 120, 144), "last": 384},
-    "mobilevit_s": {"dims": (32, 64, 96, 128, 160), "inner": (144, 192, 240), "last": 640},
-}
-
-
-FUSED = "stages.{s+1}.blocks.0.branches.0.mixer.steps"
-BODY = f"{FUSED}.0.parts.1.steps"
-LAYER = f"{BODY}.2.blocks.{{b}}.branches"
+    return classifier(stages, MeanPool(before=CONV.replace(dim=last)), 256)
 
 
 def residual(theirs: str, ours: str) -> dict[str, str]:
@@ -118,5 +108,9 @@ def timm_rules(model: Model) -> KeyRules:
     )
 
 
-LAYOUTS = {"timm": timm_rules}
-FAMILY = Family(name="mobilevit", paper="arXiv 2110.02178", build=mobilevit, sizes=SIZES, layouts=LAYOUTS)
+SIZES: Sizes = {
+    "mobilevit_xxs": {"dims": (16, 24, 48, 64, 80), "inner": (64, 80, 96), "last": 320, "expand": 2},
+    "mobilevit_xs": {"dims": (32, 48, 64, 80, 96), "inner": (96, 120, 144), "last": 384},
+    "mobilevit_s": {"dims": (32, 64, 96, 128, 160), "inner": (144, 192, 240), "last": 640},
+}
+FAMILY = Family("mobilevit", "arXiv 2110.02178", mobilevit, SIZES, {"timm": timm_rules})

@@ -68,9 +68,6 @@ def mobilevitv2(*, width: float) -> Model:
     return classifier(stages, MeanPool(), 256)
 
 
-SIZES: Sizes = {f"mobilevitv2_{percent:03}": {"width": percent / 100} for percent in (50, 75, 100, 125, 150, 175, 200)}
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     convs, rules = dict[str, str](), list[Rule]()
@@ -85,5 +82,5 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(end_rules(model, convs), rules)
 
 
-LAYOUTS = {"timm": timm_rules}
-FAMILY = Family(name="mobilevitv2", paper="arXiv 2206.02680", build=mobilevitv2, sizes=SIZES, layouts=LAYOUTS)
+SIZES: Sizes = {f"mobilevitv2_{percent:03}": {"width": percent / 100} for percent in (50, 75, 100, 125, 150, 175, 200)}
+FAMILY = Family("mobilevitv2", "arXiv 2206.02680", mobilevitv2, SIZES, {"timm": timm_rules})

@@ -13,7 +13,8 @@ from ..keys import Concat, conv_to_linear
 from . import Family, Grid, KeyRules, Model, Sizes, Stage, Transition, classifier, renames
 
 NORM, HEAD_WIDTH, REDUCTIONS = BatchNorm(), 32, (64, 16, 4, 1)
-DEPTHS = {"small": 10, "base": 20, "large": 30}
+# The widths of blocks, over and over; where there are several, a block of the last one attends.
+WIDTHS = (96,), (192, 192, 192, 256), (384, 384, 384, 384, 512), (768, 768, 1024)
 
 
 class Runs(Function, Transition):
@@ -47,29 +48,14 @@ def stage(enter: Transition, *branches: Branch) -> Stage:
     return Stage(enter=enter, blocks=(Block(branches=branches),))
 
 
-def mlp(dim: int, ratio: int) -> Branch:
-    """Two layers on each position."""
-    return Branch(mixer=Mlp(hidden=ratio * dim, act="relu"), norm=NORM)
-
-
 def attending_stages(in_dim: int, dim: int, stride: int, run: int) -> list[Stage]:
     """A block that attends in three quarters of its channels, and convolves in the others."""
     wide, narrow = dim * 3 // 4, dim // 4
     reduce = Steps(steps=(Runs(length=run), Normalize(norm=NORM))) if run > 1 else Identity()
     attention = ReducedAttention(heads=wide // HEAD_WIDTH, reduce=reduce)
-    local = Steps(steps=(embed(wide, narrow), Add(shortcut=Identity(), body=conv_attention(narrow))))
+    local = Steps(steps=(embed(wide, narrow), Add(body=conv_attention(narrow))))
     attending = stage(embed(in_dim, wide, stride), Branch(mixer=attention, norm=NORM))
-    return [attending, stage(Join(parts=(Identity(), local)), mlp(dim, 2))]
-
-
-def plan(depths: tuple[int, int, int, int]) -> list[tuple[int, int, int, bool]]:
-    """For each block: its stage, its stride, its width, and whether it attends."""
-    widths = [(96,), (192, 192, 192, 256), (384, 384, 384, 384, 512), (768, 768, 1024)]
-    return [
-        (s, 2 if b == 0 and s else 1, period[b % len(period)], s > 0 and (b + 1) % len(period) == 0)
-        for s, (depth, period) in enumerate(zip(depths, widths, strict=True))
-        for b in range(depth)
-    ]
+    return [attending, stage(Join(parts=(Identity(), local)), Branch(mixer=Mlp(hidden=2 * dim, act="relu"), norm=NORM))]
 
 
 def nextvit(*, depth: int) -> Model:
@@ -77,16 +63,16 @@ def nextvit(*, depth: int) -> Model:
     conv = Conv(dim=64, kernel=3, norm=NORM, act="relu")
     steps = (conv.replace(stride=2), conv.replace(dim=32), conv, conv.replace(stride=2))
     stages, width = [Stage(enter=Steps(steps=steps))], 64
-    for s, stride, dim, attends in plan((3, 4, depth, 3)):
-        if attends:
-            stages += attending_stages(width, dim, stride, REDUCTIONS[s])
-        else:
-            stages.append(stage(embed(width, dim, stride), Branch(mixer=conv_attention(dim)), mlp(dim, 3)))
-        width = dim
+    for s, (count, widths) in enumerate(zip((3, 4, depth, 3), WIDTHS, strict=True)):
+        for b in range(count):
+            dim, stride = widths[b % len(widths)], 2 if s and not b else 1
+            if s and (b + 1) % len(widths) == 0:
+                stages += attending_stages(width, dim, stride, REDUCTIONS[s])
+            else:
+                mlp = Branch(mixer=Mlp(hidden=3 * dim, act="relu"), norm=NORM)
+                stages.append(stage(embed(width, dim, stride), Branch(mixer=conv_attention(dim)), mlp))
+            width = dim
     return classifier(stages, MeanPool(norm=NORM))
-
-
-SIZES: Sizes = {f"nextvit_{name}": {"depth": depth} for name, depth in DEPTHS.items()}
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -117,4 +103,5 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-FAMILY = Family(name="nextvit", paper="arXiv 2207.05501", build=nextvit, sizes=SIZES, layouts={"timm": timm_rules})
+SIZES: Sizes = {f"nextvit_{name}": {"depth": depth} for name, depth in (("small", 10), ("base", 20), ("large", 30))}
+FAMILY = Family("nextvit", "arXiv 2207.05501", nextvit, SIZES, {"timm": timm_rules})

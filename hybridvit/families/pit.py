@@ -8,7 +8,7 @@ from ..layouts import map_to_table
 from ..spec import Around
 from ..tokens import join_prefix, split_prefix
 from ..trunks import NORM
-from . import Family, Grid, KeyRules, Model, Rename, Rule, Sizes, Stage, Transition, module_of
+from . import Family, Grid, KeyRules, Model, PerStage, Sizes, Stage, Transition, classifier, module_of, renames
 
 
 class Apart(Around):
@@ -31,29 +31,35 @@ class ApartModule(nn.Module):
 
 
 def pit(
-    *,
-    head_dim: int,
-    heads: tuple[int, ...],
-    depths: tuple[int, ...] = (2, 6, 4),
-    patch: int = 16,
-    distilled: bool = False,
+    *, head_dim: int, heads: PerStage, depths: PerStage = (2, 6, 4), patch: int = 16, distilled: bool = False
 ) -> Model:
     """A PiT of given heads and depths, whose patches overlap by half. `distilled` adds a second token."""
-    stages: list[Stage] = []
+    stages, tokens = list[Stage](), 1 + distilled
     for count, depth in zip(heads, depths, strict=True):
         dim = count * head_dim
-        block = transformer_block(Attention(heads=count), Mlp(hidden=4 * dim), NORM)
+        blocks = (transformer_block(Attention(heads=count), Mlp(hidden=4 * dim), NORM),) * depth
         if not stages:
             embed = Conv(dim=dim, kernel=patch, stride=patch // 2, padding=0, bias=True)
-            position, tokens = LearnedPosition(on_prefix=False), 1 + distilled
-            stages.append(Stage(enter=embed, prefix=tokens, position=position, blocks=(block,) * depth))
+            stages.append(Stage(enter=embed, prefix=tokens, position=LearnedPosition(on_prefix=False), blocks=blocks))
         else:
             half = Conv(dim=dim, kernel=3, stride=2, groups=dim // 2, bias=True)
-            stages.append(Stage(enter=Apart(body=half, prefix=Linear(dim=dim)), blocks=(block,) * depth))
-    return Model(
-        stages=tuple(stages),
-        pool=TokenPool(norm=NORM, tokens=1 + distilled),
-        head=DistilledHead() if distilled else LinearHead(),
+            stages.append(Stage(enter=Apart(body=half, prefix=Linear(dim=dim)), blocks=blocks))
+    head = DistilledHead() if distilled else LinearHead()
+    return classifier(stages, TokenPool(norm=NORM, tokens=tokens), head=head)
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout."""
+    block, ours = "transformers.{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches"
+    grid = model.stages[0].out_grid(Grid(*model.img_size))
+    heads = "head_dist=distillation_token head=class_token" if model.head == DistilledHead() else "head="
+    return KeyRules(
+        map_to_table("pos_embed", "stages.0.position.table", grid),
+        renames("", "stages.0", "patch_embed.conv=enter.conv cls_token=prefix.tokens"),
+        renames("transformers.{s}.pool", "stages.{s}.enter", "conv=body.conv fc=prefix.linear"),
+        renames(block, ours, "norm1=0.norm attn=0.mixer norm2=1.norm mlp=1.mixer"),
+        renames("", "", "norm=pool.norm"),
+        renames("", "head", heads),
     )
 
 
@@ -65,27 +71,4 @@ NUMBERS: Sizes = {
 }
 SIZES = {f"pit_{name}_224": numbers for name, numbers in NUMBERS.items()}
 SIZES |= {f"pit_{name}_distilled_224": numbers | {"distilled": True} for name, numbers in NUMBERS.items()}
-
-
-def timm_rules(model: Model) -> KeyRules:
-    """timm's layout."""
-    block, ours = "transformers.{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches"
-    grid = model.stages[0].out_grid(Grid(*model.img_size))
-    rules: list[Rule] = [
-        Rename("patch_embed.conv", "stages.0.enter.conv"),
-        map_to_table("pos_embed", "stages.0.position.table", grid),
-        Rename("cls_token", "stages.0.prefix.tokens"),
-        Rename("transformers.{s}.pool.conv", "stages.{s}.enter.body.conv"),
-        Rename("transformers.{s}.pool.fc", "stages.{s}.enter.prefix.linear"),
-        Rename(f"{block}.norm1", f"{ours}.0.norm"),
-        Rename(f"{block}.attn", f"{ours}.0.mixer"),
-        Rename(f"{block}.norm2", f"{ours}.1.norm"),
-        Rename(f"{block}.mlp", f"{ours}.1.mixer"),
-        Rename("norm", "pool.norm"),
-        Rename("head_dist", "head.distillation_token"),
-        Rename("head", "head.class_token" if model.head == DistilledHead() else "head"),
-    ]
-    return KeyRules(rules)
-
-
-FAMILY = Family(name="pit", paper="arXiv 2103.16302", build=pit, sizes=SIZES, layouts={"timm": timm_rules})
+FAMILY = Family("pit", "arXiv 2103.16302", pit, SIZES, {"timm": timm_rules})

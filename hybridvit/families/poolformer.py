@@ -16,24 +16,18 @@ def poolformer(
 ) -> Model:
     """A PoolFormer of given widths and depths: of the first version with a `layer_scale`, of the second without."""
     norm = UNBIASED if layer_scale is None else NORM
-    stages = pyramid(dims, depths, (NeighbourMean(),) * len(dims), norm, layer_scale)
+    stages = pyramid(dims, depths, [NeighbourMean()] * len(dims), norm, layer_scale)
     pool = MeanPool(norm=norm) if norm_first else MeanPool(post_norm=LayerNorm())
     return classifier(stages, pool)
 
 
-def _sizes() -> Sizes:
-    small, medium = (64, 128, 320, 512), (96, 192, 384, 768)
-    numbers: Sizes = {
-        "s12": {"dims": small, "depths": (2, 2, 6, 2)},
-        "s24": {"dims": small, "depths": (4, 4, 12, 4)},
-        "s36": {"dims": small, "depths": (6, 6, 18, 6)},
-        "m36": {"dims": medium, "depths": (6, 6, 18, 6)},
-        "m48": {"dims": medium, "depths": (8, 8, 24, 8)},
-    }
-    scales = {"s12": 1e-5, "s24": 1e-5, "s36": 1e-6, "m36": 1e-6, "m48": 1e-6}
-    first = {f"poolformer_{name}": of | {"layer_scale": scales[name]} for name, of in numbers.items()}
-    return first | {f"poolformerv2_{name}": of for name, of in numbers.items()}
-
-
-LAYOUTS = {"timm": timm_rules}
-FAMILY = Family(name="poolformer", paper="arXiv 2111.11418", build=poolformer, sizes=_sizes(), layouts=LAYOUTS)
+SMALL, MEDIUM = (64, 128, 320, 512), (96, 192, 384, 768)
+SIZES: Sizes = {
+    "poolformer_s12": {"dims": SMALL, "depths": (2, 2, 6, 2), "layer_scale": 1e-5},
+    "poolformer_s24": {"dims": SMALL, "depths": (4, 4, 12, 4), "layer_scale": 1e-5},
+    "poolformer_s36": {"dims": SMALL, "depths": (6, 6, 18, 6), "layer_scale": 1e-6},
+    "poolformer_m36": {"dims": MEDIUM, "depths": (6, 6, 18, 6), "layer_scale": 1e-6},
+    "poolformer_m48": {"dims": MEDIUM, "depths": (8, 8, 24, 8), "layer_scale": 1e-6},
+}
+SIZES |= {name.replace("_", "v2_"): of | {"layer_scale": None} for name, of in SIZES.items()}
+FAMILY = Family("poolformer", "arXiv 2111.11418", poolformer, SIZES, {"timm": timm_rules})

@@ -4,19 +4,19 @@
 an epsilon of 1e-6 in every norm; the authors and timm have 1e-5 in entrances and in front of keys and values.
 """
 
-from typing import Any
-
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..components import Block, Conv, Function, LayerNorm, MeanPool, Normalize, ReducedAttention, Steps, summaries
 from ..components.blocks import Branch, transformer_block
 from ..keys import linear_to_conv
+from ..spec import Grid, Norm, Transition
 from ..tokens import map_to_tokens, tokens_to_map
-from . import Family, Grid, KeyRules, Model, Norm, PerStage, Rename, Rule, Sizes, Stage, Transition, classifier, renames
+from . import Family, KeyRules, Model, Numbers, PerStage, Rename, Rule, Sizes, Stage, classifier, renames
 
 NORM, ENTRANCE_NORM = LayerNorm(eps=1e-6), LayerNorm(eps=1e-5)
 SIDES, POOLED_SIDE = (8, 4, 2, 1), 7  # squares that give one key; keys along an axis
+OURS = "stages.{s}.blocks.{b}.branches"
 
 
 class PoolTo(Function, Transition):
@@ -54,28 +54,11 @@ def pvt_v2(
         mlp = Steps(steps=(expand, depthwise, Conv(dim=dim, bias=True)))
         block = transformer_block(ReducedAttention(heads=heads[index], reduce=keys), mlp, NORM)
         kernel, stride = (3, 2) if index else (7, 4)
-        return Stage(
-            enter=Conv(dim=dim, kernel=kernel, stride=stride, bias=True, norm=entrance_norm),
-            blocks=(*(block,) * depths[index], Block(branches=(Branch(mixer=Normalize(norm=NORM), residual=False),))),
-        )
+        enter = Conv(dim=dim, kernel=kernel, stride=stride, bias=True, norm=entrance_norm)
+        last = Block(branches=(Branch(mixer=Normalize(norm=NORM), residual=False),))
+        return Stage(enter=enter, blocks=(*(block,) * depths[index], last))
 
-    stages = tuple(stage(index, dim, dim * ratios[index]) for index, dim in enumerate(dims))
-    return classifier(stages, MeanPool())
-
-
-WIDE: dict[str, Any] = {"dims": (64, 128, 320, 512), "heads": (1, 2, 5, 8)}
-SIZES: Sizes = {
-    "pvt_v2_b0": WIDE | {"dims": (32, 64, 160, 256), "depths": (2, 2, 2, 2)},
-    "pvt_v2_b1": WIDE | {"depths": (2, 2, 2, 2)},
-    "pvt_v2_b2": WIDE | {"depths": (3, 4, 6, 3)},
-    "pvt_v2_b3": WIDE | {"depths": (3, 4, 18, 3)},
-    "pvt_v2_b4": WIDE | {"depths": (3, 8, 27, 3)},
-    "pvt_v2_b5": WIDE | {"depths": (3, 6, 40, 3), "ratios": (4, 4, 4, 4)},
-    "pvt_v2_b2_li": WIDE | {"depths": (3, 4, 6, 3), "linear": True},
-}
-
-
-OURS = "stages.{s}.blocks.{b}.branches"
+    return classifier((stage(index, dim, dim * ratios[index]) for index, dim in enumerate(dims)), MeanPool())
 
 
 def last_norms(model: Model, theirs: str) -> list[Rule]:
@@ -99,4 +82,14 @@ def timm_rules(model: Model) -> KeyRules:
     )
 
 
-FAMILY = Family(name="pvt_v2", paper="arXiv 2106.13797", build=pvt_v2, sizes=SIZES, layouts={"timm": timm_rules})
+WIDE: Numbers = {"dims": (64, 128, 320, 512), "heads": (1, 2, 5, 8)}
+SIZES: Sizes = {
+    "pvt_v2_b0": WIDE | {"dims": (32, 64, 160, 256), "depths": (2, 2, 2, 2)},
+    "pvt_v2_b1": WIDE | {"depths": (2, 2, 2, 2)},
+    "pvt_v2_b2": WIDE | {"depths": (3, 4, 6, 3)},
+    "pvt_v2_b3": WIDE | {"depths": (3, 4, 18, 3)},
+    "pvt_v2_b4": WIDE | {"depths": (3, 8, 27, 3)},
+    "pvt_v2_b5": WIDE | {"depths": (3, 6, 40, 3), "ratios": (4, 4, 4, 4)},
+    "pvt_v2_b2_li": WIDE | {"depths": (3, 4, 6, 3), "linear": True},
+}
+FAMILY = Family("pvt_v2", "arXiv 2106.13797", pvt_v2, SIZES, {"timm": timm_rules})

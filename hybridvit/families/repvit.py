@@ -3,8 +3,8 @@
 A filter trains as two convolutions and a shortcut, which one convolution can replace. No attention: it is a CNN.
 """
 
-from ..components import Add, BatchNorm, Block, Branch, Conv, Identity, MeanPool, Normalize, NormedHead, Steps, conv_mlp
-from ..components.convblocks import doubling_stem, excite_quarter
+from ..components import Add, BatchNorm, Block, Branch, Conv, Identity, MeanPool, Normalize, NormedHead, Steps
+from ..components.convblocks import conv_mlp, doubling_stem, excite_part
 from ..layouts import excite_rules, normed_head_rules, normed_renames
 from . import Family, KeyRules, Model, PerStage, Rule, Sizes, Stage, classifier, renames
 
@@ -15,8 +15,8 @@ def filters(dim: int, early: bool, excite: bool = False) -> Steps:
     """The filter and what gates it. `early` models have a norm behind each convolution, others one behind the sum."""
     conv = Conv(dim=dim, kernel=3, groups=dim, norm=NORM)
     small = conv.replace(kernel=1) if early else conv.replace(kernel=1, norm=None, bias=True)
-    gate = excite_quarter(dim) if excite else Identity()
-    both = Add(shortcut=Identity(), body=Add(shortcut=small, body=conv))
+    gate = excite_part(dim) if excite else Identity()
+    both = Add(body=Add(shortcut=small, body=conv))
     return Steps(steps=(both, Identity() if early else Normalize(norm=NORM), gate))
 
 
@@ -28,7 +28,7 @@ def repvit(*, dims: PerStage, depths: PerStage, early: bool = False) -> Model:
         if index:
             before = dims[index - 1]
             down = Conv(dim=before, kernel=3, stride=2, groups=before, norm=NORM)
-            more, wide = (Add(shortcut=Identity(), body=conv_mlp(width, "gelu")) for width in (before, dim))
+            more, wide = (Add(body=conv_mlp(width, "gelu")) for width in (before, dim))
             enter = Steps(steps=(filters(before, early), more, down, Conv(dim=dim, norm=NORM), wide))
         last = Branch(mixer=conv_mlp(dim, "gelu"))
         excited, plain = (
@@ -36,19 +36,6 @@ def repvit(*, dims: PerStage, depths: PerStage, early: bool = False) -> Model:
         )
         stages.append(Stage(enter=enter, blocks=(excited, plain) * (depth // 2)))
     return classifier(stages, MeanPool(), head=NormedHead(norm=NORM, count=2))
-
-
-WIDTHS = {width: (width, 2 * width, 4 * width, 8 * width) for width in (48, 56, 64, 80)}
-SIZES: Sizes = {
-    "repvit_m1": {"dims": WIDTHS[48], "depths": (2, 2, 14, 2), "early": True},
-    "repvit_m2": {"dims": WIDTHS[64], "depths": (2, 2, 12, 2), "early": True},
-    "repvit_m3": {"dims": WIDTHS[64], "depths": (4, 4, 18, 2), "early": True},
-    "repvit_m0_9": {"dims": WIDTHS[48], "depths": (2, 2, 14, 2)},
-    "repvit_m1_0": {"dims": WIDTHS[56], "depths": (2, 2, 14, 2)},
-    "repvit_m1_1": {"dims": WIDTHS[64], "depths": (2, 2, 12, 2)},
-    "repvit_m1_5": {"dims": WIDTHS[64], "depths": (4, 4, 24, 4)},
-    "repvit_m2_3": {"dims": WIDTHS[80], "depths": (6, 6, 34, 2)},
-}
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -74,4 +61,15 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, normed_renames(down, enter, parts))
 
 
-FAMILY = Family(name="repvit", paper="arXiv 2307.09283", build=repvit, sizes=SIZES, layouts={"timm": timm_rules})
+WIDTHS = {width: (width, 2 * width, 4 * width, 8 * width) for width in (48, 56, 64, 80)}
+SIZES: Sizes = {
+    "repvit_m1": {"dims": WIDTHS[48], "depths": (2, 2, 14, 2), "early": True},
+    "repvit_m2": {"dims": WIDTHS[64], "depths": (2, 2, 12, 2), "early": True},
+    "repvit_m3": {"dims": WIDTHS[64], "depths": (4, 4, 18, 2), "early": True},
+    "repvit_m0_9": {"dims": WIDTHS[48], "depths": (2, 2, 14, 2)},
+    "repvit_m1_0": {"dims": WIDTHS[56], "depths": (2, 2, 14, 2)},
+    "repvit_m1_1": {"dims": WIDTHS[64], "depths": (2, 2, 12, 2)},
+    "repvit_m1_5": {"dims": WIDTHS[64], "depths": (4, 4, 24, 4)},
+    "repvit_m2_3": {"dims": WIDTHS[80], "depths": (6, 6, 34, 2)},
+}
+FAMILY = Family("repvit", "arXiv 2307.09283", repvit, SIZES, {"timm": timm_rules})

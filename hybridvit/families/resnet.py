@@ -11,14 +11,8 @@ from . import Family, KeyRules, Model, Rename, Rule, Sizes, Stage, Transition, c
 
 STEM_WIDTH = 64
 DEEP_STEM = (32, 32, 64)
-DEPTHS = {
-    18: (2, 2, 2, 2),
-    26: (2, 2, 2, 2),
-    34: (3, 4, 6, 3),
-    50: (3, 4, 6, 3),
-    101: (3, 4, 23, 3),
-    152: (3, 8, 36, 3),
-}
+DEPTHS = {18: (2, 2, 2, 2), 26: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
+DEPTHS |= {101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 BASIC = (18, 34)
 # timm's names of the stem's parts, each with its place among the steps of ours.
 STEM = "conv1=0.conv bn1=0.norm"
@@ -53,17 +47,9 @@ def resnet_stages(*, layers: int, deep: bool = False, count: int = 4) -> tuple[S
     return residual_stages(recipe, stem=stem, depths=DEPTHS[layers][:count], pool=MaxPool())
 
 
-def resnet(*, layers: int, deep: bool = False, img_size: int = 224) -> Model:
+def resnet(*, layers: int, deep: bool = False) -> Model:
     """A ResNet of so many layers. `deep`: ResNet-D."""
-    return classifier(resnet_stages(layers=layers, deep=deep), MeanPool(), img_size)
-
-
-def _sizes() -> Sizes:
-    sizes: Sizes = {f"resnet{layers}": {"layers": layers} for layers in DEPTHS}
-    sizes |= {f"resnet{layers}d": {"layers": layers, "deep": True} for layers in DEPTHS}
-    for name in ("resnet101d", "resnet152d"):
-        sizes[name] |= {"img_size": 256}
-    return sizes
+    return classifier(resnet_stages(layers=layers, deep=deep), MeanPool())
 
 
 def body_rules(theirs: str, ours: str, norm: str, first_norm: int = 1) -> list[Rule]:
@@ -92,4 +78,7 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(resnet_rules(model), Rename("fc", "head"))
 
 
-FAMILY = Family(name="resnet", paper="arXiv 1512.03385", build=resnet, sizes=_sizes(), layouts={"timm": timm_rules})
+SIZES: Sizes = {f"resnet{layers}": {"layers": layers} for layers in DEPTHS}
+SIZES |= {f"resnet{layers}d": {"layers": layers, "deep": True} for layers in (18, 26, 34, 50)}
+SIZES |= {f"resnet{layers}d": {"layers": layers, "deep": True, "img_size": 256} for layers in (101, 152)}
+FAMILY = Family("resnet", "arXiv 1512.03385", resnet, SIZES, {"timm": timm_rules})

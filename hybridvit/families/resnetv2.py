@@ -29,13 +29,7 @@ class ZeroPad(Function, Transition):
 
 
 def resnetv2(
-    *,
-    layers: int,
-    bit: bool = False,
-    widening: int = 1,
-    deep: bool = False,
-    group_norm: bool = False,
-    img_size: int = 224,
+    *, layers: int, bit: bool = False, widening: int = 1, deep: bool = False, group_norm: bool = False
 ) -> Model:
     """A ResNetV2 of so many layers, each `widening` times as wide."""
     recipe = Residual(
@@ -48,20 +42,7 @@ def resnetv2(
     stem, width = DEEP_STEM if deep else (widening * STEM_WIDTH,), widening * STEM_WIDTH
     pool = Steps(steps=(ZeroPad(), MaxPool(padding=0))) if bit else MaxPool()
     stages = residual_stages(recipe, stem=stem, depths=DEPTHS[layers], pool=pool, width=width)
-    return classifier(stages, MeanPool(before=recipe.activated_norm()), img_size)
-
-
-def _sizes() -> Sizes:
-    sizes: Sizes = {}
-    bit = ((50, 1, 224), (50, 3, 448), (101, 1, 448), (101, 3, 448), (152, 2, 224), (152, 4, 480))
-    for layers, widening, img_size in bit:
-        numbers = {"layers": layers, "bit": True, "widening": widening, "img_size": img_size}
-        sizes[f"resnetv2_{layers}x{widening}_bit"] = numbers
-    for layers in (18, 34, 50, 101, 152):
-        sizes[f"resnetv2_{layers}"] = {"layers": layers}
-        sizes[f"resnetv2_{layers}d"] = {"layers": layers, "deep": True}
-    sizes["resnetv2_50d_gn"] = {"layers": 50, "deep": True, "group_norm": True}
-    return sizes
+    return classifier(stages, MeanPool(before=recipe.activated_norm()))
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -78,10 +59,8 @@ def timm_rules(model: Model) -> KeyRules:
     ]
     if model.stages[2].enter == Identity():
         blocks.insert(0, ("stages.0.blocks.{b}", f"stages.2.{mixer}.0.norm", f"stages.2.{mixer}.1"))
-    rules = renames("", "", "norm=pool.before.norm")
-    rules.append(conv_to_linear("head.fc", "head"))
-    if deep:
-        rules += body_rules("stem", "stages.0.enter", "norm")
+    rules = [*renames("", "", "norm=pool.before.norm"), conv_to_linear("head.fc", "head")]
+    rules += body_rules("stem", "stages.0.enter", "norm") if deep else []
     rules += renames("stem", "stages.0.enter.steps.0", "conv")
     rules += renames("stages.{s}.blocks.0.downsample", shortcut, "conv")
     for theirs, norm, body in blocks:
@@ -89,5 +68,12 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-LAYOUTS = {"timm": timm_rules}
-FAMILY = Family(name="resnetv2", paper="arXiv 1912.11370", build=resnetv2, sizes=_sizes(), layouts=LAYOUTS)
+BIT = ((50, 1, 224), (50, 3, 448), (101, 1, 448), (101, 3, 448), (152, 2, 224), (152, 4, 480))
+SIZES: Sizes = {
+    f"resnetv2_{layers}x{widening}_bit": {"layers": layers, "bit": True, "widening": widening, "img_size": img_size}
+    for layers, widening, img_size in BIT
+}
+for layers in (18, 34, 50, 101, 152):
+    SIZES |= {f"resnetv2_{layers}": {"layers": layers}, f"resnetv2_{layers}d": {"layers": layers, "deep": True}}
+SIZES["resnetv2_50d_gn"] = {"layers": 50, "deep": True, "group_norm": True}
+FAMILY = Family("resnetv2", "arXiv 1912.11370", resnetv2, SIZES, {"timm": timm_rules})

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ..components import Add, BatchNorm, Block, Branch, Conv, GroupNorm, Identity, Linear, MeanPool, NormedHead, Steps
+from ..components import Add, BatchNorm, Block, Branch, Conv, GroupNorm, Linear, MeanPool, NormedHead, Steps
 from ..components.attention import ScaledDotProduct
 from ..components.convblocks import conv_mlp, doubling_stem, excited_merge
 from ..layouts import excite_rules, normed_head_rules, normed_renames
@@ -38,33 +38,23 @@ class PartAttentionModule(nn.Module):
         return self.proj(torch.cat([self.attend(*heads).squeeze(1), others], dim=2).relu(), grid)
 
 
-def shvit(*, dims: PerStage, parts: PerStage, depths: PerStage, img_size: int = 224) -> Model:
+def shvit(*, dims: PerStage, parts: PerStage, depths: PerStage) -> Model:
     """An SHViT of given widths, numbers of attending channels (0: a stage does not attend) and depths."""
+
+    def both(dim: int) -> list[Add]:
+        return [Add(body=Conv(dim=dim, kernel=3, groups=dim, norm=NORM)), Add(body=conv_mlp(dim, "relu"))]
+
     stages: list[Stage] = []
     for index, (dim, part, depth) in enumerate(zip(dims, parts, depths, strict=True)):
-
-        def filters(dim: int) -> Conv:
-            return Conv(dim=dim, kernel=3, groups=dim, norm=NORM)
-
-        def both(dim: int) -> list[Add]:
-            return [Add(shortcut=Identity(), body=body) for body in (filters(dim), conv_mlp(dim, "relu"))]
-
         attend = (Branch(mixer=PartAttention(part=part)),) if part else ()
-        first, last = Branch(mixer=filters(dim).replace(norm=AT_0)), Branch(mixer=conv_mlp(dim, "relu"))
+        first = Branch(mixer=Conv(dim=dim, kernel=3, groups=dim, norm=AT_0))
+        last = Branch(mixer=conv_mlp(dim, "relu"))
         enter = doubling_stem(dim, 16, NORM, "relu")
         if index:
             before = dims[index - 1]
             enter = Steps(steps=(*both(before), excited_merge(before, dim), *both(dim)))
         stages.append(Stage(enter=enter, blocks=(Block(branches=(first, *attend, last)),) * depth))
-    return classifier(stages, MeanPool(), img_size, head=NormedHead(norm=NORM))
-
-
-SIZES: Sizes = {
-    "shvit_s1": {"dims": (128, 224, 320), "parts": (0, 48, 68), "depths": (2, 4, 5)},
-    "shvit_s2": {"dims": (128, 308, 448), "parts": (0, 66, 96), "depths": (2, 4, 5)},
-    "shvit_s3": {"dims": (192, 352, 448), "parts": (0, 75, 96), "depths": (3, 5, 5)},
-    "shvit_s4": {"dims": (224, 336, 448), "parts": (0, 72, 96), "depths": (4, 7, 6), "img_size": 256},
-}
+    return classifier(stages, MeanPool(), head=NormedHead(norm=NORM))
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -86,4 +76,10 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-FAMILY = Family(name="shvit", paper="arXiv 2401.16456", build=shvit, sizes=SIZES, layouts={"timm": timm_rules})
+SIZES: Sizes = {
+    "shvit_s1": {"dims": (128, 224, 320), "parts": (0, 48, 68), "depths": (2, 4, 5)},
+    "shvit_s2": {"dims": (128, 308, 448), "parts": (0, 66, 96), "depths": (2, 4, 5)},
+    "shvit_s3": {"dims": (192, 352, 448), "parts": (0, 75, 96), "depths": (3, 5, 5)},
+    "shvit_s4": {"dims": (224, 336, 448), "parts": (0, 72, 96), "depths": (4, 7, 6), "img_size": 256},
+}
+FAMILY = Family("shvit", "arXiv 2401.16456", shvit, SIZES, {"timm": timm_rules})

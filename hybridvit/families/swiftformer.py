@@ -6,9 +6,10 @@ from torch.nn import functional as F
 
 from ..components import BatchNorm, Block, Branch, Conv, MeanPool, NormedHead, Steps, linear
 from ..layouts import map_to_vector, normed_head_rules
-from . import Family, Grid, KeyRules, Mixer, Model, PerStage, Sizes, Stage, module_of, renames
+from . import Family, Grid, KeyRules, Mixer, Model, PerStage, Sizes, Stage, classifier, module_of, renames
 
 NORM = BatchNorm()
+CONVS = "dwconv=steps.0.conv norm=steps.0.norm pwconv1=steps.1.conv pwconv2=steps.2.conv"
 
 
 class AdditiveAttention(Mixer):
@@ -53,28 +54,12 @@ def swiftformer(*, dims: PerStage, depths: PerStage, scored: bool = True) -> Mod
         down = Conv(dim=dim, kernel=3, stride=2, bias=True, norm=NORM)
         relu = down.replace(act="relu")
         mlp = Steps(steps=(Conv(dim=4 * dim, bias=True, act="gelu"), Conv(dim=dim, bias=True)))
-        last = Block(
-            branches=(
-                conv_encoder(dim, dim),
-                Branch(mixer=AdditiveAttention(scored=scored), layer_scale=1e-5),
-                Branch(mixer=mlp, norm=NORM, layer_scale=1e-5),
-            )
-        )
+        attend = Branch(mixer=AdditiveAttention(scored=scored), layer_scale=1e-5)
+        last = Block(branches=(conv_encoder(dim, dim), attend, attend.replace(mixer=mlp, norm=NORM)))
         enter = down if stages else Steps(steps=(relu.replace(dim=dim // 2), relu))
         block = Block(branches=(conv_encoder(dim, 4 * dim),))
         stages.append(Stage(enter=enter, blocks=(*(block,) * (depth - 1), last)))
-    return Model(stages=tuple(stages), pool=MeanPool(norm=NORM), head=NormedHead(count=2))
-
-
-SIZES: Sizes = {
-    "swiftformer_xs": {"dims": (48, 56, 112, 220), "depths": (3, 3, 6, 4)},
-    "swiftformer_s": {"dims": (48, 64, 168, 224), "depths": (3, 3, 9, 6)},
-    "swiftformer_l1": {"dims": (48, 96, 192, 384), "depths": (4, 3, 10, 5)},
-    "swiftformer_l3": {"dims": (64, 128, 320, 512), "depths": (4, 4, 12, 6)},
-}
-
-
-CONVS = "dwconv=steps.0.conv norm=steps.0.norm pwconv1=steps.1.conv pwconv2=steps.2.conv"
+    return classifier(stages, MeanPool(norm=NORM), head=NormedHead(count=2))
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -95,5 +80,10 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, normed_head_rules("head", "head_dist", layer=""))
 
 
-LAYOUTS = {"timm": timm_rules}
-FAMILY = Family(name="swiftformer", paper="arXiv 2303.15446", build=swiftformer, sizes=SIZES, layouts=LAYOUTS)
+SIZES: Sizes = {
+    "swiftformer_xs": {"dims": (48, 56, 112, 220), "depths": (3, 3, 6, 4)},
+    "swiftformer_s": {"dims": (48, 64, 168, 224), "depths": (3, 3, 9, 6)},
+    "swiftformer_l1": {"dims": (48, 96, 192, 384), "depths": (4, 3, 10, 5)},
+    "swiftformer_l3": {"dims": (64, 128, 320, 512), "depths": (4, 4, 12, 6)},
+}
+FAMILY = Family("swiftformer", "arXiv 2303.15446", swiftformer, SIZES, {"timm": timm_rules})

@@ -4,34 +4,50 @@ Maps that the windows do not divide are padded and then shifted, as in transform
 shifts first; there, a padded map's opposite borders see each other.
 """
 
-from typing import Any
-
 from ..components import Attention, LayerNorm, MeanPool, Mlp, RelativePositionBias, WindowAttention
-from ..components.blocks import Block, transformer_block
+from ..components.blocks import Block, residual_block
 from ..components.transitions import Patchify, PatchMerging
-from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
+from . import Family, KeyRules, Model, Norm, Numbers, PerStage, Sizes, Stage, Transition, classifier, renames
 
 NORM = LayerNorm(eps=1e-5)
+OURS = "stages.{s}.blocks.{b}.branches"
+ATTENTION = f"{OURS}.0.mixer.attention"
 
 
-def swin(*, dim: int, depths: PerStage, heads: PerStage, windows: PerStage, img_size: int = 224) -> Model:
+def shifted_pair(
+    attention: Transition, dim: int, window: int, norm: Norm | None = None, post_norm: Norm | None = None
+) -> tuple[Block, ...]:
+    """Two blocks, of which the second shifts its windows, with norms before or after their branches."""
+    windows = WindowAttention(attention=attention, window=(window, window))
+    mixers = windows, windows.replace(shift=(window // 2, window // 2))
+    return tuple(residual_block(mixer, Mlp(hidden=4 * dim), norm=norm, post_norm=post_norm) for mixer in mixers)
+
+
+def swin(*, dim: int, depths: PerStage, heads: PerStage, windows: PerStage) -> Model:
     """A Swin of `dim` channels in its first stage, twice as many in each next, with square windows of given sides."""
-
-    def block(width: int, count: int, window: int, shift: int) -> Block:
-        attention = Attention(heads=count, bias=RelativePositionBias())
-        shifted = WindowAttention(attention=attention, window=(window, window), shift=(shift, shift))
-        return transformer_block(shifted, Mlp(hidden=4 * width), NORM)
 
     stages: list[Stage] = []
     for index, (depth, count, window) in enumerate(zip(depths, heads, windows, strict=True)):
         width = dim * 2**index
         enter = PatchMerging(dim=width, norm=NORM) if index else Patchify(dim=width, patch=4, norm=NORM)
-        pair = block(width, count, window, 0), block(width, count, window, window // 2)
+        pair = shifted_pair(Attention(heads=count, bias=RelativePositionBias()), width, window, norm=NORM)
         stages.append(Stage(enter=enter, blocks=(pair * depth)[:depth]))
-    return classifier(stages, MeanPool(norm=NORM), img_size)
+    return classifier(stages, MeanPool(norm=NORM))
 
 
-TINY: dict[str, Any] = {"dim": 96, "depths": (2, 2, 6, 2), "heads": (3, 6, 12, 24)}
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout. Old files hold what follows from windows too."""
+    block = "layers.{s}.blocks.{b}"
+    return KeyRules(
+        renames("", "", "patch_embed.proj=stages.0.enter.conv patch_embed.norm=stages.0.enter.norm"),
+        renames("", "", "layers.{s}.downsample=stages.{s}.enter norm=pool.norm head.fc=head"),
+        renames(f"{block}.attn", ATTENTION, "relative_position_bias_table=bias.table qkv proj"),
+        renames(block, OURS, "norm1=0.norm norm2=1.norm mlp=1.mixer"),
+        dropped=[f"{block}.attn.relative_position_index", f"{block}.attn_mask"],
+    )
+
+
+TINY: Numbers = {"dim": 96, "depths": (2, 2, 6, 2), "heads": (3, 6, 12, 24)}
 SMALL = TINY | {"depths": (2, 2, 18, 2)}
 BASE = SMALL | {"dim": 128, "heads": (4, 8, 16, 32)}
 LARGE = SMALL | {"dim": 192, "heads": (6, 12, 24, 48)}
@@ -47,22 +63,4 @@ SIZES: Sizes = {
     "swin_s3_small_224": SMALL | {"windows": (14, 14, 14, 7)},
     "swin_s3_base_224": TINY | {"depths": (2, 2, 30, 2), "windows": (7, 7, 14, 7)},
 }
-
-OURS = "stages.{s}.blocks.{b}.branches"
-ATTENTION = f"{OURS}.0.mixer.attention"
-
-
-def timm_rules(model: Model) -> KeyRules:
-    """timm's layout. Old files hold what follows from windows too."""
-    block = "layers.{s}.blocks.{b}"
-    return KeyRules(
-        renames("", "", "patch_embed.proj=stages.0.enter.conv patch_embed.norm=stages.0.enter.norm"),
-        renames("", "", "layers.{s}.downsample=stages.{s}.enter norm=pool.norm head.fc=head"),
-        renames(f"{block}.attn", ATTENTION, "relative_position_bias_table=bias.table qkv proj"),
-        renames(block, OURS, "norm1=0.norm norm2=1.norm mlp=1.mixer"),
-        dropped=[f"{block}.attn.relative_position_index", f"{block}.attn_mask"],
-    )
-
-
-LAYOUTS = {"timm": timm_rules}
-FAMILY = Family(name="swin", paper="arXiv 2103.14030", build=swin, sizes=SIZES, layouts=LAYOUTS)
+FAMILY = Family("swin", "arXiv 2103.14030", swin, SIZES, {"timm": timm_rules})

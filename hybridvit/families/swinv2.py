@@ -3,31 +3,17 @@
 Maps that the windows do not divide are padded and shifted as in `swin`.
 """
 
-from ..components import Block, Branch, ContinuousPositionBias, CosineAttention, MeanPool, Mlp, Steps, WindowAttention
+from ..components import ContinuousPositionBias, CosineAttention, MeanPool, Steps
 from ..components.transitions import Normalize, Patchify, PatchMerging
 from ..keys import Split
 from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
-from .swin import ATTENTION, BASE, LARGE, NORM, OURS, SMALL, TINY
+from .swin import ATTENTION, BASE, LARGE, NORM, OURS, SMALL, TINY, shifted_pair
 
-
-def shifted_pair(attention: CosineAttention, dim: int, window: int) -> tuple[Block, Block]:
-    """Two blocks, of which the second shifts its windows, with norms after their branches."""
-
-    def block(shift: int) -> Block:
-        shifted = WindowAttention(attention=attention, window=(window, window), shift=(shift, shift))
-        return Block(branches=tuple(Branch(mixer=mixer, post_norm=NORM) for mixer in (shifted, Mlp(hidden=4 * dim))))
-
-    return block(0), block(window // 2)
+QKV = [f"{ATTENTION}.{part}" for part in ("query", "key", "value")]
 
 
 def swinv2(
-    *,
-    dim: int,
-    depths: PerStage,
-    heads: PerStage,
-    windows: PerStage,
-    trained_windows: PerStage | None = None,
-    img_size: int = 256,
+    *, dim: int, depths: PerStage, heads: PerStage, windows: PerStage, trained_windows: PerStage | None = None
 ) -> Model:
     """A SwinV2 of `dim` channels in its first stage, twice as many in each next, with square windows of given sides.
 
@@ -38,11 +24,27 @@ def swinv2(
     for index, (depth, count, window, trained) in enumerate(numbers):
         width = dim * 2**index
         bias = ContinuousPositionBias(trained=(trained, trained))
-        pair = shifted_pair(CosineAttention(heads=count, key_bias=False, bias=bias), width, window)
+        pair = shifted_pair(CosineAttention(heads=count, key_bias=False, bias=bias), width, window, post_norm=NORM)
         merge = Steps(steps=(PatchMerging(dim=width), Normalize(norm=NORM)))
         enter = merge if index else Patchify(dim=width, patch=4, norm=NORM)
         stages.append(Stage(enter=enter, blocks=(pair * depth)[:depth]))
-    return classifier(stages, MeanPool(norm=NORM), img_size)
+    return classifier(stages, MeanPool(norm=NORM), 256)
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout. Old files hold what follows from windows too."""
+    block = "layers.{s}.blocks.{b}"
+    constants = ("attn_mask", "attn.relative_position_index", "attn.relative_coords_table")
+    biases = "q_bias=query.bias v_bias=value.bias cpb_mlp.0=bias.fc1 cpb_mlp.2=bias.fc2"
+    return KeyRules(
+        renames("", "", "patch_embed.proj=stages.0.enter.conv patch_embed.norm=stages.0.enter.norm"),
+        renames("", "", "norm=pool.norm head.fc=head"),
+        Split(f"{block}.attn.qkv", QKV),
+        renames(f"{block}.attn", ATTENTION, f"{biases} logit_scale=log_factor proj"),
+        renames(block, OURS, "norm1=0.post_norm norm2=1.post_norm mlp=1.mixer"),
+        renames("layers.{s}.downsample", "stages.{s}.enter.steps", "reduction=0.reduction norm=1.norm"),
+        dropped=[f"{block}.{name}" for name in constants],
+    )
 
 
 WINDOW_8 = {"windows": (8, 8, 8, 8)}
@@ -64,25 +66,4 @@ SIZES: Sizes = {
     "swinv2_large_window12to16_192to256": LARGE | TO_16,
     "swinv2_large_window12to24_192to384": LARGE | TO_24,
 }
-
-
-QKV = [f"{ATTENTION}.{part}" for part in ("query", "key", "value")]
-
-
-def timm_rules(model: Model) -> KeyRules:
-    """timm's layout. Old files hold what follows from windows too."""
-    block = "layers.{s}.blocks.{b}"
-    constants = ("attn_mask", "attn.relative_position_index", "attn.relative_coords_table")
-    biases = "q_bias=query.bias v_bias=value.bias cpb_mlp.0=bias.fc1 cpb_mlp.2=bias.fc2"
-    return KeyRules(
-        renames("", "", "patch_embed.proj=stages.0.enter.conv patch_embed.norm=stages.0.enter.norm"),
-        renames("", "", "norm=pool.norm head.fc=head"),
-        Split(f"{block}.attn.qkv", QKV),
-        renames(f"{block}.attn", ATTENTION, f"{biases} logit_scale=log_factor proj"),
-        renames(block, OURS, "norm1=0.post_norm norm2=1.post_norm mlp=1.mixer"),
-        renames("layers.{s}.downsample", "stages.{s}.enter.steps", "reduction=0.reduction norm=1.norm"),
-        dropped=[f"{block}.{name}" for name in constants],
-    )
-
-
-FAMILY = Family(name="swinv2", paper="arXiv 2111.09883", build=swinv2, sizes=SIZES, layouts={"timm": timm_rules})
+FAMILY = Family("swinv2", "arXiv 2111.09883", swinv2, SIZES, {"timm": timm_rules})

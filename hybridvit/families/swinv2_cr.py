@@ -9,8 +9,8 @@ from ..components import Block, Branch, CosineAttention, MeanPool, RelativePosit
 from ..components.transitions import Normalize, Patchify, PatchMerging
 from ..keys import Split
 from . import Family, KeyRules, Model, PerStage, Rename, Sizes, Stage, classifier, renames
-from .swin import BASE, LARGE, NORM, OURS, SMALL, TINY
-from .swinv2 import ATTENTION, QKV, shifted_pair
+from .swin import BASE, LARGE, NORM, OURS, SMALL, TINY, shifted_pair
+from .swinv2 import ATTENTION, QKV
 
 LAST_NORM = Branch(mixer=Normalize(norm=NORM), residual=False)
 LAST_STRIDE = 32  # one window is the whole map of the last stage
@@ -25,28 +25,13 @@ def swinv2_cr(*, dim: int, depths: PerStage, heads: PerStage, stage_norms: bool 
     for number, (depth, count) in enumerate(zip(depths, heads, strict=True)):
         width = dim * 2**number
         attention = CosineAttention(heads=count, bias=RelativePositionMlp(hidden=384))
-        pair = shifted_pair(attention, width, img_size // LAST_STRIDE)
+        pair = shifted_pair(attention, width, img_size // LAST_STRIDE, post_norm=NORM)
         enter = PatchMerging(dim=width, norm=NORM) if number else Patchify(dim=width, patch=4, norm=NORM)
         blocks = (pair * depth)[:depth]
         if stage_norms or number == len(depths) - 1:
             blocks = (*blocks[:-1], Block(branches=(*blocks[-1].branches, LAST_NORM)))
         stages.append(Stage(enter=enter, blocks=blocks))
     return classifier(stages, MeanPool(), img_size)
-
-
-SIZES: Sizes = {
-    f"swinv2_cr_{name}_{img_size}": numbers | {"stage_norms": name.endswith("_ns"), "img_size": img_size}
-    for name, numbers, sizes in (
-        ("tiny", TINY, (224, 384)),
-        ("tiny_ns", TINY, (224,)),
-        ("small", SMALL, (224, 384)),
-        ("small_ns", SMALL, (224, 256)),
-        ("base", BASE, (224, 384)),
-        ("base_ns", BASE, (224,)),
-        ("large", LARGE, (224, 384)),
-    )
-    for img_size in sizes
-}
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -65,4 +50,17 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-FAMILY = Family(name="swinv2_cr", paper="arXiv 2111.09883", build=swinv2_cr, sizes=SIZES, layouts={"timm": timm_rules})
+SIZES: Sizes = {
+    f"swinv2_cr_{name}_{img_size}": numbers | {"stage_norms": name.endswith("_ns"), "img_size": img_size}
+    for name, numbers, sizes in (
+        ("tiny", TINY, (224, 384)),
+        ("tiny_ns", TINY, (224,)),
+        ("small", SMALL, (224, 384)),
+        ("small_ns", SMALL, (224, 256)),
+        ("base", BASE, (224, 384)),
+        ("base_ns", BASE, (224,)),
+        ("large", LARGE, (224, 384)),
+    )
+    for img_size in sizes
+}
+FAMILY = Family("swinv2_cr", "arXiv 2111.09883", swinv2_cr, SIZES, {"timm": timm_rules})

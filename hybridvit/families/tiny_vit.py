@@ -44,16 +44,6 @@ def tiny_vit(*, dims: PerStage, heads: PerStage, depths: PerStage = (2, 2, 6, 2)
     return classifier(stages, MeanPool(post_norm=NORM), img_size)
 
 
-LARGE: Numbers = {"dims": (96, 192, 384, 576), "heads": (3, 6, 12, 18)}
-SIZES: Sizes = {
-    "tiny_vit_5m_224": {"dims": (64, 128, 160, 320), "heads": (2, 4, 5, 10)},
-    "tiny_vit_11m_224": {"dims": (64, 128, 256, 448), "heads": (2, 4, 8, 14)},
-    "tiny_vit_21m_224": LARGE,
-    "tiny_vit_21m_384": LARGE | {"img_size": 384},
-    "tiny_vit_21m_512": LARGE | {"img_size": 512},
-}
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     block, ours = "stages.{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches"
@@ -67,4 +57,12 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, renames("", "", "head.norm=pool.post_norm head.fc=head"))
 
 
-FAMILY = Family(name="tiny_vit", paper="arXiv 2207.10666", build=tiny_vit, sizes=SIZES, layouts={"timm": timm_rules})
+LARGE: Numbers = {"dims": (96, 192, 384, 576), "heads": (3, 6, 12, 18)}
+SIZES: Sizes = {
+    "tiny_vit_5m_224": {"dims": (64, 128, 160, 320), "heads": (2, 4, 5, 10)},
+    "tiny_vit_11m_224": {"dims": (64, 128, 256, 448), "heads": (2, 4, 8, 14)},
+    "tiny_vit_21m_224": LARGE,
+    "tiny_vit_21m_384": LARGE | {"img_size": 384},
+    "tiny_vit_21m_512": LARGE | {"img_size": 512},
+}
+FAMILY = Family("tiny_vit", "arXiv 2207.10666", tiny_vit, SIZES, {"timm": timm_rules})

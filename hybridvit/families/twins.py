@@ -28,21 +28,6 @@ def twins(
     return classifier(stages, MeanPool(norm=NORM))
 
 
-PCPVT: Numbers = {"dims": (64, 128, 320, 512), "heads": (1, 2, 5, 8), "mlp_ratios": (8, 8, 4, 4)}
-SIZES: Sizes = {
-    "twins_pcpvt_small": PCPVT | {"depths": (3, 4, 6, 3)},
-    "twins_pcpvt_base": PCPVT | {"depths": (3, 4, 18, 3)},
-    "twins_pcpvt_large": PCPVT | {"depths": (3, 8, 27, 3)},
-} | {
-    f"twins_svt_{name}": {"dims": dims, "depths": depths, "heads": tuple(dim // 32 for dim in dims), "windows": True}
-    for name, dims, depths in (
-        ("small", (64, 128, 256, 512), (2, 2, 10, 4)),
-        ("base", (96, 192, 384, 768), (2, 2, 18, 2)),
-        ("large", (128, 256, 512, 1024), (2, 2, 18, 2)),
-    )
-}
-
-
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     theirs, ours = "blocks.{s}.{b}", "stages.{s}.blocks.{b}.branches"
@@ -58,4 +43,17 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-FAMILY = Family(name="twins", paper="arXiv 2104.13840", build=twins, sizes=SIZES, layouts={"timm": timm_rules})
+PCPVT: Numbers = {"dims": (64, 128, 320, 512), "heads": (1, 2, 5, 8), "mlp_ratios": (8, 8, 4, 4)}
+SIZES: Sizes = {
+    "twins_pcpvt_small": PCPVT | {"depths": (3, 4, 6, 3)},
+    "twins_pcpvt_base": PCPVT | {"depths": (3, 4, 18, 3)},
+    "twins_pcpvt_large": PCPVT | {"depths": (3, 8, 27, 3)},
+} | {
+    f"twins_svt_{name}": {"dims": dims, "depths": depths, "heads": tuple(dim // 32 for dim in dims), "windows": True}
+    for name, dims, depths in (
+        ("small", (64, 128, 256, 512), (2, 2, 10, 4)),
+        ("base", (96, 192, 384, 768), (2, 2, 18, 2)),
+        ("large", (128, 256, 512, 1024), (2, 2, 18, 2)),
+    )
+}
+FAMILY = Family("twins", "arXiv 2104.13840", twins, SIZES, {"timm": timm_rules})

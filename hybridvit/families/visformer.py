@@ -1,36 +1,26 @@
 """Visformer: a transformer with the stages, batch norms and first convolutions of a ResNet (arXiv 2104.12533)."""
 
-from ..components import Attention, BatchNorm, Block, Branch, Conv, LearnedPosition, MeanPool, Patchify, Steps
+from ..components import Attention, BatchNorm, Conv, LearnedPosition, MeanPool, Patchify, Steps, residual_block
 from ..keys import conv_to_linear
 from ..layouts import map_to_table
-from . import Family, Grid, KeyRules, Model, Sizes, Stage, classifier, renames
+from . import Family, Grid, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
 
 NORM = BatchNorm()
 
 
-def visformer(*, stem: int, dim: int, heads: int, depths: tuple[int, int, int] = (7, 4, 4)) -> Model:
+def visformer(*, stem: int, dim: int, heads: int, depths: PerStage = (7, 4, 4)) -> Model:
     """A Visformer of a given width of the stem and of the middle stage; the first is half as wide, the last twice."""
     embed = Patchify(dim=dim // 2, patch=4, norm=NORM)
     first = Steps(steps=(Conv(dim=stem, kernel=7, stride=2, norm=NORM, act="relu"), embed))
     wide = Conv(dim=dim, act="gelu")
     convs = Steps(steps=(wide, wide.replace(kernel=3, groups=8), Conv(dim=dim // 2)))
-    stages = [Stage(enter=first, position=LearnedPosition(), blocks=(_block(convs),) * depths[0])]
+    stages = [Stage(enter=first, position=LearnedPosition(), blocks=(residual_block(convs, norm=NORM),) * depths[0])]
     for width, depth in ((dim, depths[1]), (2 * dim, depths[2])):
         attention = Attention(heads=heads, qkv_bias=False, proj_bias=False)
         mlp = Steps(steps=(Conv(dim=4 * width, act="gelu"), Conv(dim=width)))
-        enter = embed.replace(dim=width, patch=2)
-        stages.append(Stage(enter=enter, position=LearnedPosition(), blocks=(_block(attention, mlp),) * depth))
+        enter, block = embed.replace(dim=width, patch=2), residual_block(attention, mlp, norm=NORM)
+        stages.append(Stage(enter=enter, position=LearnedPosition(), blocks=(block,) * depth))
     return classifier(stages, MeanPool(norm=NORM))
-
-
-def _block(*mixers: Steps | Attention) -> Block:
-    return Block(branches=tuple(Branch(mixer=mixer, norm=NORM) for mixer in mixers))
-
-
-SIZES: Sizes = {
-    "visformer_tiny": {"stem": 16, "dim": 192, "heads": 3},
-    "visformer_small": {"stem": 32, "dim": 384, "heads": 6},
-}
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -53,4 +43,8 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-FAMILY = Family(name="visformer", paper="arXiv 2104.12533", build=visformer, sizes=SIZES, layouts={"timm": timm_rules})
+SIZES: Sizes = {
+    "visformer_tiny": {"stem": 16, "dim": 192, "heads": 3},
+    "visformer_small": {"stem": 32, "dim": 384, "heads": 6},
+}
+FAMILY = Family("visformer", "arXiv 2104.12533", visformer, SIZES, {"timm": timm_rules})

@@ -7,66 +7,49 @@ as in timm, they are resized like all others, so that at other sizes than 512 ou
 
 from ..components import Attention, LearnedPosition, MeanPool, Mlp, Patchify, TokenPool, transformer_block
 from ..layouts import timm_vit_rules
-from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family, Model, Sizes
+from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_stage
+from . import Family, Model, Sizes, classifier
 
-WIDTHS = WIDTHS | {
-    "test": Width(64, 6, 2, mlp_ratio=3),
-    "small_deep": Width(384, 36, 6),
-    "radio_giant": Width(1536, 40, 24),
-}
+WIDTHS = WIDTHS | {"test": Width(64, 6, 2, mlp_ratio=3)}
+WIDTHS |= {"small_deep": Width(384, 36, 6), "radio_giant": Width(1536, 40, 24)}
 
 
 def vit(
     *,
     width: str,
     patch: int,
-    img_size: int,
     registers: int = 0,
     qkv_bias: bool = True,
     position_on_prefix: bool = True,
     layer_scale: float | None = None,
     mean: bool = False,
     final_norm: bool = True,
-    num_classes: int = 1000,
 ) -> Model:
     """A ViT of a named width. `mean`: the classifier sees the patches' mean, normalised, instead of the class token."""
     of = WIDTHS[width]
-    stage = vit_stage(
-        enter=Patchify(dim=of.dim, patch=patch),
-        width=of,
-        prefix=1 + registers,
-        position=LearnedPosition(on_prefix=position_on_prefix),
-        block=transformer_block(Attention(heads=of.heads, qkv_bias=qkv_bias), Mlp(hidden=of.hidden), NORM, layer_scale),
-    )
-    norm = NORM if final_norm else None
-    return vit_model(stage, MeanPool(post_norm=norm) if mean else TokenPool(norm=norm), img_size, num_classes)
+    attention, mlp = Attention(heads=of.heads, qkv_bias=qkv_bias), Mlp(hidden=of.hidden)
+    patches, position = Patchify(dim=of.dim, patch=patch), LearnedPosition(on_prefix=position_on_prefix)
+    block, norm = transformer_block(attention, mlp, NORM, layer_scale), NORM if final_norm else None
+    stage = vit_stage(enter=patches, width=of, prefix=1 + registers, position=position, block=block)
+    return classifier((stage,), MeanPool(post_norm=norm) if mean else TokenPool(norm=norm))
 
 
-def _sizes() -> Sizes:
-    apart = {"position_on_prefix": False}
-    radio = apart | {"img_size": 512, "final_norm": False, "num_classes": 0}
-    return (
-        {"test_vit": {"width": "test", "patch": 16, "img_size": 160}}
-        | named_sizes(
-            "vit_tiny_patch16_224 vit_tiny_patch16_384 vit_small_patch8_224 vit_small_patch16_224 "
-            "vit_small_patch16_384 vit_small_patch32_224 vit_small_patch32_384 vit_base_patch8_224 "
-            "vit_base_patch16_224 vit_base_patch16_384 vit_base_patch32_224 vit_base_patch32_384 "
-            "vit_large_patch14_224 vit_large_patch16_224 vit_large_patch16_384 vit_large_patch32_224 "
-            "vit_large_patch32_384 vit_huge_patch14_224 vit_giant_patch14_224 vit_gigantic_patch14_224"
-        )
-        | named_sizes("vit_base_patch16_224_miil", qkv_bias=False)
-        | named_sizes("vit_base_patch32_plus_256 vit_base_patch16_plus_240", width="base_plus", layer_scale=1e-5)
-        | named_sizes("vit_small_patch16_36x1_224", width="small_deep", layer_scale=1e-5)
-        | {f"flexivit_{w}": {"width": w, "patch": 16, "img_size": 240} | apart for w in ("small", "base", "large")}
-        | named_sizes("eva_large_patch14_196 eva_large_patch14_336", mean=True)
-        | named_sizes("vit_intern300m_patch14_448", width="large", layer_scale=0.1, final_norm=False, num_classes=0)
-        | named_sizes("vit_base_patch16_radio_v3 vit_large_patch16_radio_v3", registers=7, layer_scale=1e-5, **radio)
-        | named_sizes("vit_huge_patch16_radio_v3", registers=7, **radio)
-        | named_sizes("vit_giant_patch16_radio_v3", registers=7, **radio, width="radio_giant")
-        | named_sizes("vit_so400m_patch16_radio_v4 vit_huge_patch16_radio_v4", registers=9, **radio)
-    )
-
-
-LAYOUTS = {"timm": timm_vit_rules}
-FAMILY = Family(name="vit", paper="arXiv 2010.11929", build=vit, sizes=_sizes(), layouts=LAYOUTS)
+FLEXI = {"patch": 16, "img_size": 240, "position_on_prefix": False}
+RADIO = {"img_size": 512, "position_on_prefix": False, "final_norm": False, "num_classes": 0}
+SIZES: Sizes = (
+    {"test_vit": {"width": "test", "patch": 16, "img_size": 160}}
+    | named_sizes("vit_tiny_patch16_{224,384} vit_small_patch8_224 vit_small_patch{16,32}_{224,384}")
+    | named_sizes("vit_base_patch8_224 vit_base_patch{16,32}_{224,384}")
+    | named_sizes("vit_large_patch14_224 vit_large_patch{16,32}_{224,384} vit_{huge,giant,gigantic}_patch14_224")
+    | named_sizes("vit_base_patch16_224_miil", qkv_bias=False)
+    | named_sizes("vit_base_patch32_plus_256 vit_base_patch16_plus_240", width="base_plus", layer_scale=1e-5)
+    | named_sizes("vit_small_patch16_36x1_224", width="small_deep", layer_scale=1e-5)
+    | {f"flexivit_{width}": {"width": width} | FLEXI for width in ("small", "base", "large")}
+    | named_sizes("eva_large_patch14_{196,336}", mean=True)
+    | named_sizes("vit_intern300m_patch14_448", width="large", layer_scale=0.1, final_norm=False, num_classes=0)
+    | named_sizes("vit_{base,large}_patch16_radio_v3", registers=7, layer_scale=1e-5, **RADIO)
+    | named_sizes("vit_huge_patch16_radio_v3", registers=7, **RADIO)
+    | named_sizes("vit_giant_patch16_radio_v3", registers=7, **RADIO, width="radio_giant")
+    | named_sizes("vit_{so400m,huge}_patch16_radio_v4", registers=9, **RADIO)
+)
+FAMILY = Family("vit", "arXiv 2010.11929", vit, SIZES, {"timm": timm_vit_rules})

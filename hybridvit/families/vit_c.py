@@ -12,7 +12,7 @@ from ..trunks import NORM, Width, vit_stage
 from . import Family, KeyRules, Model, Sizes, Stage, classifier, renames
 
 
-def vit_c(*, stem: tuple[int, ...], dim: int, depth: int, heads: int, mlp_ratio: int = 4, img_size: int = 224) -> Model:
+def vit_c(*, stem: tuple[int, ...], dim: int, depth: int, heads: int, mlp_ratio: int = 4) -> Model:
     """A ViT of `depth` blocks whose stem has convolutions of the given widths: a stage for each stride."""
     stages: list[Stage] = []
     for width, run in itertools.groupby(stem):
@@ -20,16 +20,7 @@ def vit_c(*, stem: tuple[int, ...], dim: int, depth: int, heads: int, mlp_ratio:
         convs = [Conv(dim=width, kernel=3, stride=stride, norm=BatchNorm(), act="relu") for stride in strides]
         stages.append(Stage(enter=Steps(steps=tuple(convs))))
     trunk = vit_stage(enter=Patchify(dim=dim, patch=1), width=Width(dim, depth, heads, mlp_ratio))
-    return classifier((*stages, trunk), TokenPool(norm=NORM), img_size)
-
-
-DEEP_STEM = (64, 128, 128, 256, 256, 512)
-SIZES: Sizes = {
-    "vitc_1gf": {"stem": (24, 48, 96, 192), "dim": 192, "depth": 11, "heads": 3, "mlp_ratio": 3},
-    "vitc_4gf": {"stem": (48, 96, 192, 384), "dim": 384, "depth": 11, "heads": 6, "mlp_ratio": 3},
-    "vitc_18gf": {"stem": DEEP_STEM, "dim": 768, "depth": 11, "heads": 12},
-    "vitc_36gf": {"stem": DEEP_STEM, "dim": 1024, "depth": 13, "heads": 16},
-}
+    return classifier((*stages, trunk), TokenPool(norm=NORM))
 
 
 def torchvision_rules(model: Model) -> KeyRules:
@@ -51,5 +42,11 @@ def torchvision_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-LAYOUTS = {"torchvision": torchvision_rules}
-FAMILY = Family(name="vit_c", paper="arXiv 2106.14881", build=vit_c, sizes=SIZES, layouts=LAYOUTS)
+DEEP_STEM = (64, 128, 128, 256, 256, 512)
+SIZES: Sizes = {
+    "vitc_1gf": {"stem": (24, 48, 96, 192), "dim": 192, "depth": 11, "heads": 3, "mlp_ratio": 3},
+    "vitc_4gf": {"stem": (48, 96, 192, 384), "dim": 384, "depth": 11, "heads": 6, "mlp_ratio": 3},
+    "vitc_18gf": {"stem": DEEP_STEM, "dim": 768, "depth": 11, "heads": 12},
+    "vitc_36gf": {"stem": DEEP_STEM, "dim": 1024, "depth": 13, "heads": 16},
+}
+FAMILY = Family("vit_c", "arXiv 2106.14881", vit_c, SIZES, {"torchvision": torchvision_rules})

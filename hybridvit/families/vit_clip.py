@@ -6,20 +6,20 @@ projects to the space that images share with texts. `quickgelu` names those with
 
 from ..components import Attention, LayerNorm, Mlp, Patchify, TokenPool, transformer_block
 from ..layouts import timm_vit_rules
-from ..trunks import WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family, Model, Sizes
+from ..trunks import WIDTHS, Width, named_sizes, vit_stage
+from . import Family, Model, Sizes, classifier
 
 WIDTHS = WIDTHS | {"xsmall": Width(256, 10, 4)}
 NORM = LayerNorm(eps=1e-5)
 
 
-def vit_clip(*, width: str, patch: int, img_size: int, quick_gelu: bool = False, num_classes: int = 1000) -> Model:
+def vit_clip(*, width: str, patch: int, quick_gelu: bool = False) -> Model:
     """A tower of a named width."""
     of = WIDTHS[width]
     mlp = Mlp(hidden=of.hidden, act="quick_gelu" if quick_gelu else "gelu")
     block = transformer_block(Attention(heads=of.heads), mlp, NORM)
     stage = vit_stage(enter=Patchify(dim=of.dim, patch=patch, bias=False), width=of, pre_norm=NORM, block=block)
-    return vit_model(stage, TokenPool(norm=NORM), img_size, num_classes)
+    return classifier((stage,), TokenPool(norm=NORM))
 
 
 QUICK = {"quick_gelu": True}
@@ -36,5 +36,4 @@ SIZES: Sizes = (
     | named_sizes("vit_huge_patch14_clip_quickgelu_{224,378}", num_classes=1024, **QUICK)
     | named_sizes("vit_gigantic_patch14_clip_quickgelu_224", num_classes=1280, **QUICK)
 )
-LAYOUTS = {"timm": timm_vit_rules}
-FAMILY = Family(name="vit_clip", paper="arXiv 2103.00020", build=vit_clip, sizes=SIZES, layouts=LAYOUTS)
+FAMILY = Family("vit_clip", "arXiv 2103.00020", vit_clip, SIZES, {"timm": timm_vit_rules})

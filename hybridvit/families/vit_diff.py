@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from ..components import LearnedPosition, MeanPool, Mlp, Patchify, RmsNorm, linear, transformer_block
-from ..components.attention import ScaledDotProduct, head_width
+from ..components.attention import ScaledDotProduct, head_width, join_heads, split_heads
 from ..keys import Split
 from ..layouts import timm_vit_rules
-from ..trunks import NORM, Width, named_sizes, vit_model, vit_stage
-from . import Family, Grid, KeyRules, Mixer, Model, Rename, Rule, Sizes, module_of, renames
+from ..trunks import NORM, Width, named_sizes, vit_stage
+from . import Family, Grid, KeyRules, Mixer, Model, Rename, Rule, Sizes, classifier, module_of, renames
 from .vit_parallel import hidden_of, side_by_side, side_by_side_rules
 
 WIDTHS = {
@@ -36,26 +36,25 @@ class DifferentialAttentionModule(nn.Module):
     def __init__(self, spec: DifferentialAttention, dim: int, grid: Grid) -> None:
         super().__init__()
         width = head_width(spec.kind, dim, 2 * spec.heads)
-        self.heads = spec.heads
-        self.share = spec.share
+        self.heads, self.share = spec.heads, spec.share
         self.qkv = linear(dim, 3 * dim)
-        self.lambda_q1, self.lambda_k1 = (nn.Parameter(0.1 * torch.randn(width)) for _ in range(2))
-        self.lambda_q2, self.lambda_k2 = (nn.Parameter(0.1 * torch.randn(width)) for _ in range(2))
+        factors = (nn.Parameter(0.1 * torch.randn(width)) for _ in range(4))
+        self.lambda_q1, self.lambda_k1, self.lambda_q2, self.lambda_k2 = factors
         self.attend = ScaledDotProduct(width**-0.5)
         self.sub_norm = RmsNorm(eps=1e-5).build(2 * width)
         self.proj = linear(dim, dim, bias=spec.proj_bias)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         query, key, value = self.qkv(tokens).chunk(3, dim=2)
-        query, key = (part.unflatten(2, (2 * self.heads, -1)).transpose(1, 2) for part in (query, key))
-        value = value.unflatten(2, (self.heads, -1)).transpose(1, 2).repeat_interleave(2, dim=1)
+        query, key = (split_heads(part, 2 * self.heads) for part in (query, key))
+        value = split_heads(value, self.heads).repeat_interleave(2, dim=1)
         first, second = self.attend(query, key, value).unflatten(1, (self.heads, 2)).unbind(2)
         moved = (self.lambda_q1 * self.lambda_k1).sum().exp() - (self.lambda_q2 * self.lambda_k2).sum().exp()
         mixed = (1 - self.share) * self.sub_norm(first - (moved + self.share) * second)
-        return self.proj(mixed.transpose(1, 2).flatten(2))
+        return self.proj(join_heads(mixed))
 
 
-def vit_diff(*, width: str, patch: int, img_size: int, parallel: bool = False) -> Model:
+def vit_diff(*, width: str, patch: int, parallel: bool = False) -> Model:
     """A ViT of a named width. The share of the second softmax starts at 0.2 in the first block, and tends to 0.8."""
     of = WIDTHS[width]
     mlp = Mlp(hidden=of.hidden)
@@ -65,12 +64,7 @@ def vit_diff(*, width: str, patch: int, img_size: int, parallel: bool = False) -
     block = side_by_side if parallel else transformer_block
     stage = vit_stage(enter=Patchify(dim=of.dim, patch=patch), width=of, position=LearnedPosition(on_prefix=False))
     stage = stage.replace(blocks=tuple(block(attention, mlp, NORM, 1e-5) for attention in attentions))
-    return vit_model(stage, MeanPool(post_norm=NORM), img_size)
-
-
-SIZES: Sizes = named_sizes("vit_{dwee,dlittle}_patch16_reg1_gap_256") | named_sizes(
-    "vit_dpwee_patch16_reg1_gap_256", parallel=True
-)
+    return classifier((stage,), MeanPool(post_norm=NORM))
 
 
 def parallel_rules(model: Model) -> list[Rule]:
@@ -92,4 +86,6 @@ def timm_rules(model: Model) -> KeyRules:
     return timm_vit_rules(model, class_token=False, first=parallel_rules(model) if parallel else ())
 
 
-FAMILY = Family(name="vit_diff", paper="arXiv 2410.05258", build=vit_diff, sizes=SIZES, layouts={"timm": timm_rules})
+SIZES: Sizes = named_sizes("vit_{dwee,dlittle}_patch16_reg1_gap_256")
+SIZES |= named_sizes("vit_dpwee_patch16_reg1_gap_256", parallel=True)
+FAMILY = Family("vit_diff", "arXiv 2410.05258", vit_diff, SIZES, {"timm": timm_rules})

@@ -8,10 +8,10 @@ from functools import partial
 from typing import Literal
 
 from ..components import Attention, AttentionPool, LearnedPosition, MeanPool, Mlp, Patchify, RmsNorm
-from ..components.blocks import Block, Branch, transformer_block
+from ..components.blocks import residual_block, transformer_block
 from ..layouts import timm_vit_rules
-from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family, Model, Norm, Sizes
+from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_stage
+from . import Family, Model, Norm, Sizes, classifier
 
 WIDTHS = WIDTHS | {
     "test2": Width(64, 8, 2, mlp_ratio=3),
@@ -29,7 +29,6 @@ def vit_gap(
     *,
     width: str,
     patch: int,
-    img_size: int,
     registers: int = 0,
     qkv_bias: bool = True,
     position_on_prefix: bool = True,
@@ -37,7 +36,6 @@ def vit_gap(
     pool: Literal["mean", "norm then mean", "attention", "attention to registers too"] = "mean",
     norm: Norm = NORM,
     norm_behind: bool = False,
-    num_classes: int = 1000,
 ) -> Model:
     """A ViT of a named width, without class token. A "mean" is normalised, a "norm then mean" is of normalised ones.
 
@@ -45,7 +43,7 @@ def vit_gap(
     """
     of = WIDTHS[width]
     attention, mlp = Attention(heads=of.heads, qkv_bias=qkv_bias), Mlp(hidden=of.hidden)
-    behind = Block(branches=(Branch(mixer=attention, post_norm=norm), Branch(mixer=mlp, post_norm=norm)))
+    behind = residual_block(attention, mlp, post_norm=norm)
     block = behind if norm_behind else transformer_block(attention, mlp, norm, layer_scale)
     patches, position = Patchify(dim=of.dim, patch=patch), LearnedPosition(on_prefix=position_on_prefix)
     stage = vit_stage(enter=patches, width=of, prefix=registers, position=position, block=block)
@@ -55,7 +53,7 @@ def vit_gap(
         "attention": AttentionPool(heads=of.heads, mlp=mlp, norm=norm),
         "attention to registers too": AttentionPool(heads=of.heads, mlp=mlp, norm=norm, prefix=True),
     }
-    return vit_model(stage, pools[pool], img_size, num_classes)
+    return classifier((stage,), pools[pool])
 
 
 FIRST, SCALED = {"pool": "norm then mean"}, {"layer_scale": 1e-5}
@@ -78,5 +76,4 @@ SIZES: Sizes = (
     | named_sizes("vit_so150m_patch16_reg4_map_256", registers=4, pool="attention")
     | named_sizes("vit_so150m2_patch16_reg1_gap_{256,384,448}", registers=1, qkv_bias=False, **SCALED)
 )
-LAYOUTS = {"timm": partial(timm_vit_rules, class_token=False)}
-FAMILY = Family(name="vit_gap", paper="arXiv 2305.13035", build=vit_gap, sizes=SIZES, layouts=LAYOUTS)
+FAMILY = Family("vit_gap", "arXiv 2305.13035", vit_gap, SIZES, {"timm": partial(timm_vit_rules, class_token=False)})

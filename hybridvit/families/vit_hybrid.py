@@ -4,10 +4,10 @@
 `r` is only their stem, under patches of 8 x 8. `resnet26d` and `resnet50d` are those of the family `resnet`.
 """
 
-from ..components import GroupNorm, LinearHead, MaxPool, Patchify, Residual, StdConv, TokenPool
+from ..components import GroupNorm, MaxPool, Patchify, Residual, StdConv, TokenPool
 from ..layouts import HEAD_RULES, trunk_rules
 from ..trunks import NORM, WIDTHS, Width, vit_stage
-from . import Family, KeyRules, Model, Rename, Rule, Sizes, Stage
+from . import Family, KeyRules, Model, Rule, Sizes, Stage, classifier, renames
 from .resnet import STEM_WIDTH, body_rules, residual_stages, resnet_rules, resnet_stages
 
 BIT = Residual(conv=StdConv, norm=GroupNorm(), padding="same")
@@ -30,16 +30,29 @@ BACKBONES = {
 TRUNKS = WIDTHS | {"shallow": Width(768, depth=8, heads=8, mlp_ratio=3)}
 
 
-def vit_hybrid(*, backbone: str, trunk: str, patch: int = 1, img_size: int = 224, num_classes: int = 1000) -> Model:
+def vit_hybrid(*, backbone: str, trunk: str, patch: int = 1) -> Model:
     """A ViT on patches of a ResNet's last map."""
     width = TRUNKS[trunk]
-    return Model(
-        stages=(*BACKBONES[backbone], vit_stage(enter=Patchify(dim=width.dim, patch=patch), width=width)),
-        pool=TokenPool(norm=NORM),
-        head=LinearHead(),
-        img_size=(img_size, img_size),
-        num_classes=num_classes,
-    )
+    stage = vit_stage(enter=Patchify(dim=width.dim, patch=patch), width=width)
+    return classifier((*BACKBONES[backbone], stage), TokenPool(norm=NORM))
+
+
+def bit_rules(conv: str, norm: str, blocks: str) -> list[Rule]:
+    """The names of BiT's stem, and those of its blocks, below `blocks` of each stage."""
+    enter = "stages.{s+2}.enter.steps.0"
+    rules = renames("", "", f"{conv}=stages.0.enter.steps.0.conv {norm}=stages.0.enter.steps.0.norm")
+    rules += renames(f"{blocks}.0", enter, "downsample=shortcut") + body_rules(f"{blocks}.0", f"{enter}.body", "norm")
+    return rules + body_rules(f"{blocks}.{{b+1}}", "stages.{s+2}.blocks.{b}.branches.0.mixer", "norm")
+
+
+def timm_rules(model: Model) -> KeyRules:
+    """timm's layout: the ResNet under `patch_embed.backbone`; if it is a stem alone, without a name of its own."""
+    last, backbone = len(model.stages) - 1, "patch_embed.backbone"
+    stem = f"{backbone}.stem" if last > len(BACKBONES["r"]) else backbone
+    bit = model.stages[0] == BACKBONES["r"][0]
+    rules = bit_rules(f"{stem}.conv", f"{stem}.norm", f"{backbone}.stages.{{s}}.blocks") if bit else []
+    rules += renames("", f"stages.{last}", "patch_embed.proj=enter.conv cls_token=prefix.tokens")
+    return KeyRules(rules, [] if bit else resnet_rules(model, f"{backbone}."), trunk_rules(last), HEAD_RULES)
 
 
 SIZES: Sizes = {
@@ -57,35 +70,4 @@ SIZES: Sizes = {
     "vit_base_resnet26d_224": {"backbone": "resnet26d", "trunk": "base"},
     "vit_base_resnet50d_224": {"backbone": "resnet50d", "trunk": "base"},
 }
-
-
-def bit_rules(conv: str, norm: str, blocks: str) -> list[Rule]:
-    """The names of BiT's stem, and those of its blocks, below `blocks` of each stage."""
-    enter = "stages.{s+2}.enter.steps.0"
-    return [
-        Rename(conv, "stages.0.enter.steps.0.conv"),
-        Rename(norm, "stages.0.enter.steps.0.norm"),
-        Rename(f"{blocks}.0.downsample", f"{enter}.shortcut"),
-        *body_rules(f"{blocks}.0", f"{enter}.body", "norm"),
-        *body_rules(f"{blocks}.{{b+1}}", "stages.{s+2}.blocks.{b}.branches.0.mixer", "norm"),
-    ]
-
-
-def timm_rules(model: Model) -> KeyRules:
-    """timm's layout: the ResNet under `patch_embed.backbone`; if it is a stem alone, without a name of its own."""
-    last, backbone = len(model.stages) - 1, "patch_embed.backbone"
-    stem = f"{backbone}.stem" if last > len(BACKBONES["r"]) else backbone
-    bit = model.stages[0] == BACKBONES["r"][0]
-    return KeyRules(
-        bit_rules(f"{stem}.conv", f"{stem}.norm", f"{backbone}.stages.{{s}}.blocks")
-        if bit
-        else resnet_rules(model, f"{backbone}."),
-        Rename("patch_embed.proj", f"stages.{last}.enter.conv"),
-        Rename("cls_token", f"stages.{last}.prefix.tokens"),
-        trunk_rules(last),
-        HEAD_RULES,
-    )
-
-
-LAYOUTS = {"timm": timm_rules}
-FAMILY = Family(name="vit_hybrid", paper="arXiv 2010.11929", build=vit_hybrid, sizes=SIZES, layouts=LAYOUTS)
+FAMILY = Family("vit_hybrid", "arXiv 2010.11929", vit_hybrid, SIZES, {"timm": timm_rules})

@@ -2,12 +2,12 @@
 
 from ..components import Activate, BatchNorm, LearnedPosition, Patchify, Steps, TokenPool
 from ..layouts import HEAD_RULES, trunk_rules
-from ..trunks import NORM, WIDTHS, vit_model, vit_stage
-from . import Family, KeyRules, Model, Sizes, Stage, renames
+from ..trunks import NORM, WIDTHS, vit_stage
+from . import Family, KeyRules, Model, Sizes, Stage, classifier, renames
 
 
-def vit_mci(*, width: str, img_size: int, num_classes: int) -> Model:
-    """A tower of a named width, with classifier to the space that images share with texts."""
+def vit_mci(*, width: str) -> Model:
+    """A tower of a named width. Its classifier projects to the space that images share with texts."""
     of = WIDTHS[width]
 
     def patches(patch: int) -> Stage:
@@ -15,11 +15,7 @@ def vit_mci(*, width: str, img_size: int, num_classes: int) -> Model:
         return Stage(enter=Steps(steps=(layer, Activate(act="gelu"))))
 
     trunk = vit_stage(enter=Patchify(dim=of.dim, patch=2), width=of, position=LearnedPosition(on_prefix=False))
-    model = vit_model(trunk, TokenPool(norm=NORM), img_size, num_classes)
-    return model.replace(stages=(patches(4), patches(2), trunk))
-
-
-SIZES: Sizes = {"vit_base_mci_224": {"width": "base", "img_size": 224, "num_classes": 512}}
+    return classifier((patches(4), patches(2), trunk), TokenPool(norm=NORM))
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -29,4 +25,5 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, trunk_rules(stage=2), HEAD_RULES)
 
 
-FAMILY = Family(name="vit_mci", paper="arXiv 2311.17049", build=vit_mci, sizes=SIZES, layouts={"timm": timm_rules})
+SIZES: Sizes = {"vit_base_mci_224": {"width": "base", "num_classes": 512}}
+FAMILY = Family("vit_mci", "arXiv 2311.17049", vit_mci, SIZES, {"timm": timm_rules})

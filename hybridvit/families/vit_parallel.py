@@ -4,34 +4,31 @@
 (2302.05442), the former with queries and keys normalised.
 """
 
-from ..components import Attention, Block, Branch, LayerScale, LearnedPosition, MeanPool, Mlp, RmsNorm, TokenPool
+from ..components import Attention, LayerScale, LearnedPosition, MeanPool, Mlp, RmsNorm, TokenPool
+from ..components.blocks import Block, residual_block
 from ..components.transitions import Add, Normalize, Patchify, Steps
 from ..keys import Split
 from ..layouts import timm_vit_rules
-from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family, KeyRules, Model, Norm, Rule, Sizes, Transition, renames
+from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_stage
+from . import Family, KeyRules, Model, Norm, Rule, Sizes, Transition, classifier, renames
 
 WIDTHS = WIDTHS | {"pwee": Width(256, 16, 4, mlp_ratio=5), "small_18": Width(384, 18, 6), "base_18": Width(768, 18, 12)}
 
 
 def side_by_side(attention: Transition, mlp: Mlp, norm: Norm, layer_scale: float | None = None) -> Block:
     """Attention and MLP of the same normalised tokens, added."""
-    return Block(branches=(Branch(mixer=Add(shortcut=attention, body=mlp), norm=norm, layer_scale=layer_scale),))
+    return residual_block(Add(shortcut=attention, body=mlp), norm=norm, layer_scale=layer_scale)
 
 
 def two_by_two(attention: Transition, mlp: Mlp, norm: Norm, layer_scale: float) -> Block:
     """Two attentions of the same tokens, added, then two MLPs; each has a norm and a scale of its own."""
 
-    def pair(mixer: Transition) -> Branch:
-        side = Steps(steps=(Normalize(norm=norm), mixer, LayerScale(initial=layer_scale)))
-        return Branch(mixer=Add(shortcut=side, body=side))
-
-    return Block(branches=(pair(attention), pair(mlp)))
+    before, behind = Normalize(norm=norm), LayerScale(initial=layer_scale)
+    sides = (Steps(steps=(before, mixer, behind)) for mixer in (attention, mlp))
+    return residual_block(*(Add(shortcut=side, body=side) for side in sides))
 
 
-def vit_parallel(
-    *, width: str, patch: int, img_size: int, registers: int = 0, pairs: bool = False, qk_norm: bool = False
-) -> Model:
+def vit_parallel(*, width: str, patch: int, registers: int = 0, pairs: bool = False, qk_norm: bool = False) -> Model:
     """A ViT of a named width. `pairs` are those of 2203.09795; with `registers` there is no class token."""
     of = WIDTHS[width]
     mlp, norm = Mlp(hidden=of.hidden), RmsNorm() if qk_norm else NORM
@@ -41,23 +38,10 @@ def vit_parallel(
         block = side_by_side(Attention(heads=of.heads, qkv_bias=False, qk_norm=norm), mlp, norm)
     else:
         block = side_by_side(Attention(heads=of.heads), mlp, norm, layer_scale=1e-5)
-    stage = vit_stage(
-        enter=Patchify(dim=of.dim, patch=patch, bias=not qk_norm),
-        width=of,
-        prefix=registers or 1,
-        position=LearnedPosition(on_prefix=pairs),
-        pre_norm=norm if qk_norm else None,
-        block=block,
-    )
-    return vit_model(stage, MeanPool(post_norm=norm) if registers else TokenPool(norm=norm), img_size)
-
-
-SIZES: Sizes = (
-    named_sizes("vit_pwee_patch16_reg1_gap_256", registers=1)
-    | named_sizes("vit_small_patch16_18x2_224", width="small_18", pairs=True)
-    | named_sizes("vit_base_patch16_18x2_224", width="base_18", pairs=True)
-    | named_sizes("vit_base_patch16_xp_224 vit_{large,huge}_patch14_xp_224", qk_norm=True)
-)
+    patches, position = Patchify(dim=of.dim, patch=patch, bias=not qk_norm), LearnedPosition(on_prefix=pairs)
+    first, prefix = norm if qk_norm else None, registers or 1
+    stage = vit_stage(enter=patches, width=of, prefix=prefix, position=position, pre_norm=first, block=block)
+    return classifier((stage,), MeanPool(post_norm=norm) if registers else TokenPool(norm=norm))
 
 
 def hidden_of(model: Model) -> int:
@@ -98,5 +82,10 @@ def timm_rules(model: Model) -> KeyRules:
     return timm_vit_rules(model, class_token=model.pool.kind == TokenPool.kind, first=rules)
 
 
-LAYOUTS = {"timm": timm_rules}
-FAMILY = Family(name="vit_parallel", paper="arXiv 2302.05442", build=vit_parallel, sizes=SIZES, layouts=LAYOUTS)
+SIZES: Sizes = (
+    named_sizes("vit_pwee_patch16_reg1_gap_256", registers=1)
+    | named_sizes("vit_small_patch16_18x2_224", width="small_18", pairs=True)
+    | named_sizes("vit_base_patch16_18x2_224", width="base_18", pairs=True)
+    | named_sizes("vit_base_patch16_xp_224 vit_{large,huge}_patch14_xp_224", qk_norm=True)
+)
+FAMILY = Family("vit_parallel", "arXiv 2302.05442", vit_parallel, SIZES, {"timm": timm_rules})

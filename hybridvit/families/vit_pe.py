@@ -6,48 +6,29 @@
 from ..components import IndexRotary, LayerNorm, Mlp, Patchify, RotaryAttention, transformer_block
 from ..components.pools import AttentionPool, MeanPool
 from ..layouts import timm_eva_rules
-from ..trunks import WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family, KeyRules, Model, Sizes
+from ..trunks import WIDTHS, Width, named_sizes, vit_stage
+from . import Family, KeyRules, Model, Sizes, classifier
 
 NORM = LayerNorm(eps=1e-5)
 WIDTHS = WIDTHS | {"gigantic": Width(1536, 50, 16, 8960 / 1536)}
+WIDTHS |= {"lang_large": Width(1024, 23, 16), "lang_gigantic": Width(1536, 47, 16, 8960 / 1536)}
 
 
 def vit_pe(
-    *,
-    width: str,
-    patch: int,
-    img_size: int,
-    reference: int = 32,
-    depth: int | None = None,
-    layer_scale: float | None = None,
-    num_classes: int = 0,
+    *, width: str, patch: int, reference: int = 32, layer_scale: float | None = None, num_classes: int = 0
 ) -> Model:
     """A Perception Encoder of a named width, pretrained on a grid of `reference` positions a side.
 
     With classes it is pooled by attention. The widest has no class token.
     """
-    of, prefix = WIDTHS[width], int(width != "gigantic")
-    of = of._replace(depth=depth or of.depth)
+    of, prefix = WIDTHS[width], int("gigantic" not in width)
     # Where there is a class token, positions count from it.
     rotary = IndexRotary(reference=(reference, reference), first=prefix, columns_first=True)
     attention, mlp = RotaryAttention(heads=of.heads, rotary=rotary), Mlp(hidden=of.hidden)
     block, patches = transformer_block(attention, mlp, NORM, layer_scale), Patchify(dim=of.dim, patch=patch, bias=False)
     stage = vit_stage(enter=patches, width=of, prefix=prefix, pre_norm=NORM, block=block)
     pool = AttentionPool(heads=8, mlp=Mlp(hidden=4 * of.dim), norm=NORM, prefix=True) if num_classes else MeanPool()
-    return vit_model(stage, pool, img_size, num_classes)
-
-
-SIZES: Sizes = (
-    named_sizes("vit_pe_core_{tiny,small}_patch16_384", reference=24, num_classes=512)
-    | named_sizes("vit_pe_core_base_patch16_224", reference=14, num_classes=1024)
-    | named_sizes("vit_pe_core_large_patch14_336", reference=24, num_classes=1024)
-    | named_sizes("vit_pe_core_gigantic_patch14_448", num_classes=1280)
-    | named_sizes("vit_pe_lang_large_patch14_448", depth=23, layer_scale=0.1)
-    | named_sizes("vit_pe_lang_gigantic_patch14_448", depth=47, layer_scale=0.1)
-    | named_sizes("vit_pe_spatial_{tiny,small,base}_patch16_512 vit_pe_spatial_large_patch14_448")
-    | named_sizes("vit_pe_spatial_gigantic_patch14_448", layer_scale=0.1)
-)
+    return classifier((stage,), pool).replace(num_classes=num_classes)
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -55,4 +36,14 @@ def timm_rules(model: Model) -> KeyRules:
     return timm_eva_rules(model, class_token=model.stages[0].prefix > 0)
 
 
-FAMILY = Family(name="vit_pe", paper="arXiv 2504.13181", build=vit_pe, sizes=SIZES, layouts={"timm": timm_rules})
+SIZES: Sizes = (
+    named_sizes("vit_pe_core_{tiny,small}_patch16_384", reference=24, num_classes=512)
+    | named_sizes("vit_pe_core_base_patch16_224", reference=14, num_classes=1024)
+    | named_sizes("vit_pe_core_large_patch14_336", reference=24, num_classes=1024)
+    | named_sizes("vit_pe_core_gigantic_patch14_448", num_classes=1280)
+    | named_sizes("vit_pe_lang_large_patch14_448", width="lang_large", layer_scale=0.1)
+    | named_sizes("vit_pe_lang_gigantic_patch14_448", width="lang_gigantic", layer_scale=0.1)
+    | named_sizes("vit_pe_spatial_{tiny,small,base}_patch16_512 vit_pe_spatial_large_patch14_448")
+    | named_sizes("vit_pe_spatial_gigantic_patch14_448", layer_scale=0.1)
+)
+FAMILY = Family("vit_pe", "arXiv 2504.13181", vit_pe, SIZES, {"timm": timm_rules})

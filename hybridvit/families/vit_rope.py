@@ -9,8 +9,8 @@ from ..components.positions import LearnedPosition
 from ..components.rotary import IndexRotary, LearnedRotary
 from ..keys import Split
 from ..layouts import timm_eva_rules
-from ..trunks import NORM, WIDTHS, named_sizes, vit_model, vit_stage
-from . import Family, KeyRules, Model, Rule, Sizes
+from ..trunks import NORM, WIDTHS, named_sizes, vit_stage
+from . import Family, KeyRules, Model, Rule, Sizes, classifier
 
 FIXED = IndexRotary(temperature=100.0, columns_first=True)
 # As EVA-02's: the grid of the pretraining is 256 / 16 positions a side.
@@ -18,14 +18,7 @@ AS_EVA = IndexRotary(reference=(16, 16))
 
 
 def vit_rope(
-    *,
-    width: str,
-    patch: int,
-    img_size: int,
-    mixed: bool = False,
-    absolute: bool = False,
-    registers: int = 0,
-    qkv_bias: bool = True,
+    *, width: str, patch: int, mixed: bool = False, absolute: bool = False, registers: int = 0, qkv_bias: bool = True
 ) -> Model:
     """A RoPE-ViT of a named width; with `registers`, they take the place of the class token and of biases of keys."""
     of = WIDTHS[width]
@@ -34,18 +27,7 @@ def vit_rope(
     position = LearnedPosition(on_prefix=False) if absolute else NoPosition()
     block, patches = transformer_block(attention, Mlp(hidden=of.hidden), NORM, 1e-5), Patchify(dim=of.dim, patch=patch)
     stage = vit_stage(enter=patches, width=of, prefix=registers or 1, position=position, block=block)
-    return vit_model(stage, MeanPool(post_norm=NORM) if registers else TokenPool(norm=NORM), img_size)
-
-
-SIZES: Sizes = (
-    named_sizes("vit_{small,base,large}_patch16_rope_224")
-    | named_sizes("vit_{small,base,large}_patch16_rope_mixed_224", mixed=True)
-    | named_sizes("vit_{small,base,large}_patch16_rope_ape_224", absolute=True)
-    | named_sizes("vit_{small,base,large}_patch16_rope_mixed_ape_224", mixed=True, absolute=True)
-    | named_sizes("vit_{medium,base}_patch16_rope_reg1_gap_256", registers=1)
-    | named_sizes("vit_mediumd_patch16_rope_reg1_gap_256", registers=1, qkv_bias=False)
-    | named_sizes("vit_betwixt_patch16_rope_reg4_gap_256", registers=4)
-)
+    return classifier((stage,), MeanPool(post_norm=NORM) if registers else TokenPool(norm=NORM))
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -57,4 +39,13 @@ def timm_rules(model: Model) -> KeyRules:
     return timm_eva_rules(model, class_token=model.pool.kind == TokenPool.kind, first=first)
 
 
-FAMILY = Family(name="vit_rope", paper="arXiv 2403.13298", build=vit_rope, sizes=SIZES, layouts={"timm": timm_rules})
+SIZES: Sizes = (
+    named_sizes("vit_{small,base,large}_patch16_rope_224")
+    | named_sizes("vit_{small,base,large}_patch16_rope_mixed_224", mixed=True)
+    | named_sizes("vit_{small,base,large}_patch16_rope_ape_224", absolute=True)
+    | named_sizes("vit_{small,base,large}_patch16_rope_mixed_ape_224", mixed=True, absolute=True)
+    | named_sizes("vit_{medium,base}_patch16_rope_reg1_gap_256", registers=1)
+    | named_sizes("vit_mediumd_patch16_rope_reg1_gap_256", registers=1, qkv_bias=False)
+    | named_sizes("vit_betwixt_patch16_rope_reg4_gap_256", registers=4)
+)
+FAMILY = Family("vit_rope", "arXiv 2403.13298", vit_rope, SIZES, {"timm": timm_rules})

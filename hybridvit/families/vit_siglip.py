@@ -6,21 +6,14 @@
 
 from ..components import Attention, AttentionPool, Conv, MeanPool, Mlp, Patchify, transformer_block
 from ..layouts import timm_vit_rules
-from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_model, vit_stage
-from . import Family, KeyRules, Model, Sizes
+from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_stage
+from . import Family, KeyRules, Model, Sizes, classifier
 
 WIDTHS = WIDTHS | {"giantopt": Width(1536, 40, 16)}
 
 
 def vit_siglip(
-    *,
-    width: str,
-    patch: int,
-    img_size: int,
-    gelu_tanh: bool = False,
-    attention_pool: bool = True,
-    whole_patches: bool = False,
-    num_classes: int = 0,
+    *, width: str, patch: int, gelu_tanh: bool = False, attention_pool: bool = True, whole_patches: bool = False
 ) -> Model:
     """A tower of a named width. `whole_patches`: pixels of the border that fill no patch are left out, not padded."""
     of = WIDTHS[width]
@@ -29,20 +22,7 @@ def vit_siglip(
     enter = cut if whole_patches else Patchify(dim=of.dim, patch=patch)
     stage = vit_stage(enter=enter, width=of, prefix=0, block=transformer_block(Attention(heads=of.heads), mlp, NORM))
     pool = AttentionPool(heads=of.heads, mlp=mlp, norm=NORM) if attention_pool else MeanPool(norm=NORM)
-    return vit_model(stage, pool, img_size, num_classes)
-
-
-def _sizes() -> Sizes:
-    towers = (
-        named_sizes("vit_base_patch16_siglip_{224,256,384,512} vit_large_patch16_siglip_{256,384}")
-        | named_sizes("vit_so400m_patch14_siglip_{224,378}")
-        | named_sizes("vit_so400m_patch14_siglip_384", whole_patches=True)
-        | named_sizes("vit_base_patch32_siglip_256 vit_large_patch16_siglip_512", gelu_tanh=True)
-        | named_sizes("vit_so400m_patch16_siglip_{256,384,512} vit_giantopt_patch16_siglip_{256,384}", gelu_tanh=True)
-    )
-    pooled = {name.replace("_siglip_", "_siglip_gap_"): size for name, size in towers.items()}
-    pooled |= named_sizes("vit_so400m_patch14_siglip_gap_{448,896}")
-    return towers | {name: size | {"attention_pool": False} for name, size in pooled.items()}
+    return classifier((stage,), pool).replace(num_classes=0)
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -51,5 +31,14 @@ def timm_rules(model: Model) -> KeyRules:
     return timm_vit_rules(model, class_token=False, dropped=dropped)
 
 
-LAYOUTS = {"timm": timm_rules}
-FAMILY = Family(name="vit_siglip", paper="arXiv 2303.15343", build=vit_siglip, sizes=_sizes(), layouts=LAYOUTS)
+SIZES: Sizes = (
+    named_sizes("vit_base_patch16_siglip_{224,256,384,512} vit_large_patch16_siglip_{256,384}")
+    | named_sizes("vit_so400m_patch14_siglip_{224,378}")
+    | named_sizes("vit_so400m_patch14_siglip_384", whole_patches=True)
+    | named_sizes("vit_base_patch32_siglip_256 vit_large_patch16_siglip_512", gelu_tanh=True)
+    | named_sizes("vit_so400m_patch16_siglip_{256,384,512} vit_giantopt_patch16_siglip_{256,384}", gelu_tanh=True)
+)
+POOLED = {name.replace("_siglip_", "_siglip_gap_"): size for name, size in SIZES.items()}
+POOLED |= named_sizes("vit_so400m_patch14_siglip_gap_{448,896}")
+SIZES |= {name: size | {"attention_pool": False} for name, size in POOLED.items()}
+FAMILY = Family("vit_siglip", "arXiv 2303.15343", vit_siglip, SIZES, {"timm": timm_rules})

@@ -1,7 +1,7 @@
 """ViTamin: two stages of MBConv, then a ViT with gated MLPs (arXiv 2404.02132)."""
 
 from ..components import Add, Attention, AvgPool, Conv, GatedMlp, MeanPool, Normalize, Steps, conv_stem, pooled_shortcut
-from ..components.blocks import Block, Branch, transformer_block
+from ..components.blocks import residual_block, transformer_block
 from ..components.functions import NoPosition
 from ..components.positions import LearnedPosition
 from ..layouts import HEAD_RULES, trunk_rules
@@ -16,7 +16,7 @@ WIDTHS = {
 }
 
 
-def vitamin(*, width: str, img_size: int, num_classes: int) -> Model:
+def vitamin(*, width: str) -> Model:
     """A ViTamin of a named width. The widest has no absolute positions."""
     stem, second, of = WIDTHS[width]
 
@@ -27,31 +27,17 @@ def vitamin(*, width: str, img_size: int, num_classes: int) -> Model:
 
     def stage(in_dim: int, dim: int, depth: int) -> Stage:
         shortcut = pooled_shortcut(in_dim, dim, AvgPool(overlap=True), bias=True)
-        block = Block(branches=(Branch(mixer=body(dim)),))
-        return Stage(enter=Add(shortcut=shortcut, body=body(dim, stride=2)), blocks=(block,) * (depth - 1))
+        return Stage(enter=Add(shortcut=shortcut, body=body(dim, 2)), blocks=(residual_block(body(dim)),) * (depth - 1))
 
     down = Conv(dim=of.dim, kernel=3, stride=2, bias=True)
     mlp = Steps(steps=(Normalize(norm=NORM), GatedMlp(hidden=of.hidden, act="gelu")))
-    trunk = vit_stage(
-        enter=Steps(steps=(Normalize(norm=NORM), down)),
-        width=of,
-        prefix=0,
-        position=NoPosition() if width == "xlarge" else LearnedPosition(),
-        block=transformer_block(Attention(heads=of.heads), mlp, NORM),
-    )
+    block = transformer_block(Attention(heads=of.heads), mlp, NORM)
+    enter = Steps(steps=(Normalize(norm=NORM), down))
+    position = NoPosition() if width == "xlarge" else LearnedPosition()
+    trunk = vit_stage(enter=enter, width=of, prefix=0, position=position, block=block)
     first = Stage(enter=conv_stem((stem, stem), NORM, "gelu", bias=True))
     stages = (first, stage(stem, stem, 2), stage(stem, second, 4), trunk)
-    return classifier(stages, MeanPool(post_norm=NORM), img_size, num_classes)
-
-
-def _sizes() -> Sizes:
-    classes = {"small": 768, "base": 768, "large": 768, "large2": 1024, "xlarge": 1152}
-    images = {"small": (224,), "base": (224,), "xlarge": (256, 336, 384)}
-    return {
-        f"vitamin_{name}_{size}": {"width": name.removesuffix("2"), "img_size": size, "num_classes": count}
-        for name, count in classes.items()
-        for size in images.get(name, (224, 256, 336, 384))
-    }
+    return classifier(stages, MeanPool(post_norm=NORM))
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -67,4 +53,15 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, trunk_rules(stage=3), HEAD_RULES)
 
 
-FAMILY = Family(name="vitamin", paper="arXiv 2404.02132", build=vitamin, sizes=_sizes(), layouts={"timm": timm_rules})
+SIZES: Sizes = {
+    f"vitamin_{name}_{size}": {"width": name.removesuffix("2"), "img_size": size, "num_classes": count}
+    for name, count, sizes in (
+        ("small", 768, (224,)),
+        ("base", 768, (224,)),
+        ("large", 768, (224, 256, 336, 384)),
+        ("large2", 1024, (224, 256, 336, 384)),
+        ("xlarge", 1152, (256, 336, 384)),
+    )
+    for size in sizes
+}
+FAMILY = Family("vitamin", "arXiv 2404.02132", vitamin, SIZES, {"timm": timm_rules})

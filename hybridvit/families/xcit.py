@@ -4,7 +4,8 @@ The last two blocks are class attention: only the class token, added there, take
 """
 
 from ..components import Block, Branch, ClassAttention, Conv, FourierPosition, Identity, TokenPool, doubling_stem
-from ..components.channels import CrossCovarianceAttention
+from ..components.attention import CrossCovarianceAttention
+from ..components.blocks import residual_block
 from ..components.mixers import LayerScale, Mlp, OnPrefix
 from ..components.norms import BatchNorm, LayerNorm
 from ..components.transitions import Normalize, Steps
@@ -14,16 +15,12 @@ from . import Family, KeyRules, Model, Sizes, Stage, classifier, renames
 NORM = LayerNorm(eps=1e-6)
 
 
-def xcit(
-    *, dim: int, depth: int, heads: int, patch: int, layer_scale: float, norm_all: bool = True, img_size: int = 224
-) -> Model:
+def xcit(*, dim: int, depth: int, heads: int, patch: int, layer_scale: float, norm_all: bool = True) -> Model:
     """An XCiT. `norm_all`: in class attention the second norm is of all tokens, not of the class token alone."""
     filters = Conv(dim=dim, kernel=3, groups=dim, bias=True)
     local = Steps(steps=(filters.replace(act="gelu"), Normalize(norm=BatchNorm()), filters))
-    mlp = Mlp(hidden=4 * dim)
-    mixers = (CrossCovarianceAttention(heads=heads), local, mlp)
-    block = Block(branches=tuple(Branch(mixer=mixer, norm=NORM, layer_scale=layer_scale) for mixer in mixers))
-    norm = Normalize(norm=NORM)
+    mlp, norm = Mlp(hidden=4 * dim), Normalize(norm=NORM)
+    block = residual_block(CrossCovarianceAttention(heads=heads), local, mlp, norm=NORM, layer_scale=layer_scale)
     class_block = Block(
         branches=(
             Branch(mixer=ClassAttention(heads=heads), norm=NORM, layer_scale=layer_scale),
@@ -37,24 +34,7 @@ def xcit(
         Stage(enter=stem, position=FourierPosition(), blocks=(block,) * depth),
         Stage(enter=Identity(), prefix=1, blocks=(class_block,) * 2),
     )
-    return classifier(stages, TokenPool(norm=NORM), img_size)
-
-
-SIZES: Sizes = {
-    f"xcit_{name}_{depth}_p{patch}_{size}": {"dim": dim, "depth": depth, "heads": heads, "patch": patch}
-    | {"layer_scale": 1.0 if depth == 12 else 1e-5, "norm_all": name != "nano", "img_size": size}
-    for name, depth, dim, heads in (
-        ("nano", 12, 128, 4),
-        ("tiny", 12, 192, 4),
-        ("small", 12, 384, 8),
-        ("tiny", 24, 192, 4),
-        ("small", 24, 384, 8),
-        ("medium", 24, 512, 8),
-        ("large", 24, 768, 16),
-    )
-    for patch in (16, 8)
-    for size in (224, 384)
-}
+    return classifier(stages, TokenPool(norm=NORM))
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -77,4 +57,19 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-FAMILY = Family(name="xcit", paper="arXiv 2106.09681", build=xcit, sizes=SIZES, layouts={"timm": timm_rules})
+SIZES: Sizes = {
+    f"xcit_{name}_{depth}_p{patch}_{size}": {"dim": dim, "depth": depth, "heads": heads, "patch": patch}
+    | {"layer_scale": 1.0 if depth == 12 else 1e-5, "norm_all": name != "nano", "img_size": size}
+    for name, depth, dim, heads in (
+        ("nano", 12, 128, 4),
+        ("tiny", 12, 192, 4),
+        ("small", 12, 384, 8),
+        ("tiny", 24, 192, 4),
+        ("small", 24, 384, 8),
+        ("medium", 24, 512, 8),
+        ("large", 24, 768, 16),
+    )
+    for patch in (16, 8)
+    for size in (224, 384)
+}
+FAMILY = Family("xcit", "arXiv 2106.09681", xcit, SIZES, {"timm": timm_rules})

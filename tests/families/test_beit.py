@@ -74,7 +74,7 @@ def test_parity_with_transformers(classes: int) -> None:
     perturb(reference.eval())
     if not classes:
         reference = reference.beit
-    model = beit(width="tiny", patch=16, img_size=96, norm=LayerNorm(eps=1e-12))
+    model = beit(width="tiny", patch=16, norm=LayerNorm(eps=1e-12)).replace(img_size=(96, 96))
     stage = model.stages[0]
     attend, mlp = stage.blocks[0].branches
     block = stage.blocks[0].replace(

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from vit_pytorch.cct import Tokenizer, TransformerClassifier
 
 from hybridvit.components.positions import SinePosition, sine_table
-from hybridvit.families.cct import DEPTHS, FAMILY
+from hybridvit.families.cct import FAMILY, NUMBERS
 from tests.parity import assert_parity, assert_power, load_from, perturb
 
 
@@ -16,8 +16,8 @@ class Reference(nn.Module):
     def __init__(self, name: str, img_size: tuple[int, int]) -> None:
         super().__init__()
         size = FAMILY.sizes[name]
-        numbers = DEPTHS[size["depth"]]
-        kernel, convs, dim = size["kernel"], size.get("convs", 0), numbers["dim"]
+        dim, heads, mlp_ratio = NUMBERS[size["depth"]]
+        kernel, convs = size["kernel"], size.get("convs", 0)
         shape = {
             "n_conv_layers": convs or 1,
             "kernel_size": kernel,
@@ -35,8 +35,8 @@ class Reference(nn.Module):
             seq_pool=size.get("sequence_pool", True),
             embedding_dim=dim,
             num_layers=size["depth"],
-            num_heads=numbers["heads"],
-            mlp_ratio=numbers["mlp_ratio"],
+            num_heads=heads,
+            mlp_ratio=mlp_ratio,
             num_classes=size.get("num_classes", 10),
             positional_embedding="sine" if size.get("sine") else "learnable",
             sequence_length=self.tokenizer.sequence_length(height=img_size[0], width=img_size[1]),

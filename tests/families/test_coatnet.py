@@ -43,7 +43,7 @@ SIZES = [(64, 64), (96, 96), (64, 128)]
 
 def small_pair(name: str) -> tuple[Encoder, nn.Module]:
     """The model, narrower and with fewer blocks, and timm's, with the same perturbed weights."""
-    numbers = dict(NUMBERS[name])
+    numbers = {key: number for key, number in NUMBERS[name].items() if key != "img_size"}
     keeps_width = numbers["stem"][1] == numbers["dims"][0]
     stem = (32, 32) if numbers["stem"][0] == numbers["stem"][1] else (16, 32)
     dims, depths = (32, 64, 128, 128) if keeps_width else (64, 96, 96, 128), (2, 1, 2, 3)
@@ -52,7 +52,8 @@ def small_pair(name: str) -> tuple[Encoder, nn.Module]:
         name, stem_width=stem, embed_dim=dims, depths=depths, head_hidden_size=hidden, img_size=64, num_classes=10
     )
     perturb(reference.eval())
-    model = coatnet(**numbers | {"stem": stem, "dims": dims, "depths": depths, "img_size": 64}).replace(num_classes=10)
+    model = coatnet(**numbers | {"stem": stem, "dims": dims, "depths": depths})
+    model = model.replace(img_size=(64, 64), num_classes=10)
     return load_from(reference, model, timm_rules(model)), reference
 
 

@@ -30,7 +30,7 @@ def small_pair(act: str = "gelu") -> tuple[Encoder, CvtForImageClassification]:
             for layer in stage.layers:  # pyright: ignore[reportGeneralTypeIssues]
                 layer.intermediate.activation = QuickGELUActivation()
     perturb(reference)
-    model = cvt(**SMALL, img_size=64, act=act).replace(num_classes=10)
+    model = cvt(**SMALL, act=act).replace(img_size=(64, 64), num_classes=10)
     return load_from(reference, model, layouts_of(FAMILY)["transformers"](model)), reference
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from hybridvit.encoder import Encoder
-from hybridvit.families.davit import FAMILY, ChannelAttention, davit
+from hybridvit.families.davit import FAMILY, ChannelAttention
 from hybridvit.spec import Grid, SpecError
 from tests.parity import TOLERANCE, assert_power, error, images, load_from, perturb
 
@@ -23,7 +23,7 @@ def small_pair(name: str) -> tuple[Encoder, nn.Module]:
         name, embed_dims=SMALL["dims"], depths=SMALL["depths"], num_heads=SMALL["heads"], num_classes=10
     )
     perturb(reference.eval())
-    model = davit(**dict(FAMILY.sizes[name]) | SMALL).replace(num_classes=10)
+    model = FAMILY.model(name, **SMALL).replace(num_classes=10)
     return load_from(reference, model, FAMILY.layouts["timm"](model)), reference
 
 

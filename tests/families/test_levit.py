@@ -44,7 +44,7 @@ def test_matches_transformers() -> None:
     config.down_ops = [["Subsample", 8, 4, 4, 2, 2], ["Subsample", 8, 6, 4, 2, 2], [""]]
     reference: Any = LevitForImageClassificationWithTeacher(config)
     perturb(reference.eval())
-    model = LEVIT.build(**dict(LEVIT.sizes["levit_128s"]) | OURS).replace(img_size=(64, 64), num_classes=11)
+    model = LEVIT.model("levit_128s", **OURS).replace(img_size=(64, 64), num_classes=11)
     ours = load_from(reference, model, layouts_of(LEVIT)["transformers"](model))
     assert_parity(ours, lambda batch: reference(batch).logits, [(64, 64)])
 

@@ -49,7 +49,7 @@ def small_pair(name: str) -> tuple[Encoder, nn.Module]:
     )
     perturb(reference.eval())
     small = {"stem": stem, "dims": dims, "depths": depths, "img_size": IMG_SIZE}
-    model = FAMILY_OF[name].build(**numbers | small).replace(num_classes=10)
+    model = FAMILY_OF[name].model(name, **small).replace(num_classes=10)
     return load_from(reference, model, FAMILY_OF[name].layouts["timm"](model)), reference
 
 

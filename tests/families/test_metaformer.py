@@ -9,7 +9,7 @@ import timm
 import torch
 
 from hybridvit.encoder import Encoder
-from hybridvit.families.metaformer import FAMILY, metaformer
+from hybridvit.families.metaformer import FAMILY
 from tests.parity import images, load_from, perturb
 from tests.timm_staged import assert_every_parameter_matters, assert_matches
 
@@ -29,7 +29,7 @@ def small_pair(name: str) -> tuple[Encoder, Any]:
     )
     perturb(reference.eval())
     reference.double()
-    model = metaformer(**dict(FAMILY.sizes[name]) | SMALL).replace(num_classes=10)
+    model = FAMILY.model(name, **SMALL).replace(num_classes=10)
     return load_from(reference, model, FAMILY.layouts["timm"](model)), reference
 
 

@@ -30,7 +30,7 @@ def timm_pair(name: str) -> tuple[Encoder, Any]:
         theirs |= {"layer_scale_init_values": 1.0, "res_scale_init_values": None}
     reference: Any = timm.models.MetaFormer(norm_layers=type(stages[0].blocks[0].norm1), **theirs)
     perturb(reference.eval())
-    model = poolformer(**dict(FAMILY.sizes[name]) | SMALL).replace(num_classes=10)
+    model = FAMILY.model(name, **SMALL).replace(num_classes=10)
     return load_from(reference, model, FAMILY.layouts["timm"](model)), reference
 
 

@@ -26,7 +26,7 @@ def timm_pair(name: str) -> tuple[Encoder, Any]:
         name, embed_dims=SMALL["dims"], depths=SMALL["depths"], num_heads=SMALL["heads"], num_classes=10
     )
     perturb(reference.eval())
-    model = pvt_v2(**dict(FAMILY.sizes[name]) | SMALL).replace(num_classes=10)
+    model = FAMILY.model(name, **SMALL).replace(num_classes=10)
     return load_from(reference, model, FAMILY.layouts["timm"](model)), reference
 
 

@@ -50,7 +50,7 @@ def transformers_pair(num_classes: int = 10) -> tuple[Encoder, Any]:
     config = SwinConfig(**numbers)
     reference = SwinForImageClassification(config).eval() if num_classes else SwinModel(config).eval()
     perturb(reference)
-    model = swin(**SMALL, windows=(TRANSFORMERS_WINDOW,) * 4, img_size=128).replace(num_classes=num_classes)
+    model = swin(**SMALL, windows=(TRANSFORMERS_WINDOW,) * 4).replace(img_size=(128, 128), num_classes=num_classes)
     return load_from(reference, model, layouts_of(FAMILY)["transformers-v5"](model)), reference
 
 
@@ -58,7 +58,7 @@ def transformers_pair(num_classes: int = 10) -> tuple[Encoder, Any]:
 def test_matches_timm(name: str) -> None:
     reference: Any = timms(name, (224, 224))
     perturb(reference)
-    model = swin(**dict(FAMILY.sizes[name]) | SMALL).replace(num_classes=10)
+    model = FAMILY.model(name, **SMALL).replace(num_classes=10)
     ours = load_from(reference, model, FAMILY.layouts["timm"](model))
     with torch.no_grad():
         for size in [(224, 224), (448, 448), (224, 448)]:

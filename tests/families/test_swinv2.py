@@ -53,7 +53,7 @@ def transformers_pair(num_classes: int = 10) -> tuple[Encoder, Any]:
     config = Swinv2Config(**numbers)
     reference = Swinv2ForImageClassification(config).eval() if num_classes else Swinv2Model(config).eval()
     perturb(reference)
-    model = swinv2(**SMALL, windows=(TRANSFORMERS_WINDOW,) * 4, img_size=128).replace(num_classes=num_classes)
+    model = swinv2(**SMALL, windows=(TRANSFORMERS_WINDOW,) * 4).replace(img_size=(128, 128), num_classes=num_classes)
     return load_from(reference, model, layouts_of(FAMILY)["transformers"](model)), reference
 
 
@@ -69,7 +69,7 @@ def transformers_pair(num_classes: int = 10) -> tuple[Encoder, Any]:
 def test_matches_timm(name: str, sizes: list[tuple[int, int]]) -> None:
     reference: Any = timms(name, sizes[0])
     perturb(reference)
-    model = swinv2(**dict(FAMILY.sizes[name]) | SMALL).replace(num_classes=10)
+    model = FAMILY.model(name, **SMALL).replace(num_classes=10)
     ours = load_from(reference, model, FAMILY.layouts["timm"](model))
     with torch.no_grad():
         for size in sizes:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from hybridvit.encoder import Encoder
-from hybridvit.families.swinv2_cr import FAMILY, swinv2_cr
+from hybridvit.families.swinv2_cr import FAMILY
 from hybridvit.keys import check_keys
 from hybridvit.meta import without_memory
 from tests.parity import TOLERANCE, assert_power, error, images, load_from, perturb
@@ -34,7 +34,7 @@ def timms(name: str, size: tuple[int, int]) -> nn.Module:
 
 def small_pair(name: str) -> tuple[Encoder, nn.Module]:
     """The model, narrower and with fewer blocks, and timm's, with the same perturbed weights."""
-    model = swinv2_cr(**dict(FAMILY.sizes[name]) | SMALL).replace(num_classes=10)
+    model = FAMILY.model(name, **SMALL).replace(num_classes=10)
     reference = timms(name, model.img_size)
     perturb(reference)
     return load_from(reference, model, FAMILY.layouts["timm"](model)), reference

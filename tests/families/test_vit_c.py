@@ -32,8 +32,8 @@ def pair(stem: tuple[int, ...], size: int) -> tuple[VisionTransformer, Encoder]:
         conv_stem_configs=[ConvStemConfig(width, 3, 1 + first) for width, first in zip(stem, widens, strict=True)],
     ).eval()
     perturb(reference)
-    model = vit_c(stem=stem, dim=DIM, depth=DEPTH, heads=HEADS, mlp_ratio=MLP_RATIO, img_size=size)
-    model = model.replace(num_classes=11)
+    model = vit_c(stem=stem, dim=DIM, depth=DEPTH, heads=HEADS, mlp_ratio=MLP_RATIO)
+    model = model.replace(img_size=(size, size), num_classes=11)
     return reference, load_from(reference, model, FAMILY.layouts["torchvision"](model))
 
 

@@ -16,7 +16,7 @@ from tests.parity import TOLERANCE, assert_power, error, images, load_from, pert
 def pair(name: str) -> tuple[Any, Encoder]:
     reference: Any = timm.create_model(name, depth=2, embed_dim=64, num_classes=11)
     perturb(reference.eval())
-    model = FAMILY.build(**dict(FAMILY.sizes[name]) | {"dim": 64, "depth": 2}).replace(num_classes=11)
+    model = FAMILY.model(name, dim=64, depth=2).replace(num_classes=11)
     return reference, load_from(reference, model, FAMILY.layouts["timm"](model))
 
 

@@ -51,14 +51,14 @@ def swin_pair(second: bool) -> tuple[nn.Module, Model]:
         numbers |= {"block": SwinTransformerBlockV2, "downsample_layer": PatchMergingV2}
     reference = SwinTransformer(depths=list(SMALL["depths"]), num_heads=list(SMALL["heads"]), **numbers)
     build = swinv2 if second else swin
-    return reference, build(dim=16, windows=(5,) * 4, img_size=160, **SMALL).replace(num_classes=7)
+    return reference, build(dim=16, windows=(5,) * 4, **SMALL).replace(img_size=(160, 160), num_classes=7)
 
 
 def maxvit_pair(size: int = 192, window: int = 6) -> tuple[nn.Module, Model]:
     numbers: dict[str, Any] = {"partition_size": window, "head_dim": 32, "stochastic_depth_prob": 0.0}
     reference = MaxVit((size, size), 32, block_channels=[32, 64], block_layers=[1, 2], num_classes=7, **numbers)
-    model = maxvit_torchvision(stem=32, dims=(32, 64), depths=(1, 2), window=window, img_size=size)
-    return reference, model.replace(num_classes=7)
+    model = maxvit_torchvision(stem=32, dims=(32, 64), depths=(1, 2), window=window)
+    return reference, model.replace(img_size=(size, size), num_classes=7)
 
 
 def loaded(reference: nn.Module, model: Model, family: str) -> Encoder:

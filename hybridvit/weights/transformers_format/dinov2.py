@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ...components import GatedMlp, LinearHead, Mlp, TokenPool
 from ...encoder import Model
-from ...families.dinov2 import BLOCK, TokenAndMeanPool, gated_rules
-from ...keys import Concat, KeyRules, Rename, Rule, renames
+from ...families.dinov2 import TokenAndMeanPool
+from ...keys import Concat, KeyRules, Rename, Rule, Split, renames
 from ...trunks import Width
 from .config import Config, ModelType, Shapes, activation, prefix, query_key_value, renamed
 from .vit import ATTENTION_IN_MEMORY, layer_norm, trunk, width
@@ -37,7 +37,17 @@ def dinov2(config: Config, shapes: Shapes) -> Model:
     return Model(stages=(stage,), pool=pool, head=LinearHead())
 
 
+BLOCK = "stages.0.blocks.{b}.branches"
 GATED_IN_MEMORY = "gate_proj=gate up_proj=value down_proj=proj"
+
+
+def _packed_rules(model: Model, theirs: str) -> list[Rule]:
+    """The two layers of a gated MLP: theirs makes gates and values at once, one after another."""
+    if model.stages[0].blocks[0].branches[1].mixer.kind != GatedMlp.kind:
+        return []
+    ours = f"{BLOCK}.1.mixer"
+    first = Split(f"{theirs}.weights_in", (f"{ours}.gate", f"{ours}.value"))
+    return [first, Rename(f"{theirs}.weights_out", f"{ours}.proj")]
 
 
 def _table_rule(theirs: str, ours: str, registers: int) -> Rename:
@@ -67,7 +77,7 @@ def dinov2_rules(model: Model, packed: bool = True) -> KeyRules:
     prefix_rule: Rule = Rename(tokens[0], "stages.0.prefix.tokens")
     if registers:
         prefix_rule = Concat(tokens, "stages.0.prefix.tokens", dim=1, sizes=sizes)
-    gated = gated_rules(model, f"{block}.mlp.weights_in", f"{block}.mlp.weights_out")
+    gated = _packed_rules(model, f"{block}.mlp")
     parts = "norm1=0.norm attention.output.dense=0.mixer.proj layer_scale1.lambda1=0.layer_scale norm2=1.norm"
     return KeyRules(
         gated if packed else renames(f"{block}.mlp", f"{BLOCK}.1.mixer", GATED_IN_MEMORY),
