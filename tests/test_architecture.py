@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hybridvit import components
 from hybridvit.families import family_names, load_family
 from hybridvit.spec import Spec
 
@@ -130,3 +131,8 @@ def test_specs_and_index_hold_no_torch():
         imports = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
         imports |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         assert not {i for i in imports if i.split(".")[0] == "torch"}, name
+
+
+def test_every_shared_part_can_be_imported_from_components():
+    shared = {spec.__name__ for spec in Spec._kinds.values() if spec.__module__.startswith("hybridvit.components.")}
+    assert not {name for name in shared if not hasattr(components, name)}

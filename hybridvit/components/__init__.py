@@ -8,14 +8,14 @@ from .convblocks import ConvNeXt, MBConv, conv_stem, doubling_stem, inverted_res
 from .convs import AvgPool, Conv, MaxPool, NeighbourMean, StdConv
 from .functions import DropPrefix, Function, Identity, NoPosition
 from .heads import DistilledHead, LinearHead, NormedHead
-from .linear_attention import ScaledLinearAttention
-from .mixers import GatedMlp, LayerScale, Linear, Mlp, OnPrefix, SqueezeExcite
-from .narrow import NarrowAttention, ShrinkingAttention
+from .linear_attention import CrossCovarianceAttention, ScaledLinearAttention
+from .mixers import BehindPrefix, EfficientChannelAttention, GatedMlp, LayerScale, Linear, Mlp, OnPrefix, SqueezeExcite
+from .narrow import NarrowAttention, ShrinkingAttention, WideningAttention
 from .norms import BatchNorm, GroupNorm, LayerNorm, RmsNorm
 from .pools import AttentionPool, MeanPool, SequencePool, TokenPool
-from .positions import FourierPosition, LearnedPosition, SinePosition
+from .positions import FourierPosition, LearnedPosition, SinePosition, WindowedPosition
 from .relative import BottleneckAttention, HaloAttention
 from .residual import Residual
 from .rotary import CentredRotary, IndexRotary, LearnedRotary, Rotary
-from .transitions import Activate, Add, AtLeast, Join, Normalize, Patchify, PatchMerging, Steps
+from .transitions import Activate, Add, AtLeast, InFront, Join, Normalize, Patchify, PatchMerging, Steps
 from .windows import Layout, WindowAttention, crop_map, from_windows, pad_map, resize_map, to_windows, whole_windows

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..spec import Bias, Grid, Mixer, Norm, SpecError, Transition, Widening, module_of
+from ..spec import Bias, Grid, Mixer, Norm, SpecError, Transition, module_of
 from ..tokens import join_prefix
 from .activations import linear
 from .rotary import Rotary
@@ -228,34 +228,6 @@ class CosineAttentionModule(nn.Module):
         return self.proj(join_heads(self.attend(query, key, value, biases(self.bias, grid, mask, tokens.shape[0]))))
 
 
-class CrossCovarianceAttention(Mixer):
-    """Attention between the channels of a head instead of between positions (arXiv 2106.09681).
-
-    The scores are cosines of two channels over all positions, times a learned factor a head. They say which channel
-    takes from which, and so do its attention maps; of positions there is no map to see.
-    """
-
-    heads: int
-
-
-@module_of(CrossCovarianceAttention)
-class CrossCovarianceModule(nn.Module):
-    def __init__(self, spec: CrossCovarianceAttention, dim: int, grid: Grid) -> None:
-        super().__init__()
-        head_width(spec.kind, dim, spec.heads)
-        self.heads = spec.heads
-        self.factor = nn.Parameter(torch.ones(spec.heads, 1, 1))
-        self.qkv = linear(dim, 3 * dim)
-        self.attend = ChannelProduct(1.0)
-        self.proj = linear(dim, dim)
-
-    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        # (B, N, 3 * heads * d) -> three of (B, heads, d, N)
-        query, key, value = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 4, 1).unbind(0)
-        mixed = self.attend(F.normalize(query, dim=-1) * self.factor, F.normalize(key, dim=-1), value)
-        return self.proj(mixed.flatten(1, 2).transpose(1, 2).contiguous())
-
-
 class ReducedAttention(Mixer):
     """Attention whose keys and values come from fewer positions than its queries (arXiv 2102.12122).
 
@@ -281,16 +253,3 @@ class ReducedAttentionModule(nn.Module):
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         key, value = self.key_value(self.reduce(tokens, grid)).chunk(2, dim=2)
         return self.proj(self.attend.in_heads(self.heads, self.query(tokens), key, value))
-
-
-class WideningAttention(Widening):
-    """Self-attention from any width to `dim` channels, with queries, keys and values of `inner` channels in all."""
-
-    inner: int
-    heads: int
-    bias: Bias | None = None
-
-    def build(self, in_dim: int, grid: Grid) -> nn.Module:
-        module = AttentionModule(Attention(heads=self.heads, bias=self.bias), self.inner, grid)
-        module.qkv, module.proj = linear(in_dim, 3 * self.inner), linear(self.inner, self.dim)
-        return module

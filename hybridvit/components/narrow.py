@@ -1,11 +1,11 @@
-"""Attention with narrow queries and keys and wide values, as in LeViT (arXiv 2104.01136)."""
+"""Attention whose queries, keys, values and outputs differ in width, above all as in LeViT (arXiv 2104.01136)."""
 
 from torch import Tensor, nn
 
-from ..spec import Bias, Grid, Halving, Mixer, Norm, module_of
+from ..spec import Bias, Grid, Halving, Mixer, Norm, Widening, module_of
 from ..tokens import every
-from .activations import activation
-from .attention import ScaledDotProduct, biases, join_heads, split_heads
+from .activations import activation, linear
+from .attention import Attention, AttentionModule, ScaledDotProduct, biases, join_heads, split_heads
 from .biases import DistanceBias
 from .mixers import Linear
 
@@ -74,3 +74,16 @@ class ShrinkingAttentionModule(nn.Module):
         bias = every(self.bias(grid), grid, 2).unsqueeze(0)
         mixed = self.attend(query, *both.split([spec.key_dim, spec.value_dim], dim=3), bias)
         return self.proj(self.act(join_heads(mixed)), grid)
+
+
+class WideningAttention(Widening):
+    """Self-attention from any width to `dim` channels, with queries, keys and values of `inner` channels in all."""
+
+    inner: int
+    heads: int
+    bias: Bias | None = None
+
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        module = AttentionModule(Attention(heads=self.heads, bias=self.bias), self.inner, grid)
+        module.qkv, module.proj = linear(in_dim, 3 * self.inner), linear(self.inner, self.dim)
+        return module

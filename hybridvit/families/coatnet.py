@@ -5,11 +5,11 @@ Pooling keeps what an odd border leaves over, where timm drops it or fails.
 
 from typing import Literal
 
-from ..components import AvgPool, Conv, Identity, LayerNorm, LayerScale, MeanPool, Mlp, RelativePositionBias
-from ..components.attention import Attention, WideningAttention
+from ..components import Add, Attention, AvgPool, Conv, Identity, LayerNorm, LayerScale, MeanPool, Mlp, Normalize, Steps
+from ..components.biases import RelativePositionBias
 from ..components.blocks import Block, residual_block, transformer_block
 from ..components.convblocks import ConvNeXt, MBConv, conv_stem, pooled_shortcut
-from ..components.transitions import Add, Normalize, Steps
+from ..components.narrow import WideningAttention
 from ..keys import conv_to_linear, linear_to_conv, split_heads
 from ..spec import Bias
 from . import Family, KeyRules, Model, Norm, PerStage, Rename, Rule, Sizes, Stage, Transition, classifier, renames

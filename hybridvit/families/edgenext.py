@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from ..components import Block, Conv, FourierPosition, Identity, LayerNorm, LayerScale, MeanPool, Mlp, summaries
-from ..components.attention import CrossCovarianceAttention
 from ..components.blocks import residual_block
+from ..components.linear_attention import CrossCovarianceAttention
 from ..components.transitions import Add, Normalize, Steps
 from ..keys import conv_to_linear
 from ..spec import Position, SpecError, fewer

@@ -4,11 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..components import BatchNorm, Conv, DistanceBias, Linear, MeanPool, NormedHead, residual_block
+from ..components import Add, BatchNorm, Conv, Linear, MeanPool, NormedHead, Steps, WindowAttention, residual_block
 from ..components.attention import ScaledDotProduct, head_width
+from ..components.biases import DistanceBias
 from ..components.convblocks import conv_mlp, doubling_stem, excited_merge
-from ..components.transitions import Add, Steps
-from ..components.windows import WindowAttention
 from ..layouts import excite_rules, normed_head_rules, normed_renames
 from . import Family, Grid, KeyRules, Mixer, Model, PerStage, Sizes, Stage, Transition, classifier, module_of, renames
 

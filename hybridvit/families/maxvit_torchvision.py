@@ -7,11 +7,10 @@ scores are scaled by the width of all heads together; the classifier has no bias
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..components import Add, BatchNorm, LayerNorm, Layout, LinearHead, MBConv, Mlp, Steps, WindowAttention
+from ..components import Add, AvgPool, BatchNorm, Conv, LayerNorm, LinearHead, MBConv, Mlp, RelativePositionBias, Steps
 from ..components.attention import Attention, ScaledDotProduct
-from ..components.biases import RelativePositionBias
 from ..components.blocks import Block, Branch, transformer_block
-from ..components.convs import AvgPool, Conv
+from ..components.windows import Layout, WindowAttention
 from ..tokens import map_to_tokens, tokens_to_map
 from . import Family, Grid, Model, PerStage, Sizes, Stage, classifier
 from .coatnet import HEAD_WIDTH, tanh_pool

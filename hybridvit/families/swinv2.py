@@ -3,8 +3,7 @@
 Maps that the windows do not divide are padded and shifted as in `swin`.
 """
 
-from ..components import ContinuousPositionBias, CosineAttention, MeanPool, Steps
-from ..components.transitions import Normalize, Patchify, PatchMerging
+from ..components import ContinuousPositionBias, CosineAttention, MeanPool, Normalize, Patchify, PatchMerging, Steps
 from ..keys import Split
 from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
 from .swin import ATTENTION, BASE, LARGE, NORM, OURS, SMALL, TINY, shifted_pair

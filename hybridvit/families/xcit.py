@@ -3,12 +3,11 @@
 The last two blocks are class attention: only the class token, added there, takes from the others.
 """
 
-from ..components import Block, Branch, ClassAttention, Conv, FourierPosition, Identity, TokenPool, doubling_stem
-from ..components.attention import CrossCovarianceAttention
-from ..components.blocks import residual_block
+from ..components import ClassAttention, Conv, FourierPosition, Identity, Normalize, Steps, TokenPool, doubling_stem
+from ..components.blocks import Block, Branch, residual_block
+from ..components.linear_attention import CrossCovarianceAttention
 from ..components.mixers import LayerScale, Mlp, OnPrefix
 from ..components.norms import BatchNorm, LayerNorm
-from ..components.transitions import Normalize, Steps
 from ..keys import conv_to_linear
 from . import Family, KeyRules, Model, Sizes, Stage, classifier, renames
 
