@@ -278,8 +278,8 @@ def test_bfloat16_is_finite_and_close(name: str):
     assert torch.cosine_similarity(half.float(), exact).min() > 0.95
 
 
-def test_float16_is_finite(exported_name: str):
-    capabilities.float16(Ours(exported_name))
+def test_float16_is_finite(traced_name: str):
+    capabilities.float16(Ours(traced_name))
 
 
 def test_export(exported_name: str):
