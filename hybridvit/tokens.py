@@ -15,13 +15,22 @@ from .spec import Grid, fewer
 __all__ = [
     "Grid",
     "every",
+    "gather_pairs",
+    "gather_windows",
     "image_to_tokens",
     "join_prefix",
+    "join_windows",
     "known",
     "map_to_tokens",
+    "offsets",
+    "places",
+    "rest",
+    "roll",
     "same_size",
+    "spacing",
     "split_prefix",
     "tokens_to_map",
+    "windows_order",
 ]
 
 
@@ -54,11 +63,67 @@ def same_size(one: Grid, other: Grid) -> bool:
 
 def every(tokens: Tensor, grid: Grid, step: int) -> Tensor:
     """Every `step`-th position along both axes, contiguous."""
-    map_ = tokens.unflatten(1, grid.size)
     if known(grid):
-        return map_[:, ::step, ::step].flatten(1, 2).contiguous()
-    rows, columns = (torch.arange(fewer(size, step), device=tokens.device) * step for size in grid.size)
-    return map_[:, rows[:, None], columns].flatten(1, 2)
+        return tokens.unflatten(1, grid.size)[:, ::step, ::step].flatten(1, 2).contiguous()
+    return places(tokens, grid, *(torch.arange(fewer(size, step), device=tokens.device) * step for size in grid.size))
+
+
+def places(tokens: Tensor, grid: Grid, rows: Tensor, columns: Tensor) -> Tensor:
+    """Where some rows and columns meet, contiguous: in a program for any size, for a slice asks how much it leaves."""
+    return tokens.index_select(1, (rows[:, None] * grid.width + columns).flatten())
+
+
+def spacing(counts: Grid, window: Grid, layout: str) -> tuple[Grid, Grid]:
+    """How far apart windows begin, and how far apart the positions inside one are."""
+    return (window, Grid(1, 1)) if layout == "block" else (Grid(1, 1), counts)
+
+
+def windows_order(grid: Grid, counts: Grid, window: Grid, apart: Grid, within: Grid, device: torch.device) -> Tensor:
+    """Where the positions of all windows are among the tokens of a map, one window after another."""
+    place = torch.arange(counts.tokens * window.tokens, device=device)
+    number, inside = place // window.tokens, rest(place, window.tokens)
+    rows = number // counts.width * apart.height + inside // window.width * within.height
+    columns = rest(number, counts.width) * apart.width + rest(inside, window.width) * within.width
+    return rows * grid.width + columns
+
+
+def rest(numbers: Tensor, count: int) -> Tensor:
+    """numbers % count, which ONNX lacks where the count is a symbol."""
+    return numbers - numbers // count * count
+
+
+def gather_windows(tokens: Tensor, grid: Grid, counts: Grid, window: Grid, apart: Grid, within: Grid) -> Tensor:
+    """Windows, which may overlap, in a program for any size: an axis of windows asks whether it has only one."""
+    order = windows_order(grid, counts, window, apart, within, tokens.device)
+    return tokens.index_select(1, order).flatten(0, 1).unflatten(0, (tokens.shape[0] * counts.tokens, window.tokens))
+
+
+def join_windows(
+    windows: Tensor, batch: int, grid: Grid, counts: Grid, window: Grid, apart: Grid, within: Grid
+) -> Tensor:
+    """The inverse of `gather_windows`, where windows do not overlap."""
+    order = windows_order(grid, counts, window, apart, within, windows.device)
+    where = torch.zeros_like(order).scatter(0, order, torch.arange(grid.tokens, device=order.device))
+    return windows.flatten(0, 1).unflatten(0, (batch, grid.tokens)).index_select(1, where)
+
+
+def gather_pairs(values: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Values (..., ..., heads) by query and key (heads, N, N), each axis at its places (queries, keys)."""
+    pairs = values[rows[:, None, :, None], columns[None, :, None, :]]
+    return pairs.permute(4, 0, 1, 2, 3).flatten(3, 4).flatten(1, 2)
+
+
+def offsets(size: int, device: torch.device) -> Tensor:
+    """Query - key (size, size) on an axis."""
+    position = torch.arange(size, device=device)
+    return position[:, None] - position
+
+
+def roll(tokens: Tensor, grid: Grid, down: int, right: int) -> Tensor:
+    """A map moved by less than its size, in a program for any size; what leaves it comes back on the other side."""
+    axes = zip(grid.size, (down, right), strict=True)
+    wrapped = (rest(torch.arange(size, device=tokens.device) + size - moved, size) for size, moved in axes)
+    return places(tokens, grid, *wrapped)
 
 
 def split_prefix(tokens: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:

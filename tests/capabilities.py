@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-import importlib
 import re
 import tempfile
 import warnings
@@ -26,6 +25,7 @@ from hybridvit import create_model, save_pretrained
 from hybridvit.components.attention import ChannelProduct, ScaledDotProduct, TalkingHeads
 from hybridvit.components.linear_attention import LinearProduct
 from hybridvit.encoder import Encoder
+from tests import exports
 from tests.parity import error, images
 from tests.representatives import freshly_built, perturbed_model, small_model, traced_model
 
@@ -447,7 +447,7 @@ def dynamic_size(subject: Subject) -> str | None:
     with contextlib.suppress(RuntimeError):  # in double precision, if it runs in it, rounding is no matter
         answers(copy.deepcopy(model).double(), images(*subject.size).double())
         model = model.double()
-    sizes = importlib.import_module("tests.exports").dynamic_size(model)
+    sizes = exports.dynamic_size(model)
     assert sizes != "fixed", "its own size only"
     return None if sizes == "any" else sizes
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..spec import Bias, Grid, module_of
-from ..tokens import known
+from ..tokens import gather_pairs, known, offsets
 from .activations import linear
 from .tables import GridTable
 
@@ -21,18 +21,10 @@ def by_pair(by_offset: Tensor, grid: Grid) -> Tensor:
     program for any size, for `unfold` takes no symbols.
     """
     if not known(grid):
-        rows, columns = (_offsets(size, by_offset.device) for size in grid.size)
-        pairs = by_offset[rows[:, None, :, None], columns[None, :, None, :]]
-        return pairs.permute(4, 0, 1, 2, 3).flatten(3, 4).flatten(1, 2)
+        return gather_pairs(by_offset, *(offsets(size, by_offset.device) + size - 1 for size in grid.size))
     windows = by_offset.permute(2, 0, 1).unfold(1, grid.height, 1).unfold(2, grid.width, 1)
     # windows[:, y, x, i, j] is the value at (y + i, x + j), the offset to the key (h - 1 - i, w - 1 - j).
     return windows.flip(3, 4).flatten(3, 4).flatten(1, 2)
-
-
-def _offsets(size: int, device: torch.device) -> Tensor:
-    """Where in a table by offset the pairs (size, size) of query and key on an axis are."""
-    position = torch.arange(size, device=device)
-    return position[:, None] - position + (size - 1)
 
 
 def growth(steps: int, reach: int) -> float:
@@ -50,21 +42,23 @@ def growth(steps: int, reach: int) -> float:
 
 @functools.cache
 def growths(steps: int) -> tuple[float, ...]:
-    """`growth` for every reach of an axis of up to 1024 positions: what a program of any size looks up."""
-    return tuple(growth(steps, reach) for reach in range(1024))
+    """`growth` for every reach up to 1023, for a program of any size; the first, of no matter, moves none."""
+    return (1 + 1e-8, *(growth(steps, reach) for reach in range(1, 1024)))
 
 
-def stretch(values: Tensor, size: int) -> Tensor:
+def stretch(values: Tensor, size: int, same: int = 0) -> Tensor:
     """Values (2n - 1, ...) by offset along an axis of n positions, for an axis of `size` positions.
 
     The old offsets move apart in geometric progression until they span the new ones: near neighbours keep their
-    values, and the far ones stretch. Between them values are linear, beyond them constant.
+    values, and the far ones stretch. Between them values are linear, beyond them constant. In a program for any size
+    `same` is 1 where nothing is to move.
     """
     reach = values.shape[0] // 2
     if known(Grid(size, size)):
         ratio = growth(reach, size - 1)
     else:
-        ratio = torch.tensor(growths(reach), dtype=torch.float64)[size - 1]
+        place = torch.full((1,), (size - 1) * (1 - same))  # a number would be asked whether it is inside
+        ratio = torch.tensor(growths(reach), dtype=torch.float64)[place]
     far = (ratio ** torch.arange(1, reach + 1, dtype=torch.float64) - 1) / (ratio - 1)
     places = torch.cat([-far.flip(0), torch.zeros(1), far]).to(values)
     wanted = torch.arange(1 - size, size, device=values.device).to(values).clamp(places[0], places[-1])
@@ -77,7 +71,8 @@ def stretch(values: Tensor, size: int) -> Tensor:
 def resize_offset_table(table: Tensor, old: Grid, new: Grid) -> Tensor:
     """A table ((2h - 1) * (2w - 1), heads) for another grid, as BEiT (arXiv 2106.08254) and timm resize it."""
     values = table.float().unflatten(0, (2 * old.height - 1, 2 * old.width - 1))
-    values = stretch(stretch(values, new.height).transpose(0, 1), new.width).transpose(0, 1)
+    same = 1 // (1 + abs(new.height - old.height) + abs(new.width - old.width))
+    values = stretch(stretch(values, new.height, same).transpose(0, 1), new.width, same).transpose(0, 1)
     return values.flatten(0, 1).to(table.dtype)
 
 
@@ -114,8 +109,8 @@ class RelativePositionMlpModule(nn.Module):
 
     def forward(self, grid: Grid) -> Tensor:
         axes = (torch.arange(1 - size, size, device=self.fc1.weight.device).float() for size in grid.size)
-        offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
-        coordinates = (offsets.sign() * offsets.abs().log1p()).to(self.fc1.weight.dtype)
+        offset = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+        coordinates = (offset.sign() * offset.abs().log1p()).to(self.fc1.weight.dtype)
         return by_pair(self.fc2(F.relu(self.fc1(coordinates))), grid)
 
 
@@ -142,8 +137,8 @@ class ContinuousPositionBiasModule(nn.Module):
             8 * torch.arange(1 - size, size, device=self.fc1.weight.device).float() / max(trained - 1, 1)
             for size, trained in zip(grid.size, self.trained, strict=True)
         )
-        offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
-        coordinates = offsets.sign() * (offsets.abs() + 1).log2() / 3
+        offset = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+        coordinates = offset.sign() * (offset.abs() + 1).log2() / 3
         values = self.fc2(F.relu(self.fc1(coordinates.to(self.fc1.weight.dtype))))
         return by_pair(16 * values.sigmoid(), grid)
 
@@ -161,12 +156,15 @@ class DistanceTable(GridTable):
 
     def resized(self, grid: Grid) -> Tensor:
         """By the same rule as `resize_offset_table`."""
-        offsets = resize_offset_table(mirrored(self.table, self.grid).flatten(0, 1), self.grid, grid)
-        values = offsets.unflatten(0, (2 * grid.height - 1, 2 * grid.width - 1))[grid.height - 1 :, grid.width - 1 :]
+        table = resize_offset_table(mirrored(self.table, self.grid).flatten(0, 1), self.grid, grid)
+        values = table.unflatten(0, (2 * grid.height - 1, 2 * grid.width - 1))[grid.height - 1 :, grid.width - 1 :]
         return values.permute(2, 0, 1).flatten(1)
 
     def forward(self, grid: Grid) -> Tensor:
-        return by_pair(mirrored(self.at(grid), grid), grid)
+        if known(grid):
+            return by_pair(mirrored(self.at(grid), grid), grid)
+        by_distance = self.at(grid).unflatten(1, grid.size).permute(1, 2, 0)
+        return gather_pairs(by_distance, *(offsets(size, by_distance.device).abs() for size in grid.size))
 
 
 def mirrored(table: Tensor, grid: Grid) -> Tensor:

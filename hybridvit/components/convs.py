@@ -26,7 +26,8 @@ def pad_same(map_: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tens
     """A map with a border so that of each axis ceil(size / stride) positions result, as TensorFlow pads."""
     sides: list[int] = []
     for size in (map_.shape[3], map_.shape[2]):
-        total = max((fewer(size, stride) - 1) * stride + kernel - size, 0)
+        total = (fewer(size, stride) - 1) * stride + kernel - size
+        total = max(total, 0) if kernel < stride else total  # not asked where it is positive at any size
         sides += [total // 2, total - total // 2]
     return F.pad(map_, sides, value=value)
 

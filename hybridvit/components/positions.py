@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..spec import Grid, Position, fewer, module_of
-from ..tokens import join_prefix, map_to_tokens, same_size
+from ..tokens import join_prefix, known, map_to_tokens, same_size
 from .activations import linear
 from .tables import GridTable
 
@@ -76,7 +76,12 @@ class WindowedPositionModule(nn.Module):
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         coarse = F.interpolate(self.coarse.float(), size=grid.size, mode="bicubic", antialias=True).to(tokens.dtype)
         counts = [fewer(size, self.window.shape[-1]) for size in grid.size]
-        window = self.window.tile(1, 1, *counts)[:, :, : grid.height, : grid.width]
+        window = self.window.tile(1, 1, *counts)
+        if known(grid):
+            window = window[:, :, : grid.height, : grid.width]
+        else:
+            rows, columns = (torch.arange(size, device=window.device) for size in grid.size)
+            window = window.index_select(2, rows).index_select(3, columns)
         return tokens + map_to_tokens(coarse + window)
 
 

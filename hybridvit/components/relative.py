@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..spec import Grid, Mixer, SpecError, Strided, module_of
+from ..tokens import every, gather_windows, known, offsets
 from .activations import linear
 from .attention import ScaledDotProduct, head_width, join_heads, split_heads
 from .biases import stretch
@@ -32,20 +33,26 @@ class RelativeLogits(nn.Module):
         It is the product of the query and the sum of two vectors, those at the offsets key - query along each axis.
         """
         query = query.unflatten(2, asking.size)
-        # Windows of a table are views: (queries, d, keys) at the offset key - query, which is 0 in the middle.
-        rows, columns = (
-            table.unfold(0, size, 1).flip(0)[:count]
-            for table, size, count in zip(self._tables(keys), keys.size, asking.size, strict=True)
-        )
+        # (queries, d, keys) at the offset key - query, which is 0 in the middle.
+        if known(keys):  # windows of a table are views
+            rows, columns = (
+                table.unfold(0, size, 1).flip(0)[:count]
+                for table, size, count in zip(self._tables(keys), keys.size, asking.size, strict=True)
+            )
+        else:
+            tables = zip(self._tables(keys), keys.size, strict=True)
+            rows, columns = (table[size - 1 - offsets(size, table.device)].transpose(1, 2) for table, size in tables)
         by_row = torch.einsum("bhyxd,ydi->bhyxi", query, rows)
         by_column = torch.einsum("bhyxd,xdj->bhyxj", query, columns)
         return (by_row.unsqueeze(5) + by_column.unsqueeze(4)).flatten(4).flatten(2, 3)
 
     def _tables(self, grid: Grid) -> list[Tensor]:
-        return [
-            table if new == old else stretch(table.float()[:, None], new)[:, 0].to(table.dtype)
-            for table, old, new in zip((self.height, self.width), self.grid.size, grid.size, strict=True)
-        ]
+        tables: list[Tensor] = []
+        for table, old, new in zip((self.height, self.width), self.grid.size, grid.size, strict=True):
+            same = 1 // (1 + abs(new - old))
+            resized = table if known(grid) and same else stretch(table.float()[:, None], new, same)[:, 0]
+            tables.append(resized.to(table.dtype))
+        return tables
 
     def load_resized(self, source: RelativeLogits) -> None:
         """Takes over tables that were built for another grid."""
@@ -116,14 +123,19 @@ class HaloAttentionModule(nn.Module):
         asking = Grid(window.height // spec.stride, window.width // spec.stride)
         out, whole = spec.out_grid(grid), whole_windows(grid, window)
         whole_out = spec.out_grid(whole)
-        strided = tokens.unflatten(1, grid.size)[:, :: spec.stride, :: spec.stride].flatten(1, 2)
-        query = to_windows(pad_map(self.query(strided), out, whole_out), whole_out, asking)
-        query = split_heads(query, self.heads)
+        query = pad_map(self.query(every(tokens, grid, spec.stride)), out, whole_out)
+        query = split_heads(to_windows(query, whole_out, asking), self.heads)
         borders = (halo, halo + whole.width - grid.width, halo, halo + whole.height - grid.height)
         map_ = F.pad(self.key_value(tokens).unflatten(1, grid.size), (0, 0, *borders))
-        # (B, windows down, windows across, C, side, side) -> (B * windows, heads, side * side, C / heads)
-        around = map_.unfold(1, self.around.height, window.height).unfold(2, self.around.width, window.width)
-        key_value = around.flatten(4).flatten(0, 2).unflatten(1, (self.heads, -1)).transpose(2, 3)
+        if known(grid):
+            # (B, windows down, windows across, C, side, side) -> (B * windows, heads, side * side, C / heads)
+            around = map_.unfold(1, self.around.height, window.height).unfold(2, self.around.width, window.width)
+            key_value = around.flatten(4).flatten(0, 2).unflatten(1, (self.heads, -1)).transpose(2, 3)
+        else:
+            wide = Grid(whole.height + 2 * halo, whole.width + 2 * halo)
+            counts = Grid(whole.height // window.height, whole.width // window.width)
+            around = gather_windows(map_.flatten(1, 2), wide, counts, self.around, window, Grid(1, 1))
+            key_value = split_heads(around, self.heads)
         key, value = key_value.split([self.key_dim, key_value.shape[3] - self.key_dim], dim=3)
         mixed = self.attend(query, key, value, self.logits(query, asking, self.around))
-        return crop_map(from_windows(join_heads(mixed), whole_out, asking), whole_out, out)
+        return crop_map(from_windows(join_heads(mixed), tokens.shape[0], whole_out, asking), whole_out, out)

@@ -217,4 +217,4 @@ class PatchMergingModule(nn.Module):
         squares = to_windows(pad_map(tokens, grid, whole), whole, square)
         # Released weights have the four column by column.
         merged = squares.unflatten(1, square.size).transpose(1, 2).flatten(1)
-        return self.reduction(self.norm(merged)).unflatten(0, (-1, whole.tokens // square.tokens))
+        return self.reduction(self.norm(merged)).unflatten(0, (tokens.shape[0], whole.height // 2 * (whole.width // 2)))

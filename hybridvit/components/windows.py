@@ -1,13 +1,13 @@
 """Attention inside windows of the map."""
 
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..spec import Grid, Mixer, SpecError, Transition, fewer, module_of
-from ..tokens import map_to_tokens, same_size, tokens_to_map
+from ..tokens import gather_windows, join_windows, known, map_to_tokens, places, roll, same_size, spacing, tokens_to_map
 
 Layout = Literal["block", "grid"]
 
@@ -29,6 +29,8 @@ def crop_map(tokens: Tensor, grid: Grid, smaller: Grid) -> Tensor:
     """The inverse of `pad_map`; contiguous if `tokens` are."""
     if same_size(smaller, grid):
         return tokens
+    if not known(grid):
+        return places(tokens, grid, *(torch.arange(size, device=tokens.device) for size in smaller.size))
     kept = tokens.unflatten(1, grid.size)[:, : smaller.height, : smaller.width]
     return kept.clone(memory_format=torch.contiguous_format).flatten(1, 2)
 
@@ -47,8 +49,10 @@ def to_windows(tokens: Tensor, grid: Grid, window: Grid, layout: Layout = "block
     "block": neighbours share a window. "grid": a window's positions lie as far apart as they can, evenly spread.
     `grid` is a multiple of the window.
     """
-    map_ = tokens.unflatten(1, grid.size)
     rows, columns = grid.height // window.height, grid.width // window.width
+    if not known(grid):
+        return gather_windows(tokens, grid, Grid(rows, columns), window, *spacing(Grid(rows, columns), window, layout))
+    map_ = tokens.unflatten(1, grid.size)
     if layout == "block":
         parts = map_.unflatten(2, (columns, window.width)).unflatten(1, (rows, window.height)).permute(0, 1, 3, 2, 4, 5)
     else:
@@ -56,16 +60,20 @@ def to_windows(tokens: Tensor, grid: Grid, window: Grid, layout: Layout = "block
     return parts.flatten(3, 4).flatten(0, 2)
 
 
-def from_windows(windows: Tensor, grid: Grid, window: Grid, layout: Layout = "block") -> Tensor:
-    """The inverse of `to_windows`: contiguous tokens (B, N, C)."""
-    counts = grid.height // window.height, grid.width // window.width
-    parts = windows.unflatten(1, window.size).unflatten(0, (-1, *counts))
+def from_windows(windows: Tensor, batch: int, grid: Grid, window: Grid, layout: Layout = "block") -> Tensor:
+    """The inverse of `to_windows`: contiguous tokens (batch, N, C)."""
+    counts = Grid(grid.height // window.height, grid.width // window.width)
+    if not known(grid):
+        return join_windows(windows, batch, grid, counts, window, *spacing(counts, window, layout))
+    parts = windows.unflatten(1, window.size).unflatten(0, (batch, *counts.size))
     parts = parts.permute(0, 1, 3, 2, 4, 5) if layout == "block" else parts.permute(0, 3, 1, 4, 2, 5)
     return parts.flatten(3, 4).flatten(1, 2).flatten(1, 2).contiguous()
 
 
 def roll_map(tokens: Tensor, grid: Grid, down: int, right: int) -> Tensor:
-    """Moves the map; what leaves it on one side comes back on the other."""
+    """Moves the map by less than its size; what leaves it on one side comes back on the other."""
+    if not known(grid):
+        return roll(tokens, grid, down, right)
     return tokens.unflatten(1, grid.size).roll((down, right), (1, 2)).flatten(1, 2)
 
 
@@ -81,7 +89,10 @@ def shift_mask(grid: Grid, window: Grid, shift: tuple[int, int], like: Tensor) -
         return (position >= size - side).int() + (position >= size - moved).int()
 
     rows, columns = (region(*numbers) for numbers in zip(grid.size, window.size, shift, strict=True))
-    regions = to_windows((3 * rows[:, None] + columns).reshape(1, -1, 1), grid, window).squeeze(2)
+    regions = (3 * rows[:, None] + columns).reshape(1, -1, 1)
+    if not known(grid):  # repeated here, where an image has more tokens than one, and not by the attention
+        regions = regions.expand(like.shape[0], -1, -1)
+    regions = to_windows(regions, grid, window).squeeze(2)
     strangers = regions[:, None, :, None] != regions[:, None, None, :]
     return (-100.0 * strangers).to(like.dtype)
 
@@ -113,16 +124,16 @@ class WindowAttentionModule(nn.Module):
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         window, whole = self.window, whole_windows(grid, self.window)
-        # No shift where one window covers the axis; told without asking, see `same_size`.
+        # No shift where one window covers the axis; computed without asking, see `known`.
         down, right = (
-            cast("int", torch.sym_min(moved, moved * (size // side - 1)))
+            moved * (1 - 1 // (size // side))
             for size, side, moved in zip(whole.size, window.size, self.shift, strict=True)
         )
         tokens = pad_map(tokens, grid, whole)
         if same_size(Grid(down, right), Grid(0, 0)) or not any(self.shift):
             windows = self.attention(to_windows(tokens, whole, window, self.layout), window)
-            return crop_map(from_windows(windows, whole, window, self.layout), whole, grid)
+            return crop_map(from_windows(windows, tokens.shape[0], whole, window, self.layout), whole, grid)
         windows = to_windows(roll_map(tokens, whole, -down, -right), whole, window, self.layout)
         windows = self.attention(windows, window, shift_mask(whole, window, (down, right), tokens))
-        tokens = roll_map(from_windows(windows, whole, window, self.layout), whole, down, right)
+        tokens = roll_map(from_windows(windows, tokens.shape[0], whole, window, self.layout), whole, down, right)
         return crop_map(tokens, whole, grid)

@@ -64,8 +64,8 @@ class GatedPositionalAttentionModule(nn.Module):
         """Weights (1, heads, N, N): the softmax of a linear layer of a key's offset right, down, and squared."""
         like = self.position.weight
         # Offsets are from the query to the key, and `by_pair` takes the value at that from the key to the query.
-        down, right = (torch.arange(size - 1, -size, -1.0, device=like.device)[:, None] for size in grid.size)
-        down, right = down.expand(-1, len(right)), right.T.expand(len(down), -1)
+        down, right = (-torch.arange(1.0 - size, size, device=like.device)[:, None] for size in grid.size)
+        down, right = down.expand(-1, right.shape[0]), right.T.expand(down.shape[0], -1)
         offsets = torch.stack([right, down, right**2 + down**2], dim=-1).to(like.dtype)
         return by_pair(self.position(offsets), grid).softmax(dim=-1).unsqueeze(0)
 

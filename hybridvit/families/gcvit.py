@@ -64,7 +64,7 @@ class ContextAttentionModule(nn.Module):
             parts = queries[:, None].expand(-1, count**2, -1, -1).flatten(0, 1), *parts
         query, key, value = parts
         mixed = self.proj(self.attend.in_heads(self.heads, query, key, value, self.bias(window).unsqueeze(0)))
-        return F.pad(crop_map(from_windows(mixed, whole, window), whole, grid), (0, 0, grid.prefix, 0))
+        return F.pad(crop_map(from_windows(mixed, tokens.shape[0], whole, window), whole, grid), (0, 0, grid.prefix, 0))
 
 
 def mbconv(dim: int) -> Add:

@@ -38,12 +38,14 @@ class PoolingAttentionModule(nn.Module):
         self.pool = POOL.build(spec.dim, Grid(1, 1))
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        window = Grid(self.spec.window, self.spec.window) if self.spec.window else grid
-        whole = whole_windows(grid, window)
+        window = whole = grid
+        if self.spec.window:
+            window = Grid(self.spec.window, self.spec.window)
+            whole = whole_windows(grid, window)
         query, *rest = self.qkv(to_windows(pad_map(tokens, grid, whole), whole, window)).chunk(3, dim=2)
         mixed = self.proj(self.attend.in_heads(self.heads, self.pool(query, window), *rest))
         halves = self.spec.out_grid(whole), self.spec.out_grid(window)
-        return crop_map(from_windows(mixed, *halves), halves[0], self.spec.out_grid(grid))
+        return crop_map(from_windows(mixed, tokens.shape[0], *halves), halves[0], self.spec.out_grid(grid))
 
 
 def hiera(*, dim: int, depths: PerStage, heads: int = 1, coarse: int | None = None, expand: bool = True) -> Model:

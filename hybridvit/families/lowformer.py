@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from ..components import Block, Branch, Conv, Linear, MeanPool, Mlp, ScaledDotProduct, Steps, linear, residual_block
 from ..components.attention import join_heads, split_heads
 from ..components.norms import BatchNorm, GroupNorm, LayerNorm
+from ..components.windows import crop_map
 from ..keys import conv_to_linear
 from ..tokens import map_to_tokens, tokens_to_map
 from . import Family, Grid, KeyRules, Mixer, Model, PerStage, Sizes, Stage, classifier, module_of, renames
@@ -37,7 +38,7 @@ class LowAttentionModule(nn.Module):
         heads = split_heads(self.qkv(self.filters(tokens, grid)), self.heads)
         mixed = join_heads(self.attend(*heads.chunk(3, dim=3)))
         map_ = self.spread(tokens_to_map(mixed, self.down.out_grid(grid)))
-        return map_to_tokens(map_[:, :, : grid.height, : grid.width])
+        return crop_map(map_to_tokens(map_), Grid(*map_.shape[2:]), grid)
 
 
 def lowformer(

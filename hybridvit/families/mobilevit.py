@@ -47,7 +47,7 @@ class BetweenPatchesModule(nn.Module):
         places = to_windows(resize_map(tokens, grid, whole), whole, patches, "grid")
         for block in self.blocks:
             places = block(places, patches)
-        return resize_map(from_windows(self.norm(places), whole, patches, "grid"), whole, grid)
+        return resize_map(from_windows(self.norm(places), tokens.shape[0], whole, patches, "grid"), whole, grid)
 
 
 def residual_stages(stem: int, dims: tuple[int, ...], depth: int, expand: int) -> list[Stage]:

@@ -69,7 +69,7 @@ def test_windows_hold_their_positions_row_by_row(layout: Layout) -> None:
     first = windows[0, :, 0].unflatten(0, window.size)
     assert first[0, 1] - first[0, 0] == (1 if layout == "block" else GRID.width // window.width)
     assert first[1, 0] - first[0, 0] == GRID.width * (1 if layout == "block" else GRID.height // window.height)
-    assert torch.equal(from_windows(windows, GRID, window, layout), index)
+    assert torch.equal(from_windows(windows, 2, GRID, window, layout), index)
 
 
 @pytest.mark.parametrize("shift", [(0, 0), (1, 2)])
@@ -94,7 +94,7 @@ def test_an_axis_inside_one_window_is_not_shifted() -> None:
 def test_every_window_has_the_same_bias() -> None:
     module = built(bias=True)
     same = tokens(Grid(*WINDOW))[:, None].expand(-1, 4, -1, -1)
-    whole = from_windows(same.flatten(0, 1), GRID, Grid(*WINDOW))
+    whole = from_windows(same.flatten(0, 1), 2, GRID, Grid(*WINDOW))
     with torch.no_grad():
         results = to_windows(module(whole, GRID), GRID, Grid(*WINDOW)).unflatten(0, (2, 4))
     torch.testing.assert_close(results, results[:, :1].expand(-1, 4, -1, -1))
