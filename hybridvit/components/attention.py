@@ -224,7 +224,8 @@ class CosineAttentionModule(nn.Module):
         """`mask` as in AttentionModule."""
         query, key, value = (split_heads(layer(tokens), self.heads) for layer in (self.query, self.key, self.value))
         factor = self.log_factor.clamp(max=math.log(self.largest_factor)).exp()
-        query, key = factor * F.normalize(query, dim=-1), F.normalize(key, dim=-1)
+        # An eps that half precision holds: keys of padding are zeros.
+        query, key = factor * F.normalize(query, dim=-1, eps=1e-6), F.normalize(key, dim=-1, eps=1e-6)
         return self.proj(join_heads(self.attend(query, key, value, biases(self.bias, grid, mask, tokens.shape[0]))))
 
 

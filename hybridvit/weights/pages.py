@@ -74,8 +74,8 @@ def zoo_page() -> str:
     models, count = index(), sum(map(len, groups().values()))
     parts = [
         f"# The zoo\n\n{NOTE}\n{len(models)} models of {count} families, and {len(entries())} checkpoints, [of which a "
-        "page](checkpoints.md) tells more. `hybridvit list` shows them in the terminal, `hybridvit info NAME` one of "
-        "them.\n"
+        "page](checkpoints.md) tells more; [what all of them can do](capabilities.md) is measured. `hybridvit list` "
+        "shows them in the terminal, `hybridvit info NAME` one of them.\n"
     ]
     for group, families in groups().items():
         rows: list[Sequence[object]] = []
@@ -223,10 +223,12 @@ def figures(entry: WeightEntry) -> list[str]:
 def export_facts(family: str) -> list[str]:
     """What `docs/capabilities.json` says of exported models, once it is there."""
     path = docs_path() / "capabilities.json"
-    if not path.exists():
+    measured = json.loads(path.read_text(encoding="utf-8"))["families"].get(family) if path.exists() else None
+    cell = measured["hybridvit"]["cells"].get("dynamic_size") if measured else None
+    if cell is None:
         return []
-    measured = json.loads(path.read_text(encoding="utf-8")).get(family, {})
-    return [f"Exported with a size of run time: {measured['dynamic_size']}"] if "dynamic_size" in measured else []
+    sizes = {"yes": "any", "no": "its own only"}.get(cell["result"], cell.get("note"))
+    return [f"[Exported](../capabilities.md) with a size of run time: {sizes}"]
 
 
 def is_timms(entry: WeightEntry) -> bool:

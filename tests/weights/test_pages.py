@@ -59,9 +59,14 @@ def test_a_page_tells_cost_parts_and_licences() -> None:
 def test_what_exports_is_told_once_it_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "docs_path", lambda: tmp_path)
     assert pages.export_facts("cvt") == []
-    (tmp_path / "capabilities.json").write_text('{"cvt": {"dynamic_size": "multiples of 32"}}')
-    assert pages.export_facts("cvt") == ["Exported with a size of run time: multiples of 32"]
-    assert pages.export_facts("vit") == []
+    cells = {"cvt": {"result": "in part", "note": "multiples of 32"}, "pit": {"result": "yes"}}
+    measured = {family: {"hybridvit": {"cells": {"dynamic_size": cell}}} for family, cell in cells.items()}
+    measured["vit"] = {"hybridvit": {"cells": {}}}
+    (tmp_path / "capabilities.json").write_text(json.dumps({"families": measured}))
+    told = "[Exported](../capabilities.md) with a size of run time:"
+    assert pages.export_facts("cvt") == [f"{told} multiples of 32"]
+    assert pages.export_facts("pit") == [f"{told} any"]
+    assert pages.export_facts("vit") == pages.export_facts("swin") == []
 
 
 def test_writing_says_what_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
