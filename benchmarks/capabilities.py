@@ -231,7 +231,8 @@ def page(results: Mapping[str, Any]) -> str:
         "<!-- Written by `python -m benchmarks.capabilities`; edit what it is made from. -->\n",
         "One set of checks, asked of every family of the zoo and of the same families in timm. A family of ours counts "
         f"if the {CONFIGURATIONS} smallest of its configurations pass, cut down to a few blocks, and the smallest with "
-        f"checks that take long ({_numbers(True)}); `tests/test_contract.py` asks every configuration. A "
+        f"checks that take long ({_numbers(True)}); `tests/test_contract.py` asks every configuration, of some "
+        "checks with `-m slow`. A "
         "family of timm's counts if its smallest model passes, whole and at its own size: at its defaults, or else "
         f"with an option that its documentation names. {len(families) - len(in_timm)} families are not in timm "
         f"({absent}). Families of which the architecture has nothing, such as attention maps of a CNN, are not "
