@@ -57,7 +57,7 @@ class ShrinkingAttention(Halving):
 class ShrinkingAttentionModule(nn.Module):
     def __init__(self, spec: ShrinkingAttention, dim: int, grid: Grid) -> None:
         super().__init__()
-        self.spec = spec
+        self.spec, self.heads = spec, spec.heads
         layer = Linear(dim=spec.heads * spec.key_dim, bias=False, norm=spec.norm)
         self.query = layer.build(dim, grid)
         self.key_value = layer.replace(dim=spec.heads * (spec.key_dim + spec.value_dim)).build(dim, grid)
@@ -69,7 +69,7 @@ class ShrinkingAttentionModule(nn.Module):
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         spec, asking = self.spec, every(tokens, grid, 2)
         query, both = (
-            split_heads(part, spec.heads) for part in (self.query(asking, grid), self.key_value(tokens, grid))
+            split_heads(part, self.heads) for part in (self.query(asking, grid), self.key_value(tokens, grid))
         )
         bias = every(self.bias(grid), grid, 2).unsqueeze(0)
         mixed = self.attend(query, *both.split([spec.key_dim, spec.value_dim], dim=3), bias)
