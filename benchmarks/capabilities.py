@@ -242,7 +242,8 @@ def page(results: Mapping[str, Any]) -> str:
         "drawn so that every parameter matters. Outputs are equal if they differ by at most 1e-3 of how far those of "
         "a batch lie apart; where a network amplifies rounding, by what pixels that differ by 2e-5 make of it.\n",
         f"## How each was checked\n\n{how}",
-        "## Family by family\n\nOurs, then timm's: ✓ yes, o with an option, ~ in part, ✗ no, - nothing to check, ? not measured. "
+        "## Family by family\n\nOurs, then timm's: ✓ yes, o with an option, ~ in part, ✗ no, - nothing to check, "
+        "? not measured. "
         "Numbers are those of the first table.\n",
         markdown_table(("family", *numbers), cells),
         f"## Notes\n\n{notes(families)}",
