@@ -51,6 +51,7 @@ class Timm:
     set_input_size: bool = False
     twice: bool = False
     extract: Arguments = ()
+    exact: bool = False
 
     @property
     def size(self) -> Size:
