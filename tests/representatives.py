@@ -53,42 +53,6 @@ def representatives() -> list[str]:
     return sorted(smallest.values())
 
 
-def options(data: Any) -> set[Any]:
-    """What a spec's JSON data is made of: each kind of part with each field, and in it the option or kind of part."""
-    if isinstance(data, list):
-        return set().union(*map(options, data))
-    if not isinstance(data, dict):
-        return set()
-    if "of" in data:
-        return options(data["of"])
-    own = {(data["kind"], field, choice) for field, value in data.items() for choice in _choices(value)}
-    return own.union(*map(options, data.values()))
-
-
-def _choices(value: Any) -> set[Any]:
-    if isinstance(value, list):
-        return set().union(*map(_choices, value)) if value else {()}
-    if isinstance(value, dict):
-        return {value.get("of", value)["kind"]}
-    return {configuration(value)}
-
-
-@functools.cache
-def covering() -> list[str]:
-    """The representatives, smallest first, of which each brings an option that the smaller of its family lack.
-
-    A choice of parts that others make too, in another order, adds little to tests of what the encoder does with parts.
-    """
-    seen: dict[str, set[Any]] = {}
-    kept: list[str] = []
-    for name in sorted(representatives(), key=lambda name: index()[name].params):
-        made_of, of_family = options(model_spec(name).to_dict()), seen.setdefault(index()[name].family, set())
-        if not made_of <= of_family:
-            kept.append(name)
-            of_family |= made_of
-    return kept
-
-
 def shortened(model: Model, img_size: tuple[int, int] = (64, 64), num_classes: int = 7) -> Model:
     """The same model with blocks that repeat kept once, in turns too, for small images and few classes."""
     stages = tuple(stage.replace(blocks=tuple(without_repeats(list(stage.blocks)))) for stage in model.stages)

@@ -22,9 +22,7 @@ from tests import capabilities
 from tests.capabilities import AttentionCalls, NotApplicable, Ours
 from tests.parity import images, perturb
 from tests.representatives import (
-    covering,
     one_of_each_family,
-    options,
     perturbed_model,
     representatives,
     small_model,
@@ -38,15 +36,6 @@ every_model = pytest.mark.parametrize("name", sorted(index()))
 def name(request: pytest.FixtureRequest) -> str:
     """Every configuration in turn; of this scope, so that the tests of one model follow each other."""
     return request.param
-
-
-# For tests that build, train or perturb a model. The configurations that bring no option of their own are slow.
-for_each_option = pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=() if name in covering() else pytest.mark.slow) for name in representatives()],
-    indirect=True,
-    scope="module",
-)
 
 
 @pytest.fixture(
@@ -96,14 +85,6 @@ def test_index_is_the_registry():
 def test_every_family_is_in_one_group():
     listed = [family for families in groups().values() for family in families]
     assert sorted(listed) == family_names(), "name a new family in zoo/groups.json"
-
-
-def test_what_runs_by_default_covers_every_option_and_family():
-    def all_options(names: list[str]) -> set[object]:
-        return set().union(*(options(model_spec(name).to_dict()) for name in names))
-
-    assert all_options(covering()) == all_options(representatives())
-    assert {index()[name].family for name in covering()} == {index()[name].family for name in representatives()}
 
 
 @every_model
@@ -157,7 +138,6 @@ def test_any_size(name: str):
     assert capabilities.any_size(Ours(name)) is None
 
 
-@for_each_option
 def test_batch_independence(name: str):
     model = perturbed_model(name).double()
     batch = images(64, 80).double()
@@ -167,12 +147,10 @@ def test_batch_independence(name: str):
     torch.testing.assert_close(together, alone, atol=1e-6, rtol=1e-6)
 
 
-@for_each_option
 def test_seed_decides_initialisation(name: str):
     capabilities.seeded(Ours(name))
 
 
-@for_each_option
 def test_without_classes_gives_the_embedding(name: str):
     model = small_model(name)
     with without_memory():
@@ -220,7 +198,6 @@ def test_attention_maps_give_the_output():
     torch.testing.assert_close(weights @ value, output, atol=1e-5, rtol=1e-4)
 
 
-@for_each_option
 def test_every_parameter_gets_a_gradient_and_checkpointing_gives_the_same(name: str):
     capabilities.every_parameter_learns(Ours(name, exact=True))
     capabilities.checkpointing(Ours(name, exact=True))
@@ -234,7 +211,6 @@ def test_layers_cover_each_parameter_once(name: str):
     assert len(model.layer_parameters()) == len(model.spec.stages) + Ours(name).blocks() + 1
 
 
-@for_each_option
 def test_frozen_layers_stay_frozen_through_train(name: str):
     capabilities.freezing(Ours(name))
     model = small_model(name)
@@ -249,7 +225,6 @@ def test_frozen_layers_stay_frozen_through_train(name: str):
         model.freeze(count + 1)
 
 
-@for_each_option
 def test_drop_path_acts_in_training_only(name: str):
     model = perturbed_model(name)
     torch.manual_seed(0)
@@ -306,7 +281,6 @@ def test_compile_without_graph_break(traced_name: str):
     capabilities.compiling(Ours(traced_name, exact=True))
 
 
-@for_each_option
 def test_saved_and_loaded(name: str):
     capabilities.saving(Ours(name, exact=True))
 
@@ -320,7 +294,6 @@ def test_weights_for_other_channels_and_classes(traced_name: str):
     capabilities.classes(Ours(traced_name))
 
 
-@for_each_option
 def test_softmax_attention_is_fused(name: str):
     """All of it, but between channels and with mixed heads; so no layer has a softmax that nobody knows of."""
     with contextlib.suppress(NotApplicable):
@@ -346,7 +319,6 @@ def test_attention_maps_of_other_products_give_the_output(name: str):
         torch.testing.assert_close(maps[place] @ value, output, atol=1e-3, rtol=1e-3, msg=place)
 
 
-@for_each_option
 def test_attention_maps_leave_the_model_as_it_is(name: str):
     model = small_model(name).train()
     model.set_drop_path(0.5)
