@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,12 @@ from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+import hybridvit as hv
 from hybridvit.cli import app
 from hybridvit.transfer.errors import DataError, RecipeError, RunDirectoryError
 from hybridvit.transfer.predict import Prediction, predict
 from hybridvit.transfer.recipe import Recipe, load_recipe
-from hybridvit.transfer.run import FinetuneResult, evaluate, finetune
+from hybridvit.transfer.run import FinetuneResult, _origin, evaluate, finetune
 from hybridvit.weights.load import load_model
 from hybridvit.weights.store import save_pretrained
 from tests.transfer.samples import draw, folder_of, write_idx
@@ -403,3 +405,23 @@ def test_two_processes_train_as_one_with_the_same_global_batch(idx: str, tmp_pat
     for one, two in zip(launch(tmp_path / "one", 1), launch(tmp_path / "two", 2), strict=True):
         for figure in ("train_loss", "val_loss", "train_accuracy", "val_accuracy"):
             assert two[figure] == pytest.approx(one[figure], rel=1e-3), figure
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("/home/me/secret/best.safetensors", {"finetuned_from": "best.safetensors"}),
+        ("local-dir:/home/me/secret/run", {"finetuned_from": "run"}),
+        ("hf-hub:me/emoji@v1", {"finetuned_from": "hf-hub:me/emoji@v1", "base_model": "me/emoji"}),
+        ("cct_2_3x2_32.fmnist", {"finetuned_from": "cct_2_3x2_32.fmnist"}),
+    ],
+)
+def test_what_was_true_of_the_weights_before_is_not_passed_on(name: str, expected: dict[str, str]) -> None:
+    """Nor is a path of this machine."""
+    built, recipe = hv.create_model("cct_2_3x2_32"), Recipe()
+    kept = {"architecture": "cct_2_3x2_32", "licence": "mit"}
+    figures = {"metrics": {"top1": 0.9}, "datasets": ["old"], "description": "Old.", "val_accuracy": 0.9, "source": "x"}
+    built.origin = kept | figures
+    data = SimpleNamespace(train=range(7))
+    origin = _origin(name, True, built, recipe, data)  # pyright: ignore[reportArgumentType]
+    assert origin == kept | expected | {"recipe": recipe.to_dict(), "images": 7}
