@@ -5,13 +5,11 @@ Every linear layer has a batch norm behind it, and there are no other norms.
 
 from collections.abc import Callable
 
-from ..components import BatchNorm, DistanceBias, Linear, MeanPool, NormedHead, doubling_stem, residual_block
-from ..components.narrow import NarrowAttention, ShrinkingAttention
-from ..components.transitions import Add, Steps
+from .. import components as c
 from ..layouts import normed_head_rules, normed_renames
-from . import Family, KeyRules, Model, Numbers, PerStage, Rename, Sizes, Stage, Transition, classifier, renames
+from . import Family, KeyRules, Model, Numbers, PerStage, Rename, Sizes, Stage, classifier, renames
 
-NORM, AT_0 = BatchNorm(), BatchNorm(zero_init=True)
+NORM, AT_0 = c.BatchNorm(), c.BatchNorm(zero_init=True)
 
 
 def levit(
@@ -28,21 +26,21 @@ def levit(
 
     like: Numbers = {"key_dim": key_dim, "act": act, "norm": NORM}
 
-    def mlp(dim: int) -> Steps:
-        first = Linear(dim=2 * dim, bias=False, norm=NORM, act=act)
-        return Steps(steps=(first, Linear(dim=dim, bias=False, norm=AT_0)))
+    def mlp(dim: int) -> c.Steps:
+        first = c.Linear(dim=2 * dim, bias=False, norm=NORM, act=act)
+        return c.Steps(steps=(first, c.Linear(dim=dim, bias=False, norm=AT_0)))
 
     def stage(index: int, dim: int) -> Stage:
-        enter: Transition = doubling_stem(dim, stride, NORM, act)
+        enter: c.Transition = c.doubling_stem(dim, stride, NORM, act)
         if index:
             count = dims[index - 1] // key_dim
-            shrink = ShrinkingAttention(dim=dim, heads=count, value_dim=4 * key_dim, **like)
-            enter = Steps(steps=(shrink, Add(body=mlp(dim))))
-        attention = NarrowAttention(heads=heads[index], value_dim=2 * key_dim, bias=DistanceBias(), **like)
-        return Stage(enter=enter, blocks=(residual_block(attention, mlp(dim)),) * depths[index])
+            shrink = c.ShrinkingAttention(dim=dim, heads=count, value_dim=4 * key_dim, **like)
+            enter = c.Steps(steps=(shrink, c.Add(body=mlp(dim))))
+        attention = c.NarrowAttention(heads=heads[index], value_dim=2 * key_dim, bias=c.DistanceBias(), **like)
+        return Stage(enter=enter, blocks=(c.residual_block(attention, mlp(dim)),) * depths[index])
 
     stages = (stage(index, dim) for index, dim in enumerate(dims))
-    return classifier(stages, MeanPool(), head=NormedHead(norm=NORM, count=1 + distilled))
+    return classifier(stages, c.MeanPool(), head=c.NormedHead(norm=NORM, count=1 + distilled))
 
 
 def model_sizes(kind: str = "levit") -> Sizes:

@@ -8,14 +8,12 @@ not minus infinity; with pre-activation its input has negative values, so the tw
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..components import BatchNorm, Conv, Function, GroupNorm, Identity, MaxPool, MeanPool, Residual, StdConv, Steps
-from ..keys import conv_to_linear
-from ..tokens import map_to_tokens, tokens_to_map
-from . import Family, Grid, KeyRules, Model, Rename, Sizes, Transition, classifier, renames
+from .. import components as c
+from . import Family, Grid, KeyRules, Model, Rename, Sizes, classifier, conv_to_linear, renames
 from .resnet import BASIC, DEEP_STEM, DEPTHS, STEM_WIDTH, body_rules, residual_stages
 
 
-class ZeroPad(Function, Transition):
+class ZeroPad(c.Function, c.Transition):
     """Zeros around the map, `margin` on every side."""
 
     takes_prefix = False
@@ -25,30 +23,30 @@ class ZeroPad(Function, Transition):
         return Grid(grid.height + 2 * self.margin, grid.width + 2 * self.margin, grid.prefix)
 
     def apply(self, tokens: Tensor, grid: Grid) -> Tensor:
-        return map_to_tokens(F.pad(tokens_to_map(tokens, grid), (self.margin,) * 4))
+        return c.map_to_tokens(F.pad(c.tokens_to_map(tokens, grid), (self.margin,) * 4))
 
 
 def resnetv2(
     *, layers: int, bit: bool = False, widening: int = 1, deep: bool = False, group_norm: bool = False
 ) -> Model:
     """A ResNetV2 of so many layers, each `widening` times as wide."""
-    recipe = Residual(
-        conv=StdConv if bit else Conv,
-        norm=GroupNorm() if bit or group_norm else BatchNorm(),
+    recipe = c.Residual(
+        conv=c.StdConv if bit else c.Conv,
+        norm=c.GroupNorm() if bit or group_norm else c.BatchNorm(),
         bottleneck=layers not in BASIC,
         pooled_shortcut=deep,
         pre_activation=True,
     )
     stem, width = DEEP_STEM if deep else (widening * STEM_WIDTH,), widening * STEM_WIDTH
-    pool = Steps(steps=(ZeroPad(), MaxPool(padding=0))) if bit else MaxPool()
+    pool = c.Steps(steps=(ZeroPad(), c.MaxPool(padding=0))) if bit else c.MaxPool()
     stages = residual_stages(recipe, stem=stem, depths=DEPTHS[layers], pool=pool, width=width)
-    return classifier(stages, MeanPool(before=recipe.activated_norm()))
+    return classifier(stages, c.MeanPool(before=recipe.activated_norm()))
 
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout: the norm in front of a convolution has its number."""
     stem = model.stages[0].enter
-    assert isinstance(stem, Steps)
+    assert isinstance(stem, c.Steps)
     deep = len(stem.steps) > 1
     enter, mixer = "stages.{s+2}.enter.steps", "blocks.{b}.branches.0.mixer.steps"
     shortcut = f"{enter}.1.shortcut.steps.1" if deep else f"{enter}.1.shortcut"
@@ -57,7 +55,7 @@ def timm_rules(model: Model) -> KeyRules:
         ("stages.{s}.blocks.0", f"{enter}.0.norm", f"{enter}.1.body"),
         ("stages.{s}.blocks.{b+1}", f"stages.{{s+2}}.{mixer}.0.norm", f"stages.{{s+2}}.{mixer}.1"),
     ]
-    if model.stages[2].enter == Identity():
+    if model.stages[2].enter == c.Identity():
         blocks.insert(0, ("stages.0.blocks.{b}", f"stages.2.{mixer}.0.norm", f"stages.2.{mixer}.1"))
     rules = [*renames("", "", "norm=pool.before.norm"), conv_to_linear("head.fc", "head")]
     rules += body_rules("stem", "stages.0.enter", "norm") if deep else []

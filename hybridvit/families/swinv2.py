@@ -3,9 +3,8 @@
 Maps that the windows do not divide are padded and shifted as in `swin`.
 """
 
-from ..components import ContinuousPositionBias, CosineAttention, MeanPool, Normalize, Patchify, PatchMerging, Steps
-from ..keys import Split
-from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
+from .. import components as c
+from . import Family, KeyRules, Model, PerStage, Sizes, Split, Stage, classifier, renames
 from .swin import ATTENTION, BASE, LARGE, NORM, OURS, SMALL, TINY, shifted_pair
 
 QKV = [f"{ATTENTION}.{part}" for part in ("query", "key", "value")]
@@ -22,12 +21,12 @@ def swinv2(
     numbers = zip(depths, heads, windows, trained_windows or windows, strict=True)
     for index, (depth, count, window, trained) in enumerate(numbers):
         width = dim * 2**index
-        bias = ContinuousPositionBias(trained=(trained, trained))
-        pair = shifted_pair(CosineAttention(heads=count, key_bias=False, bias=bias), width, window, post_norm=NORM)
-        merge = Steps(steps=(PatchMerging(dim=width), Normalize(norm=NORM)))
-        enter = merge if index else Patchify(dim=width, patch=4, norm=NORM)
+        bias = c.ContinuousPositionBias(trained=(trained, trained))
+        pair = shifted_pair(c.CosineAttention(heads=count, key_bias=False, bias=bias), width, window, post_norm=NORM)
+        merge = c.Steps(steps=(c.PatchMerging(dim=width), c.Normalize(norm=NORM)))
+        enter = merge if index else c.Patchify(dim=width, patch=4, norm=NORM)
         stages.append(Stage(enter=enter, blocks=(pair * depth)[:depth]))
-    return classifier(stages, MeanPool(norm=NORM), 256)
+    return classifier(stages, c.MeanPool(norm=NORM), 256)
 
 
 def timm_rules(model: Model) -> KeyRules:

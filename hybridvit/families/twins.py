@@ -3,12 +3,10 @@
 A filter of each channel behind the first block of a stage tells tokens where they are (2102.10882).
 """
 
-from ..components import Conv, LayerNorm, MeanPool, Mlp, Patchify, WindowAttention, summaries
-from ..components.attention import Attention, ReducedAttention
-from ..components.blocks import Block, Branch, transformer_block
+from .. import components as c
 from . import Family, KeyRules, Model, Numbers, PerStage, Sizes, Stage, classifier, renames
 
-NORM, SUMMARY_NORM = LayerNorm(eps=1e-6), LayerNorm(eps=1e-5)
+NORM, SUMMARY_NORM = c.LayerNorm(eps=1e-6), c.LayerNorm(eps=1e-5)
 WINDOW, REDUCTIONS = (7, 7), (8, 4, 2, 1)
 
 
@@ -18,14 +16,14 @@ def twins(
     """A Twins of given widths, depths and heads. `windows`: every other block, from the first on, attends in them."""
     stages: list[Stage] = []
     for dim, depth, count, ratio, side in zip(dims, depths, heads, mlp_ratios, REDUCTIONS, strict=True):
-        mlp, reduce = Mlp(hidden=ratio * dim), summaries(dim, side, SUMMARY_NORM)
-        whole = transformer_block(ReducedAttention(heads=count, reduce=reduce), mlp, NORM)
-        local = transformer_block(WindowAttention(attention=Attention(heads=count), window=WINDOW), mlp, NORM)
+        mlp, reduce = c.Mlp(hidden=ratio * dim), c.summaries(dim, side, SUMMARY_NORM)
+        whole = c.transformer_block(c.ReducedAttention(heads=count, reduce=reduce), mlp, NORM)
+        local = c.transformer_block(c.WindowAttention(attention=c.Attention(heads=count), window=WINDOW), mlp, NORM)
         first, *others = (local if windows and index % 2 == 0 else whole for index in range(depth))
-        position = Branch(mixer=Conv(dim=dim, kernel=3, groups=dim, bias=True))
-        enter = Patchify(dim=dim, patch=2 if stages else 4, norm=SUMMARY_NORM)
-        stages.append(Stage(enter=enter, blocks=(Block(branches=(*first.branches, position)), *others)))
-    return classifier(stages, MeanPool(norm=NORM))
+        position = c.Branch(mixer=c.Conv(dim=dim, kernel=3, groups=dim, bias=True))
+        enter = c.Patchify(dim=dim, patch=2 if stages else 4, norm=SUMMARY_NORM)
+        stages.append(Stage(enter=enter, blocks=(c.Block(branches=(*first.branches, position)), *others)))
+    return classifier(stages, c.MeanPool(norm=NORM))
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -38,7 +36,7 @@ def timm_rules(model: Model) -> KeyRules:
     rules += renames(f"{theirs}.attn", f"{ours}.0.mixer", summarised)
     for s, stage in enumerate(model.stages):
         for b, block in enumerate(stage.blocks):
-            proj = "attention.proj" if isinstance(block.branches[0].mixer, WindowAttention) else "proj"
+            proj = "attention.proj" if isinstance(block.branches[0].mixer, c.WindowAttention) else "proj"
             rules += renames(f"blocks.{s}.{b}.attn", f"stages.{s}.blocks.{b}.branches.0.mixer", f"proj={proj}")
     return KeyRules(rules)
 

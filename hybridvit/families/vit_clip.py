@@ -4,22 +4,22 @@ OpenAI's, LAION's (2212.07143), MetaCLIP's (2309.16671), DFN's (2309.17425) and 
 projects to the space that images share with texts. `quickgelu` names those with x * sigmoid(1.702 x) for GELU.
 """
 
-from ..components import Attention, LayerNorm, Mlp, Patchify, TokenPool, transformer_block
+from .. import components as c
 from ..layouts import timm_vit_rules
 from ..trunks import WIDTHS, Width, named_sizes, vit_stage
 from . import Family, Model, Sizes, classifier
 
 WIDTHS = WIDTHS | {"xsmall": Width(256, 10, 4)}
-NORM = LayerNorm(eps=1e-5)
+NORM = c.LayerNorm(eps=1e-5)
 
 
 def vit_clip(*, width: str, patch: int, quick_gelu: bool = False) -> Model:
     """A tower of a named width."""
     of = WIDTHS[width]
-    mlp = Mlp(hidden=of.hidden, act="quick_gelu" if quick_gelu else "gelu")
-    block = transformer_block(Attention(heads=of.heads), mlp, NORM)
-    stage = vit_stage(enter=Patchify(dim=of.dim, patch=patch, bias=False), width=of, pre_norm=NORM, block=block)
-    return classifier((stage,), TokenPool(norm=NORM))
+    mlp = c.Mlp(hidden=of.hidden, act="quick_gelu" if quick_gelu else "gelu")
+    block = c.transformer_block(c.Attention(heads=of.heads), mlp, NORM)
+    stage = vit_stage(enter=c.Patchify(dim=of.dim, patch=patch, bias=False), width=of, pre_norm=NORM, block=block)
+    return classifier((stage,), c.TokenPool(norm=NORM))
 
 
 QUICK = {"quick_gelu": True}

@@ -4,18 +4,18 @@
 `r` is only their stem, under patches of 8 x 8. `resnet26d` and `resnet50d` are those of the family `resnet`.
 """
 
-from ..components import GroupNorm, MaxPool, Patchify, Residual, StdConv, TokenPool
+from .. import components as c
 from ..layouts import HEAD_RULES, trunk_rules
 from ..trunks import NORM, WIDTHS, Width, vit_stage
 from . import Family, KeyRules, Model, Rule, Sizes, Stage, classifier, renames
 from .resnet import STEM_WIDTH, body_rules, residual_stages, resnet_rules, resnet_stages
 
-BIT = Residual(conv=StdConv, norm=GroupNorm(), padding="same")
+BIT = c.Residual(conv=c.StdConv, norm=c.GroupNorm(), padding="same")
 
 
 def bit_stages(*depths: int) -> tuple[Stage, ...]:
     """Stem, and as many stages as there are depths, of BiT's ResNet for hybrids."""
-    return residual_stages(BIT, stem=(STEM_WIDTH,), depths=depths, pool=MaxPool(padding="same"))
+    return residual_stages(BIT, stem=(STEM_WIDTH,), depths=depths, pool=c.MaxPool(padding="same"))
 
 
 BACKBONES = {
@@ -33,8 +33,8 @@ TRUNKS = WIDTHS | {"shallow": Width(768, depth=8, heads=8, mlp_ratio=3)}
 def vit_hybrid(*, backbone: str, trunk: str, patch: int = 1) -> Model:
     """A ViT on patches of a ResNet's last map."""
     width = TRUNKS[trunk]
-    stage = vit_stage(enter=Patchify(dim=width.dim, patch=patch), width=width)
-    return classifier((*BACKBONES[backbone], stage), TokenPool(norm=NORM))
+    stage = vit_stage(enter=c.Patchify(dim=width.dim, patch=patch), width=width)
+    return classifier((*BACKBONES[backbone], stage), c.TokenPool(norm=NORM))
 
 
 def bit_rules(conv: str, norm: str, blocks: str) -> list[Rule]:

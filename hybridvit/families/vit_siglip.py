@@ -4,7 +4,7 @@
 384 pixels are of the first release, which leaves out the 6 pixels that fill no patch.
 """
 
-from ..components import Attention, AttentionPool, Conv, MeanPool, Mlp, Patchify, transformer_block
+from .. import components as c
 from ..layouts import timm_vit_rules
 from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_stage
 from . import Family, KeyRules, Model, Sizes, classifier
@@ -17,17 +17,16 @@ def vit_siglip(
 ) -> Model:
     """A tower of a named width. `whole_patches`: pixels of the border that fill no patch are left out, not padded."""
     of = WIDTHS[width]
-    mlp = Mlp(hidden=of.hidden, act="gelu_tanh" if gelu_tanh else "gelu")
-    cut = Conv(dim=of.dim, kernel=patch, stride=patch, padding=0, bias=True)
-    enter = cut if whole_patches else Patchify(dim=of.dim, patch=patch)
-    stage = vit_stage(enter=enter, width=of, prefix=0, block=transformer_block(Attention(heads=of.heads), mlp, NORM))
-    pool = AttentionPool(heads=of.heads, mlp=mlp, norm=NORM) if attention_pool else MeanPool(norm=NORM)
+    mlp = c.Mlp(hidden=of.hidden, act="gelu_tanh" if gelu_tanh else "gelu")
+    cut = c.Conv(dim=of.dim, kernel=patch, stride=patch, padding=0, bias=True)
+    stage = vit_stage(enter=cut if whole_patches else patch, width=of, prefix=0, mlp=mlp)
+    pool = c.AttentionPool(heads=of.heads, mlp=mlp, norm=NORM) if attention_pool else c.MeanPool(norm=NORM)
     return classifier((stage,), pool).replace(num_classes=0)
 
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout. A tower that does without its attention pool may still carry it."""
-    dropped = () if model.pool.kind == AttentionPool.kind else ("attn_pool",)
+    dropped = () if model.pool.kind == c.AttentionPool.kind else ("attn_pool",)
     return timm_vit_rules(model, class_token=False, dropped=dropped)
 
 
