@@ -8,12 +8,8 @@ from ..layouts import gated_rules, timm_vit_rules
 from ..trunks import Width, named_sizes, vit_stage
 from . import Family, KeyRules, Model, Rename, Sizes, classifier
 
-WIDTHS = {
-    "large": Width(1024, 24, 8, mlp_ratio=2816 / 1024),
-    "huge": Width(1536, 24, 12, mlp_ratio=4096 / 1536),
-    "1b": Width(2048, 24, 16, mlp_ratio=5632 / 2048),
-    "3b": Width(3072, 24, 24, mlp_ratio=8192 / 3072),
-}
+WIDTHS = {"large": Width(1024, 24, 8, 2816 / 1024), "huge": Width(1536, 24, 12, 4096 / 1536)}
+WIDTHS |= {"1b": Width(2048, 24, 16, 5632 / 2048), "3b": Width(3072, 24, 24, 8192 / 3072)}
 NORM = c.RmsNorm(eps=1e-5)
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from .. import components as c
-from . import Family, Grid, KeyRules, Model, PerStage, Rename, Sizes, Stage, classifier, conv_to_linear, renames
+from ..layouts import normed_renames
+from . import Family, Grid, KeyRules, Model, PerStage, Sizes, Stage, classifier, conv_to_linear, renames
 
 NORM = c.BatchNorm()
 HIDDEN = (64, 128, 256, 512)
@@ -59,16 +60,12 @@ def attention_resnet(
             mix, then = attentions[letter], c.Normalize(norm=NORM, act=act)
         pool = c.AvgPool(stride=stride) if mix.out_stride(1) < stride else c.Identity()
         alone = inverted and (in_dim, stride) != (dim, 1)
-        return c.Steps(
-            steps=(conv, mix, pool, then, c.Conv(dim=dim, norm=NORM if alone else c.BatchNorm(zero_init=True)))
-        )
+        last = c.Conv(dim=dim, norm=NORM if alone else c.BatchNorm(zero_init=True))
+        return c.Steps(steps=(conv, mix, pool, then, last))
 
     def block(letter: str, dim: int, hidden: int) -> c.Block:
-        branch, after = (
-            c.Branch(mixer=body(letter, dim, dim, hidden)),
-            c.Branch(mixer=c.Activate(act=act), residual=False),
-        )
-        return c.Block(branches=(branch,) if inverted else (branch, after))
+        branches = c.Branch(mixer=body(letter, dim, dim, hidden)), c.Branch(mixer=c.Activate(act=act), residual=False)
+        return c.Block(branches=branches[:1] if inverted else branches)
 
     stages = stem_stages(stem, act)
     width = stages[-1].enter.out_dim(64)
@@ -100,16 +97,14 @@ def bodies(model: Model) -> Iterator[tuple[str, str, Grid]]:
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
-    normed, first = "conv bn=norm", len(model.stages) - 4
-    rules = renames("stem.conv3", "stages.1.enter", normed) if model.stages[1].enter.out_dim(1) == 64 else []
-    stem = ("stem.conv{i+1}", "stages.0.enter.steps.{i}") if first > 1 else ("stem", "stages.0.enter.steps.0")
-    rules += renames(*stem, normed) + renames("final_conv", "pool.before", normed)
-    rules += renames("stages.{s}.0.shortcut", f"stages.{{s+{first}}}.enter.steps.0.shortcut", normed)
+    first, stem = len(model.stages) - 4, "stem.conv3=stages.1.enter " * (model.stages[1].enter.out_dim(1) == 64)
+    stem += "stem.conv{i+1}=stages.0.enter.steps.{i}" if first > 1 else "stem=stages.0.enter.steps.0"
+    ends = f"final_conv=pool.before stages.{{s}}.0.shortcut=stages.{{s+{first}}}.enter.steps.0.shortcut"
+    rules = normed_renames("", "", f"{stem} {ends}", "conv") + renames("", "", "head.fc=head")
     for theirs, ours, _ in bodies(model):
-        for number, name in ((0, "conv1_1x1"), (1, "conv2_kxk"), (4, "conv3_1x1")):
-            rules += renames(f"{theirs}.{name}", f"{ours}.{number}", normed)
+        rules += normed_renames(theirs, ours, "conv1_1x1=0 conv2_kxk=1 conv3_1x1=4", "conv")
         rules += renames(theirs, ours, OTHERS) + renames(theirs, ours, LINEAR, conv_to_linear)
-    return KeyRules(rules, Rename("head.fc", "head"))
+    return KeyRules(rules)
 
 
 # What the sizes of each depth share.

@@ -6,28 +6,15 @@ Pooling keeps what an odd border leaves over, where timm drops it or fails.
 from typing import Literal
 
 from .. import components as c
-from . import (
-    Family,
-    KeyRules,
-    Model,
-    PerStage,
-    Rename,
-    Rule,
-    Sizes,
-    Stage,
-    classifier,
-    conv_to_linear,
-    linear_to_conv,
-    renames,
-    split_heads,
-)
+from ..keys import conv_to_linear, linear_to_conv, split_heads
+from . import Family, KeyRules, Model, PerStage, Rule, Sizes, Stage, classifier, renames
 
 Kind = Literal["conv", "attention", "mixed"]
 HEAD_WIDTH = 32
 MBCONV, NORM, BIAS, POOL = c.MBConv(), c.LayerNorm(), c.RelativePositionBias(), c.AvgPool(stride=2)
 ENDS = renames("stem", "stages.0.enter.steps", "conv1=0.conv norm1=0.norm conv2=1.conv")
 ENDS += renames("", "", "norm=pool.norm head.norm=pool.post_norm head.fc=head")
-ENDS.append(linear_to_conv("head.pre_logits.fc", "pool.after.conv"))
+ENDS += renames("", "", "head.pre_logits.fc=pool.after.conv", linear_to_conv)
 
 
 def tanh_pool(norm: c.Norm, dim: int) -> c.MeanPool:
@@ -98,7 +85,7 @@ def transformer_rules(theirs: str, norm: str, attention: str, scale: str, mlp: s
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout. The first block of a stage of theirs is our entrance, and our first block if it is attention."""
-    rules = [*ENDS, Rename("stages.{s}.blocks.0.shortcut.expand", "stages.{s+1}.enter.shortcut.steps.1.conv")]
+    rules = ENDS + renames("stages.{s}.blocks.0.shortcut", "stages.{s+1}.enter.shortcut.steps", "expand=1.conv")
     for index, stage in enumerate(model.stages[1:]):
         first, others = f"stages.{index}.blocks.0", f"stages.{index}.blocks.{{b+1}}"
         enter, blocks = f"stages.{index + 1}.enter.body.steps", f"stages.{index + 1}.blocks"

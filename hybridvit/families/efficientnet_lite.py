@@ -86,10 +86,5 @@ SIZES: Sizes = {
     for prefix in ("tf_", "")
     for index, (width, depth, img_size) in enumerate(SCALES)
 }
-FAMILY = Family(
-    "efficientnet_lite",
-    "arXiv 1905.11946",
-    efficientnet_lite,
-    SIZES,
-    {"timm": timm_rules, "efficientnet_pytorch": efficientnet_pytorch_rules},
-)
+LAYOUTS = {"timm": timm_rules, "efficientnet_pytorch": efficientnet_pytorch_rules}
+FAMILY = Family("efficientnet_lite", "arXiv 1905.11946", efficientnet_lite, SIZES, LAYOUTS)

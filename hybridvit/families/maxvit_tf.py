@@ -39,6 +39,5 @@ SIZES: Sizes = {
     )
     for size in (224, 384, 512)
 }
-FAMILY = Family(
-    "maxvit_tf", "arXiv 2204.01697", maxvit, SIZES, {"timm": partial(timm_rules, qkv=Rename, table=by_key_offset)}
-)
+LAYOUTS = {"timm": partial(timm_rules, qkv=Rename, table=by_key_offset)}
+FAMILY = Family("maxvit_tf", "arXiv 2204.01697", maxvit, SIZES, LAYOUTS)

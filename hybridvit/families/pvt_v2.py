@@ -8,21 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import components as c
-from . import (
-    Family,
-    Grid,
-    KeyRules,
-    Model,
-    Numbers,
-    PerStage,
-    Rename,
-    Rule,
-    Sizes,
-    Stage,
-    classifier,
-    linear_to_conv,
-    renames,
-)
+from ..keys import linear_to_conv
+from . import Family, Grid, KeyRules, Model, Numbers, PerStage, Rename, Rule, Sizes, Stage, classifier, renames
 
 NORM, ENTRANCE_NORM = c.LayerNorm(eps=1e-6), c.LayerNorm(eps=1e-5)
 SIDES, POOLED_SIDE = (8, 4, 2, 1), 7  # squares that give one key; keys along an axis

@@ -12,19 +12,11 @@ from ..layouts import timm_vit_rules
 from ..trunks import NORM, POSITION, WIDTHS, Width, named_sizes, vit_stage
 from . import Family, Model, Sizes, classifier
 
-WIDTHS = WIDTHS | {
-    "test": Width(64, 6, 2, mlp_ratio=3),
-    "test2": Width(64, 8, 2, mlp_ratio=3),
-    "test3": Width(96, 9, 3, mlp_ratio=2),
-    "test4": Width(96, 9, 3, mlp_ratio=3),
-    "wee": Width(256, 14, 4, mlp_ratio=5),
-    "little": Width(320, 14, 5, mlp_ratio=5.6),
-    "small_deep": Width(384, 36, 6),
-    "base_16": Width(768, 12, 16),
-    "so150m": Width(896, 18, 14, mlp_ratio=2304 / 896),
-    "so150m2": Width(832, 21, 13, mlp_ratio=34 / 13),
-    "radio_giant": Width(1536, 40, 24),
-}
+WIDTHS = WIDTHS | {"small_deep": Width(384, 36, 6), "base_16": Width(768, 12, 16), "radio_giant": Width(1536, 40, 24)}
+WIDTHS |= {"wee": Width(256, 14, 4, 5), "little": Width(320, 14, 5, 5.6)}
+WIDTHS |= {"so150m": Width(896, 18, 14, 2304 / 896), "so150m2": Width(832, 21, 13, 34 / 13)}
+WIDTHS |= {"test": Width(64, 6, 2, 3), "test2": Width(64, 8, 2, 3)}
+WIDTHS |= {"test3": Width(96, 9, 3, 2), "test4": Width(96, 9, 3, 3)}
 ON_MAP = c.LearnedPosition(on_prefix=False)
 
 

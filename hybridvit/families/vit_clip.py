@@ -13,16 +13,15 @@ WIDTHS = WIDTHS | {"xsmall": Width(256, 10, 4)}
 NORM = c.LayerNorm(eps=1e-5)
 
 
-def vit_clip(*, width: str, patch: int, quick_gelu: bool = False) -> Model:
+def vit_clip(*, width: str, patch: int, act: str = "gelu") -> Model:
     """A tower of a named width."""
     of = WIDTHS[width]
-    mlp = c.Mlp(hidden=of.hidden, act="quick_gelu" if quick_gelu else "gelu")
-    block = c.transformer_block(c.Attention(heads=of.heads), mlp, NORM)
-    stage = vit_stage(enter=c.Patchify(dim=of.dim, patch=patch, bias=False), width=of, pre_norm=NORM, block=block)
+    patches, mlp = c.Patchify(dim=of.dim, patch=patch, bias=False), c.Mlp(hidden=of.hidden, act=act)
+    stage = vit_stage(enter=patches, width=of, pre_norm=NORM, mlp=mlp, norm=NORM)
     return classifier((stage,), c.TokenPool(norm=NORM))
 
 
-QUICK = {"quick_gelu": True}
+QUICK = {"act": "quick_gelu"}
 SIZES: Sizes = (
     named_sizes("vit_xsmall_patch16_clip_224 vit_medium_patch{32,16}_clip_224", num_classes=512)
     | named_sizes("vit_betwixt_patch32_clip_224 vit_base_patch32_clip_256", num_classes=512)

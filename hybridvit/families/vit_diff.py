@@ -11,11 +11,7 @@ from ..trunks import NORM, Width, named_sizes, vit_stage
 from . import Family, Grid, KeyRules, Model, Rename, Rule, Sizes, Split, classifier, renames
 from .vit_parallel import hidden_of, side_by_side, side_by_side_rules
 
-WIDTHS = {
-    "dwee": Width(256, 14, 4, mlp_ratio=5),
-    "dpwee": Width(256, 16, 4, mlp_ratio=5),
-    "dlittle": Width(320, 14, 5, mlp_ratio=5.6),
-}
+WIDTHS = {"dwee": Width(256, 14, 4, 5), "dpwee": Width(256, 16, 4, 5), "dlittle": Width(320, 14, 5, 5.6)}
 
 
 class DifferentialAttention(c.Mixer):

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from transformers import PoolFormerConfig, PoolFormerForImageClassification
 
+from hybridvit.components import NeighbourMean
 from hybridvit.encoder import Encoder
-from hybridvit.families.poolformer import FAMILY, NeighbourMean, poolformer
+from hybridvit.families.poolformer import FAMILY, poolformer
 from hybridvit.spec import Grid
 from hybridvit.weights.layouts import layouts_of
 from tests.parity import TOLERANCE, assert_power, error, images, load_from, perturb
@@ -40,7 +41,7 @@ def transformers_pair() -> tuple[Encoder, Any]:
     config = PoolFormerConfig(hidden_sizes=SMALL["dims"], depths=SMALL["depths"], id2label=labels)
     reference = PoolFormerForImageClassification(config)
     perturb(reference.eval())
-    model = poolformer(**SMALL, layer_scale=1.0, norm_first=True).replace(num_classes=10)
+    model = poolformer(**SMALL, scale=1.0, norm_first=True).replace(num_classes=10)
     return load_from(reference, model, layouts_of(FAMILY)["transformers"](model)), reference
 
 
