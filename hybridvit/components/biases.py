@@ -104,8 +104,7 @@ class RelativePositionMlp(Bias):
 class RelativePositionMlpModule(nn.Module):
     def __init__(self, spec: RelativePositionMlp, heads: int, grid: Grid) -> None:
         super().__init__()
-        self.fc1 = linear(2, spec.hidden)
-        self.fc2 = linear(spec.hidden, heads)
+        self.fc1, self.fc2 = linear(2, spec.hidden), linear(spec.hidden, heads)
 
     def forward(self, grid: Grid) -> Tensor:
         axes = (torch.arange(1 - size, size, device=self.fc1.weight.device).float() for size in grid.size)
@@ -129,17 +128,14 @@ class ContinuousPositionBiasModule(nn.Module):
     def __init__(self, spec: ContinuousPositionBias, heads: int, grid: Grid) -> None:
         super().__init__()
         self.trained = spec.trained
-        self.fc1 = linear(2, spec.hidden)
-        self.fc2 = linear(spec.hidden, heads, bias=False)
+        self.fc1, self.fc2 = linear(2, spec.hidden), linear(spec.hidden, heads, bias=False)
 
     def forward(self, grid: Grid) -> Tensor:
-        axes = (
-            8 * torch.arange(1 - size, size, device=self.fc1.weight.device).float() / max(trained - 1, 1)
-            for size, trained in zip(grid.size, self.trained, strict=True)
-        )
+        like, sides = self.fc1.weight, zip(grid.size, self.trained, strict=True)
+        axes = (8 * torch.arange(1 - n, n, device=like.device).float() / max(trained - 1, 1) for n, trained in sides)
         offset = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
         coordinates = offset.sign() * (offset.abs() + 1).log2() / 3
-        values = self.fc2(F.relu(self.fc1(coordinates.to(self.fc1.weight.dtype))))
+        values = self.fc2(F.relu(self.fc1(coordinates.to(like.dtype))))
         return by_pair(16 * values.sigmoid(), grid)
 
 

@@ -126,10 +126,8 @@ class FourierPositionModule(nn.Module):
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         channel = torch.arange(self.spec.rates, device=tokens.device)
         rate = self.spec.temperature ** (-2 * (channel // 2) / self.spec.rates)
-        rows, columns = (
-            _waves(2 * math.pi / (size + 1e-6) * torch.arange(1, size + 1, device=tokens.device)[:, None] * rate)
-            for size in grid.size
-        )
+        turns = (2 * math.pi / (size + 1e-6) * torch.arange(1, size + 1, device=tokens.device) for size in grid.size)
+        rows, columns = (_waves(turn[:, None] * rate) for turn in turns)
         waves = torch.cat([rows[:, None].expand(-1, grid.width, -1), columns[None].expand(grid.height, -1, -1)], dim=-1)
         return tokens + self.proj(waves.flatten(0, 1).to(tokens.dtype))
 

@@ -25,14 +25,10 @@ def compact_transformer(
 ) -> Model:
     """A compact transformer. Without convolutions (`convs` 0) patches of `kernel` x `kernel` pixels are the tokens."""
     dim, heads, mlp_ratio = NUMBERS[depth]
+    attention = c.Branch(mixer=c.Attention(heads=heads, qkv_bias=False), norm=NORM)
     # The norm in the middle replaces the residual stream instead of feeding a branch.
-    block = c.Block(
-        branches=(
-            c.Branch(mixer=c.Attention(heads=heads, qkv_bias=False), norm=NORM),
-            c.Branch(mixer=c.Normalize(norm=NORM), residual=False),
-            c.Branch(mixer=c.Mlp(hidden=mlp_ratio * dim)),
-        )
-    )
+    middle = c.Branch(mixer=c.Normalize(norm=NORM), residual=False)
+    block = c.Block(branches=(attention, middle, c.Branch(mixer=c.Mlp(hidden=mlp_ratio * dim))))
     enter = tokenizer(dim, kernel, convs) if convs else c.Patchify(dim=dim, patch=kernel)
     size = enter.out_grid(Grid(img_size, img_size)).size
     position = c.SinePosition(size=size) if sine else c.LearnedPosition()

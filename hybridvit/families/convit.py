@@ -52,7 +52,7 @@ class GatedPositionalAttentionModule(nn.Module):
     def _start_as_convolution(self) -> None:
         """Every head looks at one of the positions of a square around its own, and hands its value on."""
         side = int(self.heads**0.5)
-        places = torch.arange(side) - (side - 1) / 2 if side % 2 == 0 else torch.arange(side) - side // 2
+        places = torch.arange(side) - (side - 1) / 2
         with torch.no_grad():
             nn.init.eye_(self.value.weight)
             self.position.weight[: side**2, 0] = 2 * places.repeat_interleave(side)

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .. import components as c
 from ..layouts import excite_rules, normed_head_rules, normed_renames
@@ -45,7 +44,7 @@ class CascadedAttentionModule(nn.Module):
             query, key, value = qkv(share, grid).split(self.widths, dim=2)
             query = filters(query.contiguous(), grid)
             found.append(attend(query[:, None], key[:, None], value[:, None], bias).squeeze(1))
-        return self.proj(F.relu(torch.cat(found, dim=2)), grid)
+        return self.proj(torch.cat(found, dim=2).relu(), grid)
 
 
 def local_bodies(dim: int) -> tuple[c.Transition, c.Transition]:
@@ -92,16 +91,14 @@ def timm_rules(model: Model) -> KeyRules:
 
 EQUAL, FALLING = (5, 5, 5, 5), (7, 5, 3, 3)
 SIZES: Sizes = {
-    f"efficientvit_m{index}": {"dims": dims, "depths": depths, "heads": heads, "kernels": kernels}
-    for index, (dims, depths, heads, kernels) in enumerate(
-        (
-            ((64, 128, 192), (1, 2, 3), (4, 4, 4), EQUAL),
-            ((128, 144, 192), (1, 2, 3), (2, 3, 3), FALLING),
-            ((128, 192, 224), (1, 2, 3), (4, 3, 2), FALLING),
-            ((128, 240, 320), (1, 2, 3), (4, 3, 4), EQUAL),
-            ((128, 256, 384), (1, 2, 3), (4, 4, 4), FALLING),
-            ((192, 288, 384), (1, 3, 4), (3, 3, 4), FALLING),
-        )
+    f"efficientvit_{name}": {"dims": dims, "depths": depths, "heads": heads, "kernels": kernels}
+    for name, dims, depths, heads, kernels in (
+        ("m0", (64, 128, 192), (1, 2, 3), (4, 4, 4), EQUAL),
+        ("m1", (128, 144, 192), (1, 2, 3), (2, 3, 3), FALLING),
+        ("m2", (128, 192, 224), (1, 2, 3), (4, 3, 2), FALLING),
+        ("m3", (128, 240, 320), (1, 2, 3), (4, 3, 4), EQUAL),
+        ("m4", (128, 256, 384), (1, 2, 3), (4, 4, 4), FALLING),
+        ("m5", (192, 288, 384), (1, 3, 4), (3, 3, 4), FALLING),
     )
 }
 FAMILY = Family("efficientvit_msra", "arXiv 2305.07027", efficientvit, SIZES, {"timm": timm_rules})

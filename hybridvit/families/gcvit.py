@@ -11,7 +11,7 @@ from .. import components as c
 from ..layouts import excite_rules
 from . import Family, Grid, KeyRules, Model, Numbers, PerStage, Rule, Sizes, SpecError, Stage, classifier, renames
 
-NORM = c.LayerNorm(eps=1e-5)
+HEAD_WIDTH, NORM = 32, c.LayerNorm(eps=1e-5)
 # How often the map is halved until it has the size of a window, of which there are as many along each axis.
 HALVINGS = (3, 2, 0, 0)
 
@@ -67,10 +67,8 @@ def mbconv(dim: int) -> c.Add:
     return c.Add(body=c.Steps(steps=(filters, excite.replace(act="gelu", bias=False), c.Conv(dim=dim))))
 
 
-def gcvit(
-    *, dim: int = 64, depths: PerStage = (3, 4, 19, 5), heads: int = 2, mlp_ratio: int = 3, scale: float | None = None
-) -> Model:
-    """A GCViT of given width and heads of its first stage, and as many layers a stage; `scale` is that of branches."""
+def gcvit(*, dim: int = 64, depths: PerStage = (3, 4, 19, 5), mlp_ratio: int = 3, scale: float | None = None) -> Model:
+    """A GCViT of a given width of its first stage, and as many layers a stage; `scale` is that of branches."""
     stages: list[Stage] = []
     for index, (depth, halvings) in enumerate(zip(depths, HALVINGS, strict=True)):
         width, from_width = dim << index, dim << max(index - 1, 0)
@@ -79,7 +77,7 @@ def gcvit(
         level = c.Steps(steps=(mbconv(width), c.MaxPool() if halvings else c.Identity()))
         query = c.InFront(summary=c.Steps(steps=(level,) * max(halvings, 1)))
         mlp = c.Branch(mixer=c.BehindPrefix(mixer=c.Mlp(hidden=mlp_ratio * width)), norm=NORM, layer_scale=scale)
-        local = ContextAttention(heads=heads << index, windows=1 << halvings, norm=NORM)
+        local = ContextAttention(heads=width // HEAD_WIDTH, windows=1 << halvings, norm=NORM)
         mixers = local, local.replace(shared=True)
         pair = tuple(c.Block(branches=(c.Branch(mixer=mixer, layer_scale=scale), mlp)) for mixer in mixers)
         stages.append(Stage(enter=c.Steps(steps=(first, *down, query)), blocks=(pair * depth)[:depth]))
@@ -111,7 +109,7 @@ SIZES: Sizes = {
     "gcvit_xxtiny": {"depths": (2, 2, 6, 2)},
     "gcvit_xtiny": {"depths": (3, 4, 6, 5)},
     "gcvit_tiny": {},
-    "gcvit_small": LARGER | {"dim": 96, "heads": 3},
-    "gcvit_base": LARGER | {"dim": 128, "heads": 4},
+    "gcvit_small": LARGER | {"dim": 96},
+    "gcvit_base": LARGER | {"dim": 128},
 }
 FAMILY = Family("gcvit", "arXiv 2206.09959", gcvit, SIZES, {"timm": timm_rules})

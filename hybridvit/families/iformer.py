@@ -75,17 +75,15 @@ def timm_rules(model: Model) -> KeyRules:
     rules += normed_renames("stem", "stages.0.enter.steps", "conv1=0 conv2=1 conv3=2")
     rules += normed_renames("", "", "stages.{s}.downsample=stages.{s}.enter")
     for s, stage in enumerate(model.stages):
-        branches = [
-            (b, i, branch.mixer) for b, block in enumerate(stage.blocks) for i, branch in enumerate(block.branches)
-        ]
-        for count, (b, i, mixer) in enumerate(branches):
+        branches = ((b, *numbered) for b, block in enumerate(stage.blocks) for numbered in enumerate(block.branches))
+        for count, (b, i, branch) in enumerate(branches):
             theirs, ours = f"stages.{s}.blocks.{count}", f"stages.{s}.blocks.{b}.branches.{i}"
             rules.append(map_to_vector(f"{theirs}.mixer.gamma", f"{ours}.layer_scale", (1,)))
-            if isinstance(mixer, GatedAttention):
+            if isinstance(branch.mixer, GatedAttention):
                 parts = "q=query k=key v_gate=value_gate proj"
                 rules += normed_renames(f"{theirs}.mixer.module", f"{ours}.mixer", parts, linear=True)
-            elif isinstance(mixer, c.Steps):
-                parts = "0=0 1=1 3=2" if len(mixer.steps) == 3 else "0=0 2=1"
+            elif isinstance(branch.mixer, c.Steps):
+                parts = "0=0 1=1 3=2" if len(branch.mixer.steps) == 3 else "0=0 2=1"
                 rules += normed_renames(f"{theirs}.mixer.module", f"{ours}.mixer.steps", parts)
             else:
                 rules += normed_renames(theirs, ours, "cpe.module=mixer")

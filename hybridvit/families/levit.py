@@ -3,10 +3,10 @@
 Every linear layer has a batch norm behind it, and there are no other norms.
 """
 
-from collections.abc import Callable
+from functools import partial
 
 from .. import components as c
-from ..layouts import normed_head_rules, normed_renames
+from ..layouts import MakeRule, normed_head_rules, normed_renames
 from . import Family, KeyRules, Model, Numbers, PerStage, Rename, Sizes, Stage, classifier, renames
 
 NORM, AT_0 = c.BatchNorm(), c.BatchNorm(zero_init=True)
@@ -23,7 +23,6 @@ def levit(
     distilled: bool = False,
 ) -> Model:
     """A LeViT of given widths, heads and depths behind a stem of a given stride."""
-
     like: Numbers = {"key_dim": key_dim, "act": act, "norm": NORM}
 
     def mlp(dim: int) -> c.Steps:
@@ -63,22 +62,18 @@ def model_sizes(kind: str = "levit") -> Sizes:
     return {f"{kind}_{name}": of for name, of in numbers.items()}
 
 
-def timm_rules(model: Model, make: Callable[[str, str], Rename] = Rename) -> KeyRules:
+def timm_rules(model: Model, make: MakeRule = Rename) -> KeyRules:
     """timm's layout; `make` makes the rule of a linear layer."""
     down, block = "stages.{s}.downsample", "stages.{s}.blocks.{b}"
     shrink, widen, ours = "stages.{s}.enter.steps.0", "stages.{s}.enter.steps.1.body.steps", f"{block}.branches"
     rules = renames(f"{down}.attn_downsample", shrink, "attention_biases=bias.table")
     rules += renames(f"{block}.attn", f"{ours}.0.mixer", "attention_biases=bias.table")
     rules += normed_renames("stem", "stages.0.enter.steps", "conv1=0 conv2=1 conv3=2 conv4=3", "linear")
-    parts = {
-        (f"{down}.attn_downsample", shrink): "q.ln=query kv=key_value proj.ln=proj",
-        (f"{down}.mlp", widen): "ln1=0 ln2=1",
-        (f"{block}.attn", f"{ours}.0.mixer"): "qkv proj.ln=proj",
-        (f"{block}.mlp", f"{ours}.1.mixer.steps"): "ln1=0 ln2=1",
-    }
-    for (theirs, place), layers in parts.items():
-        rules += renames(theirs, place, layers, lambda their, our: make(f"{their}.linear", f"{our}.linear"))
-        rules += renames(theirs, place, layers, lambda their, our: Rename(f"{their}.bn", f"{our}.norm"))
+    linears = partial(normed_renames, conv="linear", linear=make)
+    rules += linears(f"{down}.attn_downsample", shrink, "q.ln=query kv=key_value proj.ln=proj")
+    rules += linears(f"{down}.mlp", widen, "ln1=0 ln2=1")
+    rules += linears(f"{block}.attn", f"{ours}.0.mixer", "qkv proj.ln=proj")
+    rules += linears(f"{block}.mlp", f"{ours}.1.mixer.steps", "ln1=0 ln2=1")
     return KeyRules(rules, normed_head_rules("head", "head_dist"))
 
 

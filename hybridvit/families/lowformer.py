@@ -37,13 +37,7 @@ class LowAttentionModule(nn.Module):
 
 
 def lowformer(
-    *,
-    width: int,
-    depths: PerStage,
-    ratio: int = 6,
-    attends: bool = True,
-    mlp: bool = True,
-    head_dims: tuple[int, int] = (1536, 1600),
+    *, width: int, depths: PerStage, ratio: int = 6, attends: bool = True, mlp: bool = True, wide_head: bool = False
 ) -> Model:
     """A LowFormer of given depths, `width` that of its stem, doubled at each stride, and `ratio` that of its strides.
 
@@ -66,6 +60,7 @@ def lowformer(
         branches = (*(c.Branch(mixer=mixer, norm=norm) for mixer in mixers), convs)
         return Stage(enter=enter, blocks=(c.Block(branches=branches),) * depths[index])
 
+    head_dims = (2304, 2560) if wide_head else (1536, 1600)
     after = c.Linear(dim=head_dims[1], bias=False, norm=c.LayerNorm(eps=1e-5), act=CONV.act)
     pool = c.MeanPool(before=CONV.replace(dim=head_dims[0]), after=after)
     return classifier(map(stage, range(len(depths))), pool)
@@ -95,7 +90,7 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-BIG = {"head_dims": (2304, 2560)}
+BIG = {"wide_head": True}
 SIZES: Sizes = {
     "lowformer_b0": {"width": 16, "depths": (0, 1, 1, 3, 4), "ratio": 4},
     "lowformer_b1": {"width": 16, "depths": (0, 1, 1, 5, 5)},

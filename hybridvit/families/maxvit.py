@@ -4,15 +4,14 @@ The sizes here are Ross Wightman's; `maxvit_rmlp_*` compute relative positions b
 `maxvit_tf`. Maps that the windows do not divide are padded, where timm fails.
 """
 
-from collections.abc import Callable
 from functools import partial
 
 from .. import components as c
+from ..layouts import MakeRule
 from . import Family, KeyRules, Model, Numbers, PerStage, Rename, Rule, Sizes, Stage, classifier, renames, split_heads
 from .coatnet import ENDS, HEAD_WIDTH, conv_rules, tanh_pool
 
 CONV, NORM, BIAS = c.MBConv(act="silu", bias=False, widen_last=True), c.LayerNorm(), c.RelativePositionBias()
-MakeRule = Callable[[str, str], Rule]
 heads_apart: MakeRule = partial(split_heads, width=HEAD_WIDTH, conv=False)
 
 
@@ -22,6 +21,7 @@ def maxvit(
     dims: PerStage,
     depths: PerStage,
     layouts: tuple[c.Layout, ...] = ("block", "grid"),
+    attention: type[c.Attention] = c.Attention,
     conv: c.MBConv | c.ConvNeXt = CONV,
     norm: c.Norm = NORM,
     bias: c.Bias = BIAS,
@@ -34,14 +34,14 @@ def maxvit(
     """A MaxViT of given widths of the two stem convolutions, and widths and depths of the stages.
 
     `layouts` are those of the windows that a block attends in, one after another; a window has img_size / 32 positions
-    a side. `norm`, `bias`, `act` and `layer_scale` are those of attention and its MLP. `hidden`: a layer between mean
-    and classifier.
+    a side. `norm`, `bias`, `act` and `layer_scale` are those of the `attention` and its MLP. `hidden`: a layer between
+    mean and classifier.
     """
     window = img_size // 32, img_size // 32
 
     def stage(in_dim: int, dim: int, depth: int) -> Stage:
-        attention, mlp = c.Attention(heads=dim // HEAD_WIDTH, bias=bias), c.Mlp(hidden=4 * dim, act=act)
-        windows = (c.WindowAttention(attention=attention, window=window, layout=layout) for layout in layouts)
+        attend, mlp = attention(heads=dim // HEAD_WIDTH, bias=bias), c.Mlp(hidden=4 * dim, act=act)
+        windows = (c.WindowAttention(attention=attend, window=window, layout=layout) for layout in layouts)
         attends = tuple(b for mixer in windows for b in c.transformer_block(mixer, mlp, norm, layer_scale).branches)
         block = c.Block(branches=(c.Branch(mixer=conv.body(dim, dim)), *attends))
         shortcut = c.pooled_shortcut(in_dim, dim, c.AvgPool(), conv.bias)

@@ -8,12 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import components as c
-from . import Family, Grid, Model, PerStage, Sizes, Stage, classifier
-from .coatnet import HEAD_WIDTH, tanh_pool
+from . import Family, Grid, Model, Numbers, PerStage, Sizes, Stage
+from .maxvit import maxvit
 
 NORM, BATCH_NORM = c.LayerNorm(eps=1e-5), c.BatchNorm(eps=1e-3)
 CONV = c.MBConv(norm=BATCH_NORM)
-LAYOUTS: tuple[c.Layout, ...] = ("block", "grid")
 
 
 class WholeScaleAttention(c.Attention):
@@ -34,23 +33,14 @@ class ZeroPaddedPool(c.AvgPool):
 
 def maxvit_torchvision(*, stem: int, dims: PerStage, depths: PerStage, window: int = 7) -> Model:
     """A MaxViT of a given width of the stem, and widths and depths of the stages."""
-
-    def stage(in_dim: int, dim: int, depth: int) -> Stage:
-        attention = WholeScaleAttention(heads=dim // HEAD_WIDTH, bias=c.RelativePositionBias())
-        windows = (c.WindowAttention(attention=attention, window=(window, window), layout=layout) for layout in LAYOUTS)
-        attends = tuple(
-            b for mixer in windows for b in c.transformer_block(mixer, c.Mlp(hidden=4 * dim), NORM).branches
-        )
-        shortcut = c.Steps(steps=(ZeroPaddedPool(), c.Conv(dim=dim, bias=True)))
-        block = c.Block(branches=(c.Branch(mixer=CONV.body(dim, dim)), *attends))
-        # The first convolution of a stage is its entrance.
-        enter = c.Add(shortcut=shortcut, body=CONV.body(in_dim, dim, stride=2))
-        return Stage(enter=enter, blocks=(c.Block(branches=attends), *(block,) * (depth - 1)))
-
+    numbers: Numbers = {"conv": CONV, "norm": NORM, "attention": WholeScaleAttention, "hidden": True}
+    model = maxvit(stem=(stem, stem), dims=dims, depths=depths, img_size=32 * window, **numbers)
     first = c.Conv(dim=stem, kernel=3, stride=2, norm=BATCH_NORM, act="gelu")
-    enter = c.Steps(steps=(first, c.Conv(dim=stem, kernel=3, bias=True)))
-    stages = (stage(*numbers) for numbers in zip((stem, *dims[:-1]), dims, depths, strict=True))
-    return classifier((Stage(enter=enter), *stages), tanh_pool(NORM, dims[-1]), head=c.LinearHead(bias=False))
+    stages = [Stage(enter=c.Steps(steps=(first, c.Conv(dim=stem, kernel=3, bias=True))))]
+    for stage, dim in zip(model.stages[1:], dims, strict=True):
+        shortcut = c.Steps(steps=(ZeroPaddedPool(), c.Conv(dim=dim, bias=True)))
+        stages.append(stage.replace(enter=stage.enter.replace(shortcut=shortcut)))
+    return model.replace(stages=tuple(stages), head=c.LinearHead(bias=False))
 
 
 SIZES: Sizes = {"maxvit_t": {"stem": 64, "dims": (64, 128, 256, 512), "depths": (2, 2, 5, 2)}}

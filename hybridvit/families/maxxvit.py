@@ -22,6 +22,4 @@ SIZES: Sizes = {
     "maxxvitv2_rmlp_large_rw_224": V2
     | {"stem": (80, 160), "dims": (160, 320, 640, 1280), "depths": (2, 6, 16, 2), "hidden": True},
 }
-
-
 FAMILY = Family("maxxvit", "arXiv 2204.01697", maxvit, SIZES, {"timm": timm_rules})

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .. import components as c
 from . import Family, Grid, KeyRules, Model, PerStage, Rename, Sizes, Stage, classifier, linear_to_conv, renames
@@ -22,7 +21,7 @@ class StarReluModule(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1))
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        return self.scale * F.relu(tokens).square() + self.bias
+        return self.scale * tokens.relu().square() + self.bias
 
 
 class MlpHead(c.Head):
@@ -38,7 +37,7 @@ class MlpHeadModule(nn.Module):
         self.fc2 = c.linear(4 * dim, num_classes)
 
     def forward(self, embedding: Tensor) -> Tensor:
-        return self.fc2(self.norm(F.relu(self.fc1(embedding)).square()))
+        return self.fc2(self.norm(self.fc1(embedding).relu().square()))
 
 
 def inverted(dim: int, hidden: int, act: c.Mixer, *middle: c.Transition, bias: bool = False) -> c.Steps:

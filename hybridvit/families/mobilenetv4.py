@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from .. import components as c
-from ..layouts import normed_rules
+from ..layouts import normed_renames
 from . import Family, Grid, KeyRules, Model, Sizes, Stage, classifier, conv_to_linear, renames
 from .efficientnet_lite import scaled_width
 
@@ -100,8 +100,7 @@ def timm_rules(model: Model) -> KeyRules:
     for s in range(early):
         rules += renames(f"blocks.{s}", f"stages.{s + 1}.enter.steps", apart if early > 1 else fused)
     for block, place in (("blocks.{s}.0", "stages.{s+1}.enter"), ("blocks.{s}.{b+1}", f"{ours}.mixer")):
-        parts = {"dw_start": 0, "pw_exp": 1, "dw_mid": 2, "pw_proj": 4}
-        rules += normed_rules({f"{block}.{part}": f"{place}.steps.{i}" for part, i in parts.items()}, conv="conv")
+        rules += normed_renames(block, f"{place}.steps", "dw_start=0 pw_exp=1 dw_mid=2 pw_proj=4", "conv")
     rules += renames("", "", "blocks.{s}.0.layer_scale=stages.{s+1}.enter.steps.5")
     rules += renames("blocks.{s}.{b+1}", ours, "layer_scale.gamma=layer_scale norm")
     reduce = "key.down_conv=key.steps.0.conv key.norm=key.steps.0.norm"

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .. import components as c
 from . import Family, Grid, KeyRules, Model, Rule, Sizes, Stage, classifier, conv_to_linear, renames
@@ -36,7 +35,7 @@ class SeparableAttentionModule(nn.Module):
         score, key = (part.unflatten(0, (-1, PATCH.tokens)) for part in places)
         context = self.attend(torch.ones_like(score[:, :, :1]), score, key)  # (B, places, 1, C)
         context = context.squeeze(2).unflatten(1, PATCH.size)[:, None, :, None]
-        gate = F.relu(value).unflatten(1, (patches.height, PATCH.height, patches.width, PATCH.width))
+        gate = value.relu().unflatten(1, (patches.height, PATCH.height, patches.width, PATCH.width))
         return self.proj((gate * context).flatten(1, 4))
 
 

@@ -52,10 +52,9 @@ def timm_rules(model: Model) -> KeyRules:
     heads = "head_dist=distillation_token head=class_token" if model.head == c.DistilledHead() else "head="
     return KeyRules(
         map_to_table("pos_embed", "stages.0.position.table", grid),
-        renames("", "stages.0", "patch_embed.conv=enter.conv cls_token=prefix.tokens"),
+        renames("", "", "patch_embed.conv=stages.0.enter.conv cls_token=stages.0.prefix.tokens norm=pool.norm"),
         renames("transformers.{s}.pool", "stages.{s}.enter", "conv=body.conv fc=prefix.linear"),
         renames(block, ours, "norm1=0.norm attn=0.mixer norm2=1.norm mlp=1.mixer"),
-        renames("", "", "norm=pool.norm"),
         renames("", "head", heads),
     )
 

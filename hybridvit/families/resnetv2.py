@@ -5,12 +5,16 @@ not minus infinity; with pre-activation its input has negative values, so the tw
 (`gn`: group norm) and plain kernels; `d` ones the deep stem and pooled shortcuts of 1812.01187.
 """
 
+from dataclasses import replace
+
 from torch import Tensor
 from torch.nn import functional as F
 
 from .. import components as c
 from . import Family, Grid, KeyRules, Model, Rename, Sizes, classifier, conv_to_linear, renames
 from .resnet import BASIC, DEEP_STEM, DEPTHS, STEM_WIDTH, body_rules, residual_stages
+
+NORM, GROUP_NORM = c.BatchNorm(), c.GroupNorm()
 
 
 class ZeroPad(c.Function, c.Transition):
@@ -26,17 +30,11 @@ class ZeroPad(c.Function, c.Transition):
         return c.map_to_tokens(F.pad(c.tokens_to_map(tokens, grid), (self.margin,) * 4))
 
 
-def resnetv2(
-    *, layers: int, bit: bool = False, widening: int = 1, deep: bool = False, group_norm: bool = False
-) -> Model:
+def resnetv2(*, layers: int, bit: bool = False, widening: int = 1, deep: bool = False, norm: c.Norm = NORM) -> Model:
     """A ResNetV2 of so many layers, each `widening` times as wide."""
-    recipe = c.Residual(
-        conv=c.StdConv if bit else c.Conv,
-        norm=c.GroupNorm() if bit or group_norm else c.BatchNorm(),
-        bottleneck=layers not in BASIC,
-        pooled_shortcut=deep,
-        pre_activation=True,
-    )
+    recipe = c.Residual(norm=norm, bottleneck=layers not in BASIC, pooled_shortcut=deep, pre_activation=True)
+    if bit:
+        recipe = replace(recipe, conv=c.StdConv, norm=GROUP_NORM)
     stem, width = DEEP_STEM if deep else (widening * STEM_WIDTH,), widening * STEM_WIDTH
     pool = c.Steps(steps=(ZeroPad(), c.MaxPool(padding=0))) if bit else c.MaxPool()
     stages = residual_stages(recipe, stem=stem, depths=DEPTHS[layers], pool=pool, width=width)
@@ -73,5 +71,5 @@ SIZES: Sizes = {
 }
 for layers in (18, 34, 50, 101, 152):
     SIZES |= {f"resnetv2_{layers}": {"layers": layers}, f"resnetv2_{layers}d": {"layers": layers, "deep": True}}
-SIZES["resnetv2_50d_gn"] = {"layers": 50, "deep": True, "group_norm": True}
+SIZES["resnetv2_50d_gn"] = {"layers": 50, "deep": True, "norm": GROUP_NORM}
 FAMILY = Family("resnetv2", "arXiv 1912.11370", resnetv2, SIZES, {"timm": timm_rules})

@@ -12,23 +12,21 @@ OURS = "stages.{s}.blocks.{b}.branches"
 ATTENTION = f"{OURS}.0.mixer.attention"
 
 
-def shifted_pair(
-    attention: c.Transition, dim: int, window: int, norm: c.Norm | None = None, post_norm: c.Norm | None = None
-) -> tuple[c.Block, ...]:
-    """Two blocks, of which the second shifts its windows, with norms before or after their branches."""
+def shifted_pair(attention: c.Transition, dim: int, window: int, behind: bool = False) -> tuple[c.Block, ...]:
+    """Two blocks, of which the second shifts its windows. Norms are in front of their branches, or `behind`."""
     windows = c.WindowAttention(attention=attention, window=(window, window))
     mixers = windows, windows.replace(shift=(window // 2, window // 2))
+    norm, post_norm = (None, NORM) if behind else (NORM, None)
     return tuple(c.residual_block(mixer, c.Mlp(hidden=4 * dim), norm=norm, post_norm=post_norm) for mixer in mixers)
 
 
 def swin(*, dim: int, depths: PerStage, heads: PerStage, windows: PerStage) -> Model:
     """A Swin of `dim` channels in its first stage, twice as many in each next, with square windows of given sides."""
-
     stages: list[Stage] = []
     for index, (depth, count, window) in enumerate(zip(depths, heads, windows, strict=True)):
         width = dim * 2**index
         enter = c.PatchMerging(dim=width, norm=NORM) if index else c.Patchify(dim=width, patch=4, norm=NORM)
-        pair = shifted_pair(c.Attention(heads=count, bias=c.RelativePositionBias()), width, window, norm=NORM)
+        pair = shifted_pair(c.Attention(heads=count, bias=c.RelativePositionBias()), width, window)
         stages.append(Stage(enter=enter, blocks=(pair * depth)[:depth]))
     return classifier(stages, c.MeanPool(norm=NORM))
 

@@ -23,7 +23,7 @@ def swinv2_cr(*, dim: int, depths: PerStage, heads: PerStage, stage_norms: bool 
     for number, (depth, count) in enumerate(zip(depths, heads, strict=True)):
         width = dim * 2**number
         attention = c.CosineAttention(heads=count, bias=c.RelativePositionMlp(hidden=384))
-        pair = shifted_pair(attention, width, img_size // LAST_STRIDE, post_norm=NORM)
+        pair = shifted_pair(attention, width, img_size // LAST_STRIDE, behind=True)
         enter = c.PatchMerging(dim=width, norm=NORM) if number else c.Patchify(dim=width, patch=4, norm=NORM)
         blocks = (pair * depth)[:depth]
         if stage_norms or number == len(depths) - 1:
@@ -35,12 +35,8 @@ def swinv2_cr(*, dim: int, depths: PerStage, heads: PerStage, stage_norms: bool 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     block = "stages.{s}.blocks.{b}"
-    factor = Rename(
-        f"{block}.attn.logit_scale",
-        f"{ATTENTION}.log_factor",
-        lambda theirs: theirs[:, None, None],
-        lambda ours: ours.flatten(),
-    )
+    theirs, ours = f"{block}.attn.logit_scale", f"{ATTENTION}.log_factor"
+    factor = Rename(theirs, ours, lambda vector: vector[:, None, None], lambda factors: factors.flatten())
     rules = renames("patch_embed", "stages.0.enter", "proj=conv norm")
     rules += renames("", "", "stages.{s}.downsample=stages.{s}.enter head.fc=head")
     rules += [Split(f"{block}.attn.qkv", QKV), factor, *renames(f"{block}.attn", ATTENTION, "meta_mlp=bias proj")]

@@ -22,13 +22,9 @@ def tiny_vit(*, dims: PerStage, heads: PerStage, depths: PerStage = (2, 2, 6, 2)
         attention = c.NarrowAttention(heads=heads[index], key_dim=width, value_dim=width, bias=c.DistanceBias())
         # The norm is inside, for it comes after the padding.
         inside = c.Steps(steps=(c.Normalize(norm=NORM), attention))
-        return c.Block(
-            branches=(
-                c.Branch(mixer=c.WindowAttention(attention=inside, window=(window, window))),
-                c.Branch(mixer=c.Conv(dim=dim, kernel=3, groups=dim, norm=BATCH_NORM), residual=False),
-                c.Branch(mixer=c.Mlp(hidden=4 * dim), norm=NORM),
-            )
-        )
+        attend = c.Branch(mixer=c.WindowAttention(attention=inside, window=(window, window)))
+        local = c.Branch(mixer=c.Conv(dim=dim, kernel=3, groups=dim, norm=BATCH_NORM), residual=False)
+        return c.Block(branches=(attend, local, c.Branch(mixer=c.Mlp(hidden=4 * dim), norm=NORM)))
 
     def merge(dim: int) -> c.Transition:
         conv = c.Conv(dim=dim, norm=BATCH_NORM, act="gelu")

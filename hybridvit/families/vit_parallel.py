@@ -19,7 +19,6 @@ def side_by_side(attention: c.Transition, mlp: c.Mlp, norm: c.Norm, layer_scale:
 
 def two_by_two(attention: c.Transition, mlp: c.Mlp, norm: c.Norm, layer_scale: float) -> c.Block:
     """Two attentions of the same tokens, added, then two MLPs; each has a norm and a scale of its own."""
-
     before, behind = c.Normalize(norm=norm), c.LayerScale(initial=layer_scale)
     sides = (c.Steps(steps=(before, mixer, behind)) for mixer in (attention, mlp))
     return c.residual_block(*(c.Add(shortcut=side, body=side) for side in sides))

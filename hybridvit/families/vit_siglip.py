@@ -13,10 +13,7 @@ WIDTHS = WIDTHS | {"giantopt": Width(1536, 40, 16)}
 
 
 def vit_siglip(*, width: str, patch: int, act: str = "gelu", attends: bool = True, whole: bool = False) -> Model:
-    """A tower of a named width, whose pool `attends` or is the mean.
-
-    `whole` patches: pixels of the border that fill no patch are left out, not padded.
-    """
+    """A tower of a named width. Its pool `attends`, or is the mean; `whole`: what fills no patch is left out."""
     of = WIDTHS[width]
     mlp = c.Mlp(hidden=of.hidden, act=act)
     cut = c.Conv(dim=of.dim, kernel=patch, stride=patch, padding=0, bias=True)

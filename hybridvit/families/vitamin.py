@@ -5,12 +5,8 @@ from ..layouts import HEAD_RULES, trunk_rules
 from ..trunks import NORM, Width, vit_stage
 from . import Family, KeyRules, Model, Sizes, Stage, classifier, renames
 
-WIDTHS = {
-    "small": (64, 128, Width(384, 14, 6, 2)),
-    "base": (128, 256, Width(768, 14, 12, 2)),
-    "large": (160, 320, Width(1024, 31, 16, 2)),
-    "xlarge": (192, 384, Width(1152, 32, 16, 2)),
-}
+WIDTHS = {"small": (64, 128, Width(384, 14, 6, 2)), "base": (128, 256, Width(768, 14, 12, 2))}
+WIDTHS |= {"large": (160, 320, Width(1024, 31, 16, 2)), "xlarge": (192, 384, Width(1152, 32, 16, 2))}
 
 
 def vitamin(*, width: str) -> Model:

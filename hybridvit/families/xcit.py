@@ -15,20 +15,14 @@ def xcit(*, dim: int, depth: int, heads: int, patch: int, layer_scale: float, no
     local = c.Steps(steps=(filters.replace(act="gelu"), c.Normalize(norm=c.BatchNorm()), filters))
     mlp, norm = c.Mlp(hidden=4 * dim), c.Normalize(norm=NORM)
     block = c.residual_block(c.CrossCovarianceAttention(heads=heads), local, mlp, norm=NORM, layer_scale=layer_scale)
-    class_block = c.Block(
-        branches=(
-            c.Branch(mixer=c.ClassAttention(heads=heads), norm=NORM, layer_scale=layer_scale),
-            c.Branch(mixer=norm if norm_all else c.OnPrefix(mixer=norm), residual=False),
-            # The other tokens are doubled, as in the released models.
-            c.Branch(mixer=c.OnPrefix(mixer=c.Steps(steps=(mlp, c.LayerScale(initial=layer_scale))))),
-        )
-    )
+    attend = c.Branch(mixer=c.ClassAttention(heads=heads), norm=NORM, layer_scale=layer_scale)
+    middle = c.Branch(mixer=norm if norm_all else c.OnPrefix(mixer=norm), residual=False)
+    # The other tokens are doubled, as in the released models.
+    update = c.Branch(mixer=c.OnPrefix(mixer=c.Steps(steps=(mlp, c.LayerScale(initial=layer_scale)))))
     stem = c.doubling_stem(dim, patch, c.BatchNorm(), "gelu")
-    stages = (
-        Stage(enter=stem, position=c.FourierPosition(), blocks=(block,) * depth),
-        Stage(enter=c.Identity(), prefix=1, blocks=(class_block,) * 2),
-    )
-    return classifier(stages, c.TokenPool(norm=NORM))
+    first = Stage(enter=stem, position=c.FourierPosition(), blocks=(block,) * depth)
+    last = Stage(enter=c.Identity(), prefix=1, blocks=(c.Block(branches=(attend, middle, update)),) * 2)
+    return classifier((first, last), c.TokenPool(norm=NORM))
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -40,9 +34,8 @@ def timm_rules(model: Model) -> KeyRules:
     for step in range(4):
         rules += renames(f"patch_embed.proj.{2 * step}", f"stages.0.enter.steps.{step}", "0=conv 1=norm")
     rules.append(conv_to_linear("pos_embed.token_projection", "stages.0.position.proj"))
-    rules += renames(block, ours, "norm1=0.norm norm3=1.norm norm2=2.norm mlp=2.mixer")
-    rules += renames(block, ours, "gamma1=0.layer_scale gamma3=1.layer_scale gamma2=2.layer_scale")
-    rules += renames(block, ours, "attn.temperature=0.mixer.factor attn=0.mixer")
+    rules += renames(block, ours, "norm1=0.norm norm3=1.norm norm2=2.norm attn.temperature=0.mixer.factor attn=0.mixer")
+    rules += renames(block, ours, "gamma1=0.layer_scale gamma3=1.layer_scale gamma2=2.layer_scale mlp=2.mixer")
     rules += renames(f"{block}.local_mp", f"{ours}.1.mixer.steps", "conv1=0.conv bn=1.norm conv2=2.conv")
     norm = "1.mixer.norm" if norm_all else "1.mixer.mixer.norm"
     rules += renames(last, our_last, f"norm1=0.norm gamma1=0.layer_scale norm2={norm}")

@@ -34,7 +34,7 @@ def test_every_parameter_matters() -> None:
 
 def test_windows_grow_with_the_image() -> None:
     """As many at any size, also where they do not divide the map, and the tables of positions follow."""
-    model = gcvit(dim=32, depths=(2, 2, 2, 2), heads=1).replace(num_classes=5).build().eval()
+    model = gcvit(dim=32, depths=(2, 2, 2, 2)).replace(num_classes=5).build().eval()
     perturb(model)
     batch = images(75, 131)
     with torch.no_grad():
