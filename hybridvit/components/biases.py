@@ -1,7 +1,5 @@
 """Relative position biases: what attention adds to the scores of two positions, from the offset between them."""
 
-from __future__ import annotations
-
 import functools
 
 import torch
@@ -29,14 +27,11 @@ def by_pair(by_offset: Tensor, grid: Grid) -> Tensor:
 
 def growth(steps: int, reach: int) -> float:
     """The ratio, from 1.01 to 1.5, by which `steps` distances must grow, the first of them 1, to add up to `reach`."""
-    low, high = 1.01, 1.5
-    ratio = low
+    low, ratio, high = 1.01, 1.01, 1.5
     while high - low > 1e-6:
         ratio = (low + high) / 2
-        if (ratio**steps - 1) / (ratio - 1) > reach:
-            high = ratio
-        else:
-            low = ratio
+        too_far = (ratio**steps - 1) / (ratio - 1) > reach
+        low, high = (low, ratio) if too_far else (ratio, high)
     return ratio
 
 

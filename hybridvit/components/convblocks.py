@@ -58,9 +58,8 @@ def conv_mlp(dim: int, act: str) -> Steps:
 
 def excited_merge(in_dim: int, dim: int) -> Steps:
     """An inverted residual (arXiv 1801.04381) at stride 2, with squeeze-and-excitation."""
-    wide = Conv(dim=4 * in_dim, norm=BATCH_NORM, act="relu")
-    filters = wide.replace(kernel=3, stride=2, groups=4 * in_dim)
-    return Steps(steps=(wide, filters, excite_part(4 * in_dim), Conv(dim=dim, norm=BATCH_NORM)))
+    wide, filters, last = inverted_residual(dim, 4 * in_dim, "relu", stride=2).steps
+    return Steps(steps=(wide, filters, excite_part(4 * in_dim), last))
 
 
 def excite_part(dim: int, part: int = 4) -> SqueezeExcite:

@@ -1,7 +1,5 @@
 """What a stage puts to its tokens where it begins: prefix tokens in front, and absolute positions."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -16,9 +16,6 @@ from ..keys import Concat, Fixed, KeyRules, Rename, Rule, Split, conv_to_linear,
 from ..spec import Grid, SpecError
 from ..trunks import classifier
 
-__all__ = ["Concat", "Family", "Fixed", "Grid", "KeyRules", "Model", "Numbers", "PerStage", "Rename", "Rule", "Sizes"]
-__all__ += ["SpecError", "Split", "Stage", "classifier", "conv_to_linear", "linear_to_conv", "renames", "split_heads"]
-
 # The arguments of a family's builder, and those for each model name; and numbers, of which each stage has one.
 Numbers = dict[str, Any]
 Sizes = dict[str, Numbers]

@@ -1,7 +1,5 @@
 """BEiT (arXiv 2106.08254) and BEiT v2 (2208.06366): ViTs whose every layer has relative positions of its own."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

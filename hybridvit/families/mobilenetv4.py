@@ -40,17 +40,15 @@ class MultiQueryAttentionModule(nn.Module):
         return self.proj(c.join_heads(self.attend(query, key, value)))
 
 
-def mobilenetv4(
-    *, plan: str, width: float = 1.0, act: str = "relu", scaled: bool = False, pooled: bool = False
-) -> Model:
+def mobilenetv4(*, plan: str, width: float = 1.0, act: str = "relu", pooled: bool = False) -> Model:
     """A MobileNetV4 by its `plan`: for each stage its width, all but the first to be times `width`, and its blocks.
 
     "8x48x2" attends: its heads, their width, the stride of keys. Three digits are a bottleneck: its kernels in front
     and in the middle, 0 for none, and its expansion. With one number below 100, or none, a stage is two convolutions,
-    through so many channels or 4 times those before it. `scaled` are the updates of blocks, by a learned factor.
+    through so many channels or 4 times those before it. If blocks attend, the updates of all have a scale.
     `pooled`: to stride is to convolve all positions and then average 2 x 2 of them.
     """
-    conv = c.Conv(dim=1, norm=NORM, act=act)
+    conv, scaled = c.Conv(dim=1, norm=NORM, act=act), "x" in plan
 
     def strided(conv: c.Conv) -> tuple[c.Transition, c.Transition]:
         return (conv, c.AvgPool()) if pooled else (conv.replace(stride=2), ABSENT)
@@ -121,7 +119,7 @@ HYBRID_LARGE = """24 / 48 / 96 354 334 / 192 354 334 334 334 354 534 534 8x48x2 
 512 554 554 554 554 504 534 504 504 534 554 8x64x1 504 8x64x1 504 8x64x1 504 8x64x1 504"""
 SIZES: Sizes = {
     f"mobilenetv4_{name}": {"plan": plan, "width": width, "img_size": img_size}
-    | {"act": "gelu" if plan == HYBRID_LARGE else "relu", "scaled": "hybrid" in name, "pooled": "aa" in name}
+    | {"act": "gelu" if plan == HYBRID_LARGE else "relu", "pooled": "aa" in name}
     for name, plan, width, img_size in (
         ("hybrid_medium_075", HYBRID_MEDIUM, 0.75, 224),
         ("hybrid_medium", HYBRID_MEDIUM, 1.0, 256),

@@ -6,7 +6,7 @@ The transformer attends between patches: each position of a patch to those at th
 from torch import Tensor, nn
 
 from .. import components as c
-from ..layouts import normed_rules
+from ..layouts import normed_renames
 from . import Family, Grid, KeyRules, Model, Rule, Sizes, Stage, classifier, renames
 
 HEADS, STEM, DEPTHS = 4, 16, (2, 4, 3)
@@ -76,10 +76,9 @@ def mobilevit(*, dims: tuple[int, ...], inner: tuple[int, ...], last: int, expan
     return classifier(stages, c.MeanPool(before=CONV.replace(dim=last)), 256)
 
 
-def residual(theirs: str, ours: str) -> dict[str, str]:
-    """timm's convolutions of an inverted residual, theirs -> ours."""
-    names = ("conv1_1x1", "conv2_kxk", "conv3_1x1")
-    return {f"{theirs}.{name}": f"{ours}.steps.{step}" for step, name in enumerate(names)}
+def residual_rules(theirs: str, ours: str) -> list[Rule]:
+    """timm's names of the convolutions of an inverted residual."""
+    return normed_renames(theirs, f"{ours}.steps", "conv1_1x1=0 conv2_kxk=1 conv3_1x1=2", "conv")
 
 
 def first_residual(model: Model) -> str:
@@ -87,23 +86,22 @@ def first_residual(model: Model) -> str:
     return "stages.1.blocks.0.branches.0.mixer" if model.stages[1].blocks else "stages.1.enter"
 
 
-def end_rules(model: Model, convs: dict[str, str]) -> list[Rule]:
-    """timm's names of what both versions start and end with, and of `convs`, which have a norm each."""
-    ends = {"stem": "stages.0.enter", "final_conv": "pool.before"}
-    ends |= residual("stages.0.0", first_residual(model)) | residual("stages.1.0", "stages.2.enter")
-    ends |= residual("stages.1.{b+1}", "stages.2.blocks.{b}.branches.0.mixer")
-    return [*normed_rules(ends | convs, "conv"), *renames("", "", "head.fc=head")]
+def end_rules(model: Model) -> list[Rule]:
+    """timm's names of what both versions start and end with."""
+    rules = normed_renames("", "", "stem=stages.0.enter final_conv=pool.before", "conv")
+    rules += renames("", "", "head.fc=head")
+    rules += residual_rules("stages.0.0", first_residual(model)) + residual_rules("stages.1.0", "stages.2.enter")
+    return rules + residual_rules("stages.1.{b+1}", "stages.2.blocks.{b}.branches.0.mixer")
 
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     unit = "stages.{s}.1"
-    convs = {f"{unit}.conv_kxk": f"{BODY}.0", f"{unit}.conv_proj": f"{BODY}.3", f"{unit}.conv_fusion": f"{FUSED}.1"}
-    return KeyRules(
-        end_rules(model, residual("stages.{s}.0", "stages.{s+1}.enter") | convs),
-        renames(unit, BODY, "conv_1x1=1.conv norm=2.norm"),
-        renames(f"{unit}.transformer.{{b}}", LAYER, "norm1=0.norm attn=0.mixer norm2=1.norm mlp=1.mixer"),
-    )
+    rules = end_rules(model) + residual_rules("stages.{s}.0", "stages.{s+1}.enter")
+    rules += normed_renames(unit, "", f"conv_kxk={BODY}.0 conv_proj={BODY}.3 conv_fusion={FUSED}.1", "conv")
+    rules += renames(unit, BODY, "conv_1x1=1.conv norm=2.norm")
+    rules += renames(f"{unit}.transformer.{{b}}", LAYER, "norm1=0.norm attn=0.mixer norm2=1.norm mlp=1.mixer")
+    return KeyRules(rules)
 
 
 SIZES: Sizes = {

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from .. import components as c
-from . import Family, Grid, KeyRules, Model, Rule, Sizes, Stage, classifier, conv_to_linear, renames
-from .mobilevit import CONV, DEPTHS, end_rules, residual, residual_stages
+from ..layouts import normed_renames
+from . import Family, Grid, KeyRules, Model, Sizes, Stage, classifier, conv_to_linear, renames
+from .mobilevit import CONV, DEPTHS, end_rules, residual_rules, residual_stages
 
 DIMS, STEM, PATCH = (64, 128, 256, 384, 512), 32, Grid(2, 2)
 NORM = c.GroupNorm(groups=1)
@@ -66,16 +67,16 @@ def mobilevitv2(*, width: float) -> Model:
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
-    convs, rules = dict[str, str](), list[Rule]()
+    rules = end_rules(model)
     for s in range(2, 2 + len(DEPTHS)):
         unit, enter, end = f"stages.{s}.1", f"stages.{2 * s - 1}.enter", f"stages.{2 * s}.enter.steps"
         block = f"{unit}.transformer.{{b}}", f"stages.{2 * s - 1}.blocks.{{b}}.branches"
-        convs |= residual(f"stages.{s}.0", enter)
-        convs |= {f"{unit}.conv_kxk": f"{enter}.steps.4", f"{unit}.conv_proj": f"{end}.1"}
+        rules += residual_rules(f"stages.{s}.0", enter)
+        rules += normed_renames(unit, "", f"conv_kxk={enter}.steps.4 conv_proj={end}.1", "conv")
         rules += renames(unit, "", f"conv_1x1={enter}.steps.5.conv norm={end}.0.norm")
         rules += renames(*block, "norm1=0.norm norm2=1.norm")
         rules += renames(*block, "attn.qkv_proj=0.mixer.qkv attn.out_proj=0.mixer.proj mlp=1.mixer", conv_to_linear)
-    return KeyRules(end_rules(model, convs), rules)
+    return KeyRules(rules)
 
 
 SIZES: Sizes = {f"mobilevitv2_{percent:03}": {"width": percent / 100} for percent in (50, 75, 100, 125, 150, 175, 200)}

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import components as c
-from . import Family, Grid, KeyRules, Model, Rename, Sizes, classifier, conv_to_linear, renames
+from . import Family, Grid, KeyRules, Model, Sizes, classifier, conv_to_linear, renames
 from .resnet import BASIC, DEEP_STEM, DEPTHS, STEM_WIDTH, body_rules, residual_stages
 
 NORM, GROUP_NORM = c.BatchNorm(), c.GroupNorm()
@@ -48,19 +48,16 @@ def timm_rules(model: Model) -> KeyRules:
     deep = len(stem.steps) > 1
     enter, mixer = "stages.{s+2}.enter.steps", "blocks.{b}.branches.0.mixer.steps"
     shortcut = f"{enter}.1.shortcut.steps.1" if deep else f"{enter}.1.shortcut"
-    # A block of theirs; of ours its first norm, and its body.
-    blocks = [
-        ("stages.{s}.blocks.0", f"{enter}.0.norm", f"{enter}.1.body"),
-        ("stages.{s}.blocks.{b+1}", f"stages.{{s+2}}.{mixer}.0.norm", f"stages.{{s+2}}.{mixer}.1"),
-    ]
+    # A block of theirs; of ours its steps, and which of them is the body.
+    blocks = {"stages.{s}.blocks.0": (enter, "1.body"), "stages.{s}.blocks.{b+1}": (f"stages.{{s+2}}.{mixer}", "1")}
     if model.stages[2].enter == c.Identity():
-        blocks.insert(0, ("stages.0.blocks.{b}", f"stages.2.{mixer}.0.norm", f"stages.2.{mixer}.1"))
+        blocks = {"stages.0.blocks.{b}": (f"stages.2.{mixer}", "1")} | blocks
     rules = [*renames("", "", "norm=pool.before.norm"), conv_to_linear("head.fc", "head")]
     rules += body_rules("stem", "stages.0.enter", "norm") if deep else []
     rules += renames("stem", "stages.0.enter.steps.0", "conv")
     rules += renames("stages.{s}.blocks.0.downsample", shortcut, "conv")
-    for theirs, norm, body in blocks:
-        rules += [Rename(f"{theirs}.norm1", norm), *body_rules(theirs, body, "norm", first_norm=2)]
+    for theirs, (steps, body) in blocks.items():
+        rules += renames(theirs, steps, "norm1=0.norm") + body_rules(theirs, f"{steps}.{body}", "norm", first_norm=2)
     return KeyRules(rules)
 
 

@@ -30,9 +30,7 @@ class AdditiveAttentionModule(nn.Module):
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         query, key = (F.normalize(layer(tokens), dim=-1) for layer in (self.query, self.key))
-        scores = 1.0
-        if self.score is not None:
-            scores = F.normalize(query @ self.score * tokens.shape[2] ** -0.5, dim=1)
+        scores = 1.0 if self.score is None else F.normalize(query @ self.score * tokens.shape[2] ** -0.5, dim=1)
         whole = (scores * query).sum(dim=1, keepdim=True)
         return self.last(self.proj(whole * key) + query)
 
@@ -64,8 +62,7 @@ def swiftformer(*, dims: PerStage, depths: PerStage, scored: bool = True) -> Mod
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
-    rules = renames("", "", "norm=pool.norm stem.0=stages.0.enter.steps.0.conv stem.1=stages.0.enter.steps.0.norm")
-    rules += renames("stem", "stages.0.enter.steps", "3=1.conv 4=1.norm")
+    rules = renames("stem", "stages.0.enter.steps", "0=0.conv 1=0.norm 3=1.conv 4=1.norm")
     for s, stage in enumerate(model.stages):
         last, theirs, ours = len(stage.blocks) - 1, f"stages.{s}.blocks.{{b}}", f"stages.{s}.blocks.{{b}}.branches"
         local = f"stages.{s}.blocks.{last}.local_representation", f"stages.{s}.blocks.{last}.branches"
@@ -77,7 +74,7 @@ def timm_rules(model: Model) -> KeyRules:
         rules += renames(f"{theirs}.linear", f"{ours}.2", "norm1=norm fc1=mixer.steps.0.conv fc2=mixer.steps.1.conv")
         scales = "layer_scale_1.gamma=1.layer_scale layer_scale_2.gamma=2.layer_scale"
         rules += renames(theirs, ours, scales, map_to_vector)
-    return KeyRules(rules, normed_head_rules("head", "head_dist", layer=""))
+    return KeyRules(rules, renames("", "", "norm=pool.norm"), normed_head_rules("head", "head_dist", layer=""))
 
 
 SIZES: Sizes = {

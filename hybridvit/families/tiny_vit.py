@@ -26,14 +26,11 @@ def tiny_vit(*, dims: PerStage, heads: PerStage, depths: PerStage = (2, 2, 6, 2)
         local = c.Branch(mixer=c.Conv(dim=dim, kernel=3, groups=dim, norm=BATCH_NORM), residual=False)
         return c.Block(branches=(attend, local, c.Branch(mixer=c.Mlp(hidden=4 * dim), norm=NORM)))
 
-    def merge(dim: int) -> c.Transition:
-        conv = c.Conv(dim=dim, norm=BATCH_NORM, act="gelu")
-        return c.Steps(steps=(conv, conv.replace(kernel=3, stride=2, groups=dim), conv.replace(act=None)))
-
     stem = c.doubling_stem(dims[0], 4, BATCH_NORM, "gelu")
     stages = [Stage(enter=stem, blocks=(conv_block(dims[0]),) * depths[0])]
     for index in range(1, len(dims)):
-        stages.append(Stage(enter=merge(dims[index]), blocks=(window_block(index),) * depths[index]))
+        merge = c.inverted_residual(dims[index], dims[index], "gelu", stride=2)
+        stages.append(Stage(enter=merge, blocks=(window_block(index),) * depths[index]))
     return classifier(stages, c.MeanPool(post_norm=NORM), img_size)
 
 

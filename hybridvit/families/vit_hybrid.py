@@ -18,15 +18,10 @@ def bit_stages(*depths: int) -> tuple[Stage, ...]:
     return residual_stages(BIT, stem=(STEM_WIDTH,), depths=depths, pool=c.MaxPool(padding="same"))
 
 
-BACKBONES = {
-    "r": bit_stages(),
-    "r26_s32": bit_stages(2, 2, 2, 2),
-    "r50_s16": bit_stages(3, 4, 9),
-    "r50_s32": bit_stages(3, 4, 6, 3),
-    "resnet26d": resnet_stages(layers=26, deep=True),
-    "resnet50d": resnet_stages(layers=50, deep=True),
-    "resnet50d_s16": resnet_stages(layers=50, deep=True, count=3),
-}
+BIT_DEPTHS = {"r": (), "r26_s32": (2, 2, 2, 2), "r50_s16": (3, 4, 9), "r50_s32": (3, 4, 6, 3)}
+BACKBONES = {name: bit_stages(*depths) for name, depths in BIT_DEPTHS.items()}
+BACKBONES |= {f"resnet{layers}d": resnet_stages(layers=layers, deep=True) for layers in (26, 50)}
+BACKBONES["resnet50d_s16"] = resnet_stages(layers=50, deep=True, count=3)
 TRUNKS = WIDTHS | {"shallow": Width(768, depth=8, heads=8, mlp_ratio=3)}
 
 
