@@ -10,8 +10,7 @@ from .. import components as c
 from ..layouts import normed_renames
 from . import Family, Grid, KeyRules, Model, PerStage, Sizes, Stage, classifier, conv_to_linear, renames
 
-NORM = c.BatchNorm()
-HIDDEN = (64, 128, 256, 512)
+NORM, HIDDEN = c.BatchNorm(), (64, 128, 256, 512)
 OTHERS = "post_attn=3.norm attn.conv=3.conv self_attn.norm_q=1.q_norm self_attn.norm_v=1.v_norm "
 OTHERS += "self_attn.pos_embed.height_rel=1.logits.height self_attn.pos_embed.width_rel=1.logits.width"
 LINEAR = "self_attn.qkv=1.qkv self_attn.q=1.query self_attn.kv=1.key_value attn.fc1=3.reduce attn.fc2=3.expand"
@@ -97,10 +96,11 @@ def bodies(model: Model) -> Iterator[tuple[str, str, Grid]]:
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
-    first, stem = len(model.stages) - 4, "stem.conv3=stages.1.enter " * (model.stages[1].enter.out_dim(1) == 64)
-    stem += "stem.conv{i+1}=stages.0.enter.steps.{i}" if first > 1 else "stem=stages.0.enter.steps.0"
+    first, strided = len(model.stages) - 4, model.stages[1].enter.out_dim(1) == 64
+    rules = normed_renames("stem", "stages.1", "conv3=enter", "conv") if strided else []
+    stem = "stem.conv{i+1}=stages.0.enter.steps.{i}" if first > 1 else "stem=stages.0.enter.steps.0"
     ends = f"final_conv=pool.before stages.{{s}}.0.shortcut=stages.{{s+{first}}}.enter.steps.0.shortcut"
-    rules = normed_renames("", "", f"{stem} {ends}", "conv") + renames("", "", "head.fc=head")
+    rules += normed_renames("", "", f"{stem} {ends}", "conv") + renames("", "", "head.fc=head")
     for theirs, ours, _ in bodies(model):
         rules += normed_renames(theirs, ours, "conv1_1x1=0 conv2_kxk=1 conv3_1x1=4", "conv")
         rules += renames(theirs, ours, OTHERS) + renames(theirs, ours, LINEAR, conv_to_linear)

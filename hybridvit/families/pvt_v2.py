@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import components as c
-from ..keys import linear_to_conv
-from . import Family, Grid, KeyRules, Model, Numbers, PerStage, Rename, Rule, Sizes, Stage, classifier, renames
+from . import Family, Grid, KeyRules, Model, Numbers, PerStage, Rule, Sizes, Stage, classifier, linear_to_conv, renames
 
 NORM, ENTRANCE_NORM = c.LayerNorm(eps=1e-6), c.LayerNorm(eps=1e-5)
 SIDES, POOLED_SIDE = (8, 4, 2, 1), 7  # squares that give one key; keys along an axis
@@ -60,8 +59,8 @@ def pvt_v2(
 
 def last_norms(model: Model, theirs: str) -> list[Rule]:
     """The norm at the end of each stage: ours is its last block, so that its place depends on the depth."""
-    ends = (f"stages.{s}.blocks.{len(stage.blocks) - 1}" for s, stage in enumerate(model.stages))
-    return [Rename(theirs.format(s=s), f"{end}.branches.0.mixer.norm") for s, end in enumerate(ends)]
+    ends = (f"{theirs.format(s=s)}=stages.{s}.blocks.{len(stage.blocks) - 1}" for s, stage in enumerate(model.stages))
+    return renames("", "", " ".join(f"{end}.branches.0.mixer.norm" for end in ends))
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -75,7 +74,7 @@ def timm_rules(model: Model) -> KeyRules:
         renames(block, OURS, "norm1=0.norm norm2=1.norm mlp.dwconv=1.mixer.steps.1.conv"),
         renames(f"{block}.mlp", f"{OURS}.1.mixer.steps", "fc1=0.conv fc2=2.conv", linear_to_conv),
         last_norms(model, "stages.{s}.norm"),
-        Rename("head", "head"),
+        renames("", "", "head"),
     )
 
 
