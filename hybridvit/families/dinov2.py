@@ -43,10 +43,9 @@ def dinov2(*, width: str, patch: int, registers: int = 0, layer_scale: float = 1
     return classifier((stage,), c.TokenPool(norm=NORM)).replace(num_classes=0)
 
 
-TIPS = {"img_size": 448, "registers": 1, "layer_scale": 1.0}
 SIZES: Sizes = (
     named_sizes("vit_{small,base,large,giant}_patch14_dinov2", img_size=518)
     | named_sizes("vit_{small,base,large,giant}_patch14_reg4_dinov2", img_size=518, registers=4)
-    | named_sizes("vit_{base,large,so400m,giant}_patch14_reg1_tipsv2", **TIPS)
+    | named_sizes("vit_{base,large,so400m,giant}_patch14_reg1_tipsv2", img_size=448, registers=1, layer_scale=1.0)
 )
 FAMILY = Family("dinov2", "arXiv 2304.07193", dinov2, SIZES, {"timm": timm_vit_rules})

@@ -6,8 +6,7 @@ from .. import components as c
 from . import Family, Grid, KeyRules, Model, PerStage, Sizes, Stage, classifier, conv_to_linear, renames
 from .efficientvit_mit import body_rules, conv_body
 
-NORM = c.GroupNorm(groups=1)
-CONV = c.Conv(dim=1, norm=c.BatchNorm(), act="hard_swish")
+NORM, CONV = c.GroupNorm(groups=1), c.Conv(dim=1, norm=c.BatchNorm(), act="hard_swish")
 
 
 class LowAttention(c.Mixer):
@@ -37,7 +36,13 @@ class LowAttentionModule(nn.Module):
 
 
 def lowformer(
-    *, width: int, depths: PerStage, ratio: int = 6, attends: bool = True, mlp: bool = True, wide_head: bool = False
+    *,
+    width: int,
+    depths: PerStage,
+    ratio: int = 6,
+    attends: bool = True,
+    mlp: bool = True,
+    head_dims: tuple[int, int] = (1536, 1600),
 ) -> Model:
     """A LowFormer of given depths, `width` that of its stem, doubled at each stride, and `ratio` that of its strides.
 
@@ -60,7 +65,6 @@ def lowformer(
         branches = (*(c.Branch(mixer=mixer, norm=norm) for mixer in mixers), convs)
         return Stage(enter=enter, blocks=(c.Block(branches=branches),) * depths[index])
 
-    head_dims = (2304, 2560) if wide_head else (1536, 1600)
     after = c.Linear(dim=head_dims[1], bias=False, norm=c.LayerNorm(eps=1e-5), act=CONV.act)
     pool = c.MeanPool(before=CONV.replace(dim=head_dims[0]), after=after)
     return classifier(map(stage, range(len(depths))), pool)
@@ -90,7 +94,7 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules)
 
 
-BIG = {"wide_head": True}
+BIG = {"head_dims": (2304, 2560)}
 SIZES: Sizes = {
     "lowformer_b0": {"width": 16, "depths": (0, 1, 1, 3, 4), "ratio": 4},
     "lowformer_b1": {"width": 16, "depths": (0, 1, 1, 5, 5)},

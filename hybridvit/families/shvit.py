@@ -59,8 +59,7 @@ def timm_rules(model: Model) -> KeyRules:
     down, enter, two = "stages.{s}.downsample", "stages.{s}.enter.steps", "m.pw1=body.steps.0 m.pw2=body.steps.1"
     rules = normed_head_rules("head", layer="l") + excite_rules(f"{down}.2.se", f"{enter}.2.steps.2")
     rules += normed_renames("patch_embed", "stages.0.enter.steps", "0=0 2=1 4=2 6=3")
-    rules += normed_renames(down, enter, "0.m=0.body 3.m=3.body")
-    rules += normed_renames(f"{down}.2", f"{enter}.2.steps", "conv1=0 conv2=1 conv3=3")
+    rules += normed_renames(down, enter, "0.m=0.body 3.m=3.body 2.conv1=2.steps.0 2.conv2=2.steps.1 2.conv3=2.steps.3")
     for step in (1, 4):
         rules += normed_renames(f"{down}.{step}", f"{enter}.{step}", two)
     for s, stage in enumerate(model.stages):

@@ -19,7 +19,7 @@ def vit_c(*, stem: tuple[int, ...], dim: int, depth: int, heads: int, mlp_ratio:
         strides = (2, *(1 for _ in list(run)[1:]))
         convs = [c.Conv(dim=width, kernel=3, stride=stride, norm=c.BatchNorm(), act="relu") for stride in strides]
         stages.append(Stage(enter=c.Steps(steps=tuple(convs))))
-    trunk = vit_stage(enter=c.Patchify(dim=dim, patch=1), width=Width(dim, depth, heads, mlp_ratio))
+    trunk = vit_stage(enter=1, width=Width(dim, depth, heads, mlp_ratio))
     return classifier((*stages, trunk), c.TokenPool(norm=NORM))
 
 

@@ -27,9 +27,8 @@ TRUNKS = WIDTHS | {"shallow": Width(768, depth=8, heads=8, mlp_ratio=3)}
 
 def vit_hybrid(*, backbone: str, trunk: str, patch: int = 1) -> Model:
     """A ViT on patches of a ResNet's last map."""
-    width = TRUNKS[trunk]
-    stage = vit_stage(enter=c.Patchify(dim=width.dim, patch=patch), width=width)
-    return classifier((*BACKBONES[backbone], stage), c.TokenPool(norm=NORM))
+    stages = (*BACKBONES[backbone], vit_stage(enter=patch, width=TRUNKS[trunk]))
+    return classifier(stages, c.TokenPool(norm=NORM))
 
 
 def bit_rules(conv: str, norm: str, blocks: str) -> list[Rule]:

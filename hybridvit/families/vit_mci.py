@@ -14,7 +14,7 @@ def vit_mci(*, width: str) -> Model:
         layer = c.Patchify(dim=of.dim // 4, patch=patch, bias=False, norm=c.BatchNorm())
         return Stage(enter=c.Steps(steps=(layer, c.Activate(act="gelu"))))
 
-    trunk = vit_stage(enter=c.Patchify(dim=of.dim, patch=2), width=of, position=c.LearnedPosition(on_prefix=False))
+    trunk = vit_stage(enter=2, width=of, position=c.LearnedPosition(on_prefix=False))
     return classifier((patches(4), patches(2), trunk), c.TokenPool(norm=NORM))
 
 
