@@ -67,8 +67,10 @@ def mbconv(dim: int) -> c.Add:
     return c.Add(body=c.Steps(steps=(filters, excite.replace(act="gelu", bias=False), c.Conv(dim=dim))))
 
 
-def gcvit(*, dim: int = 64, depths: PerStage = (3, 4, 19, 5), mlp_ratio: int = 3, scale: float | None = None) -> Model:
-    """A GCViT of a given width of its first stage, and as many layers a stage; `scale` is that of branches."""
+def gcvit(
+    *, dim: int = 64, depths: PerStage = (3, 4, 19, 5), mlp_ratio: int = 3, layer_scale: float | None = None
+) -> Model:
+    """A GCViT of a given width of its first stage, and as many layers a stage."""
     stages: list[Stage] = []
     for index, (depth, halvings) in enumerate(zip(depths, HALVINGS, strict=True)):
         width, from_width = dim << index, dim << max(index - 1, 0)
@@ -76,10 +78,10 @@ def gcvit(*, dim: int = 64, depths: PerStage = (3, 4, 19, 5), mlp_ratio: int = 3
         down = c.Normalize(norm=NORM), mbconv(from_width), c.Conv(dim=width, kernel=3, stride=2, norm=NORM)
         level = c.Steps(steps=(mbconv(width), c.MaxPool() if halvings else c.Identity()))
         query = c.InFront(summary=c.Steps(steps=(level,) * max(halvings, 1)))
-        mlp = c.Branch(mixer=c.BehindPrefix(mixer=c.Mlp(hidden=mlp_ratio * width)), norm=NORM, layer_scale=scale)
+        mlp = c.Branch(mixer=c.BehindPrefix(mixer=c.Mlp(hidden=mlp_ratio * width)), norm=NORM, layer_scale=layer_scale)
         local = ContextAttention(heads=width // HEAD_WIDTH, windows=1 << halvings, norm=NORM)
         mixers = local, local.replace(shared=True)
-        pair = tuple(c.Block(branches=(c.Branch(mixer=mixer, layer_scale=scale), mlp)) for mixer in mixers)
+        pair = tuple(c.Block(branches=(c.Branch(mixer=mixer, layer_scale=layer_scale), mlp)) for mixer in mixers)
         stages.append(Stage(enter=c.Steps(steps=(first, *down, query)), blocks=(pair * depth)[:depth]))
     stages.append(Stage(enter=c.Steps(steps=(c.DropPrefix(), c.Normalize(norm=NORM)))))
     return classifier(stages, c.MeanPool())
@@ -104,7 +106,7 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, renames("stages.{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches", parts))
 
 
-LARGER: Numbers = {"mlp_ratio": 2, "scale": 1e-5}
+LARGER: Numbers = {"mlp_ratio": 2, "layer_scale": 1e-5}
 SIZES: Sizes = {
     "gcvit_xxtiny": {"depths": (2, 2, 6, 2)},
     "gcvit_xtiny": {"depths": (3, 4, 6, 5)},

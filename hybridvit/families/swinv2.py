@@ -10,13 +10,15 @@ from .swin import ATTENTION, BASE, LARGE, NORM, OURS, SMALL, TINY, shifted_pair
 QKV = [f"{ATTENTION}.{part}" for part in ("query", "key", "value")]
 
 
-def swinv2(*, dim: int, depths: PerStage, heads: PerStage, windows: PerStage, trained: PerStage | None = None) -> Model:
+def swinv2(
+    *, dim: int, depths: PerStage, heads: PerStage, windows: PerStage, trained_windows: PerStage | None = None
+) -> Model:
     """A SwinV2 of `dim` channels in its first stage, twice as many in each next, with square windows of given sides.
 
-    `trained` are those of the weights that were then fine-tuned with others.
+    `trained_windows` are those of the weights that were then fine-tuned with others.
     """
     stages: list[Stage] = []
-    numbers = zip(depths, heads, windows, trained or windows, strict=True)
+    numbers = zip(depths, heads, windows, trained_windows or windows, strict=True)
     for index, (depth, count, window, before) in enumerate(numbers):
         width = dim * 2**index
         bias = c.ContinuousPositionBias(trained=(before, before))
@@ -44,8 +46,8 @@ def timm_rules(model: Model) -> KeyRules:
 
 
 WINDOW_12 = {"windows": (12, 12, 12, 6), "img_size": 192}
-TO_16 = {"windows": (16, 16, 16, 8), "trained": WINDOW_12["windows"]}
-TO_24 = {"windows": (24, 24, 24, 12), "trained": WINDOW_12["windows"], "img_size": 384}
+TO_16 = {"windows": (16, 16, 16, 8), "trained_windows": WINDOW_12["windows"]}
+TO_24 = {"windows": (24, 24, 24, 12), "trained_windows": WINDOW_12["windows"], "img_size": 384}
 SIZES: Sizes = {
     f"swinv2_{name}_window{side}_256": numbers | {"windows": (side, side, side, 8)}
     for name, numbers in (("tiny", TINY), ("small", SMALL), ("base", BASE))

@@ -18,7 +18,7 @@ from tests.timm_staged import assert_every_parameter_matters, assert_matches, pa
 
 def built_for(size: tuple[int, int], scale: float | None = None) -> Any:
     """timm's and ours, for images of one size: timm's take no other."""
-    return pair(FAMILY, "gcvit_xxtiny", {"layer_scale": scale}, {"scale": scale}, img_size=size)
+    return pair(FAMILY, "gcvit_xxtiny", {"layer_scale": scale}, {"layer_scale": scale}, img_size=size)
 
 
 @pytest.mark.parametrize(("size", "scale"), [((224, 224), None), ((320, 320), 1e-5), ((96, 160), 1e-5)])

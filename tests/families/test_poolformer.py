@@ -41,7 +41,7 @@ def transformers_pair() -> tuple[Encoder, Any]:
     config = PoolFormerConfig(hidden_sizes=SMALL["dims"], depths=SMALL["depths"], id2label=labels)
     reference = PoolFormerForImageClassification(config)
     perturb(reference.eval())
-    model = poolformer(**SMALL, scale=1.0, norm_first=True).replace(num_classes=10)
+    model = poolformer(**SMALL, layer_scale=1.0, norm_first=True).replace(num_classes=10)
     return load_from(reference, model, layouts_of(FAMILY)["transformers"](model)), reference
 
 

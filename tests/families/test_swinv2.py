@@ -135,7 +135,7 @@ def test_keys_and_shapes_of_every_size(name: str) -> None:
     windows = tuple(layer.blocks[0].window_size[0] for layer in reference.layers)
     trained = tuple(layer.blocks[0].attn.pretrained_window_size[0] for layer in reference.layers)
     assert windows == FAMILY.sizes[name]["windows"]
-    assert trained == FAMILY.sizes[name].get("trained", (0, 0, 0, 0))
+    assert trained == FAMILY.sizes[name].get("trained_windows", (0, 0, 0, 0))
     assert [(info.channels, info.stride) for info in ours.feature_info] == [
         (info["num_chs"], info["reduction"]) for info in reference.feature_info
     ]
