@@ -377,18 +377,19 @@ def structural(entry: WeightEntry, monkeypatch: pytest.MonkeyPatch) -> None:
     with without_memory():
         theirs = timm.create_model(entry.name).state_dict()
     monkeypatch.setattr(loading, "_weight_file", lambda files, name: Path(name))
+    monkeypatch.setattr(loading, "downloaded_file", lambda url, sha256, cache_dir: Path(url))
     monkeypatch.setattr(loading, "read_tensors", lambda path, allow_pickle, prefix: theirs)
     monkeypatch.setattr(loading, "_initialise_missing", lambda model, spec: None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", WeightsWarning)
-        model = hv.create_model(entry.name, pretrained=True)
+        model = hv.create_model(entry.name, pretrained=True, allow_pickle=True)
     classes = len(model.labels or ())
     assert classes in (0, entry.num_classes)
     assert model.spec.num_classes == entry.num_classes
     assert model.preprocess == entry.preprocess
 
 
-TIMMS = [entry for entry in entries().values() if entry.source.startswith("hf:timm/")]
+TIMMS = [entry for entry in entries().values() if entry.layout == "timm"]
 REPRESENTATIVE = [entry for entry in TIMMS if entry.architecture in representatives()]
 
 
