@@ -48,7 +48,7 @@ def family_page(family: str) -> str:
     models = {name: index()[name] for name in model_names(family=family)}
     weights = [entry for name in models for entry in entries_of(name)]
     sentence, *quirks = map(linked, family_description(family))
-    smallest = min(_real(models), key=lambda name: models[name].params)
+    smallest = min(_no_variants(models), key=lambda name: models[name].params)
     layouts = [f"`{name}`" for name in layouts_of(load_family(family))]
     facts = [
         f"Group: [{group_of(family)}](../zoo.md#{anchor(group_of(family))})",
@@ -324,6 +324,12 @@ def _real(names: Iterable[str]) -> list[str]:
     """Without timm's miniatures for its own tests, if there are others."""
     names = list(names)
     return [name for name in names if not name.startswith("test_")] or names
+
+
+def _no_variants(names: Iterable[str]) -> list[str]:
+    """Without those that are named after another with something added."""
+    names = _real(names)
+    return [name for name in names if not any(name.startswith(f"{other}_") for other in names)]
 
 
 def write() -> list[str]:
