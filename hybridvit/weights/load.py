@@ -26,17 +26,31 @@ from .sources import (
     PartialWeightsWarning,
     WeightsNotFoundError,
     WeightsWarning,
+    downloaded_file,
     hub_files,
     local_files,
     shipped_file,
 )
-from .store import CONFIG, PICKLE, WEIGHTS, WeightsError, attach, read_json, read_tensors, saved_rules, saved_spec
+from .store import (
+    CONFIG,
+    PICKLE,
+    WEIGHTS,
+    WeightsError,
+    attach,
+    read_json,
+    read_tensors,
+    refused_pickle,
+    saved_rules,
+    saved_spec,
+)
 from .transformers_format.repository import from_transformers
 
 if TYPE_CHECKING:
     from ..encoder import Encoder, Model
 
 CLASSIFIER = ("head.",)
+# Names, with their licences, that `_warn_of_licence` has warned of in this process.
+_warned: set[tuple[str, str]] = set()
 
 
 def full_name(model: str | Path) -> str:
@@ -82,7 +96,7 @@ def create_model(
         endpoint: address of the Hub; by default HF_ENDPOINT or huggingface.co.
         token: for private repositories; by default the one that is logged in.
         file: load this weight file of the architecture `name` instead, in our, timm's or any known layout.
-        allow_pickle: read pickled files too, tensors only.
+        allow_pickle: read pickled files too, tensors only. Weights that were released as nothing else need it.
 
     Raises:
         UnknownNameError: for a model, tag or family that does not exist; the nearest are offered.
@@ -345,10 +359,14 @@ def _from_entry(entry: WeightEntry, num_classes: int | None, allow_pickle: bool,
     """A released checkpoint of the zoo."""
     kind, _, place = entry.source.partition(":")
     origin: dict[str, Any] = {"architecture": entry.architecture, "source": entry.name, "licence": entry.licence}
+    if kind in ("hf", "url") and entry.pickled and not allow_pickle:
+        raise refused_pickle(f"{entry.name} ({place})")  # before anything is downloaded
     if kind == "hf":
         files = hub_files(place, **hub)
-        tensors = read_tensors(_weight_file(files, entry.file), allow_pickle)
+        tensors = read_tensors(_weight_file(files, entry.file), allow_pickle, entry.prefix)
         origin |= _place(files)
+    elif kind == "url":
+        tensors = read_tensors(downloaded_file(place, entry.sha256, hub["cache_dir"]), allow_pickle, entry.prefix)
     else:
         # What an installed package carries was trusted when it was installed; even so only tensors are read.
         tensors = read_tensors(shipped_file(entry.source), allow_pickle=True)
@@ -376,6 +394,8 @@ def _from_entry(entry: WeightEntry, num_classes: int | None, allow_pickle: bool,
 
 
 def _warn_of_licence(name: str, origin: Mapping[str, Any] | None) -> None:
+    """Says so once a process and name where a licence forbids commercial use."""
     licence = (origin or {}).get("licence")
-    if licence and is_non_commercial(licence):
+    if licence and is_non_commercial(licence) and (name, licence) not in _warned:
+        _warned.add((name, licence))
         warnings.warn(f"{name} is licensed {licence}: not for commercial use", WeightsWarning, stacklevel=4)
