@@ -12,6 +12,7 @@ from ..keys import KeyMismatchError, KeyRules, StateDict
 from ..meta import without_memory
 from .store import OWN_LAYOUT
 from .torchvision_format import torchvision_layouts
+from .tower_formats import tower_layouts
 from .transformers_format import transformers_layouts
 
 CLASSIFIER = ("head.",)
@@ -27,7 +28,12 @@ class Layout(NamedTuple):
 
 def layouts_of(family: Family) -> dict[str, Callable[[Model], KeyRules]]:
     """The layouts by name; each gives its key rules for a model, and may have none for some."""
-    return {**family.layouts, **transformers_layouts(family.name), **torchvision_layouts(family.name)}
+    return {
+        **family.layouts,
+        **transformers_layouts(family.name),
+        **torchvision_layouts(family.name),
+        **tower_layouts(family.name),
+    }
 
 
 def possible_layouts(family: Family, spec: Model) -> Iterator[Layout]:

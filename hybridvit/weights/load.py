@@ -31,7 +31,7 @@ from .lock_file import read_lock
 from .recognise import recognise
 from .resolve import Recorded, find_place, is_place, weight_path
 from .sources import DIRECTORY, HUB, PartialWeightsWarning, WeightsNotFoundError, WeightsWarning
-from .store import CONFIG, OWN_LAYOUT, PICKLE, WEIGHTS, attach, read_json, saved_rules, saved_spec
+from .store import CONFIG, OWN_LAYOUT, PICKLE, WEIGHTS, attach, read_json, refused_pickle, saved_rules, saved_spec
 from .transformers_format.repository import from_transformers
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ log = logging.getLogger("hybridvit")
 # What a config has that can be read, and what is said of one that has none of them.
 KNOWN_BY = ("format_version", "architecture", "model_type")
 NOT_KNOWN = "neither hybridvit's (format_version), timm's (architecture) nor transformers' (model_type)"
+# Names, with their licences, that `_warn_of_licence` has warned of in this process.
+_warned: set[tuple[str, str]] = set()
 
 
 def full_name(model: str | Path) -> str:
@@ -91,7 +93,7 @@ def create_model(
         endpoint: address of the Hub; by default HF_ENDPOINT or huggingface.co.
         token: for private repositories; by default the one that is logged in.
         file: load this weight file of the architecture `name` instead, in our, timm's or any known layout.
-        allow_pickle: read pickled files too, tensors only.
+        allow_pickle: read pickled files too, tensors only. Weights that were released as nothing else need it.
         lock: a lock file, as `hybridvit lock` writes it; anything but what it has for `name` is refused.
 
     Raises:
@@ -202,11 +204,11 @@ def _initialise_missing(model: Encoder, spec: Model) -> None:
         model.load_state_dict({key: fresh[key] for key in missing}, assign=True, strict=False)
 
 
-def _weights(files: Recorded, allow_pickle: bool, name: str = WEIGHTS) -> StateDict:
+def _weights(files: Recorded, allow_pickle: bool, name: str = WEIGHTS, prefix: str = "") -> StateDict:
     found = files.weights(name)
     if found is None:
         raise WeightsNotFoundError(f"{files.where} has neither {name} nor {PICKLE}")
-    return files.read(found, allow_pickle)
+    return files.read(found, allow_pickle, prefix)
 
 
 def _filled(
@@ -324,8 +326,12 @@ def _from_foreign(config: dict[str, Any], files: Recorded, num_classes: int | No
 def _from_entry(entry: WeightEntry, files: Recorded, num_classes: int | None, allow_pickle: bool) -> Encoder:
     """A released checkpoint of the zoo."""
     on_hub = entry.source.startswith("hf:")
+    installed = not entry.source.startswith(("hf:", "url:"))
+    if entry.pickled and not (allow_pickle or installed):
+        place = entry.source.partition(":")[2]
+        raise refused_pickle(f"{entry.name} ({place})")  # before anything is downloaded
     # What an installed package carries was trusted when it was installed; even so only tensors are read.
-    tensors = _weights(files, allow_pickle or not on_hub, entry.file)
+    tensors = _weights(files, allow_pickle or installed, entry.file, entry.prefix)
     origin: dict[str, Any] = {"architecture": entry.architecture, "source": entry.name, "licence": entry.licence}
     if on_hub:
         origin |= files.origin()
@@ -357,6 +363,8 @@ def _from_entry(entry: WeightEntry, files: Recorded, num_classes: int | None, al
 
 
 def _warn_of_licence(name: str, origin: Mapping[str, Any] | None) -> None:
+    """Says so once a process and name where a licence forbids commercial use."""
     licence = (origin or {}).get("licence")
-    if licence and is_non_commercial(licence):
+    if licence and is_non_commercial(licence) and (name, licence) not in _warned:
+        _warned.add((name, licence))
         warnings.warn(f"{name} is licensed {licence}: not for commercial use", WeightsWarning, stacklevel=4)

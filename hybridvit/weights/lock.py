@@ -9,8 +9,8 @@ from pathlib import Path
 from .cache import check_cached
 from .load import create_model, full_name
 from .lock_file import Lock, LockedWeights, read_lock
-from .resolve import find_place
-from .sources import HubFiles, PartialWeightsWarning
+from .resolve import AddressedFile, find_place
+from .sources import Files, HubFiles, PartialWeightsWarning
 
 
 def lock(
@@ -75,10 +75,10 @@ def _verdict(held: Lock, name: str, locked: LockedWeights, cache_dir: str | Path
     try:
         place = find_place(name, None, {"cache_dir": cache_dir})
         held.of(name, place.source)
-        files = _cached(place.files, locked) if isinstance(place.files, HubFiles) else None
+        remote = isinstance(place.files, HubFiles | AddressedFile)
         for each in locked.files:
-            path = files[each] if files else place.files.get(each)
-            if path is None and files:
+            path = _cached(place.files, each, locked) if remote else place.files.get(each)
+            if path is None and remote:
                 return ""
             held.check(name, locked, each, path)
     except (ValueError, OSError) as error:
@@ -86,12 +86,12 @@ def _verdict(held: Lock, name: str, locked: LockedWeights, cache_dir: str | Path
     return None
 
 
-def _cached(files: HubFiles, locked: LockedWeights) -> dict[str, Path | None]:
-    """The locked files of a repository that are in the cache."""
+def _cached(files: Files, name: str, locked: LockedWeights) -> Path | None:
+    """A locked file of the Hub or of an address, if it is on this machine."""
     from huggingface_hub import try_to_load_from_cache
 
-    paths = {
-        name: try_to_load_from_cache(files.repository, name, cache_dir=files.cache_dir, revision=locked.commit)
-        for name in locked.files
-    }
-    return {name: Path(path) if isinstance(path, str) else None for name, path in paths.items()}
+    if isinstance(files, AddressedFile):
+        return files.cached(name)
+    assert isinstance(files, HubFiles)
+    path = try_to_load_from_cache(files.repository, name, cache_dir=files.cache_dir, revision=locked.commit)
+    return Path(path) if isinstance(path, str) else None

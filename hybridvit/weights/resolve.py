@@ -19,6 +19,7 @@ from .sources import (
     HubFiles,
     LocalFiles,
     WeightsNotFoundError,
+    downloaded_file,
     hub_files,
     local_files,
     shipped_file,
@@ -76,6 +77,29 @@ class ShippedFile:
 
 
 @dataclass(frozen=True)
+class AddressedFile:
+    """The one file behind a `url:ADDRESS` source, in torch.hub's cache."""
+
+    source: str
+    sha256: str
+    cache_dir: str | Path | None
+
+    @property
+    def where(self) -> str:
+        return self.source
+
+    def get(self, name: str) -> Path | None:
+        return downloaded_file(self.source.partition(":")[2], self.sha256, self.cache_dir)
+
+    def cached(self, name: str) -> Path | None:
+        """The file if it has been downloaded."""
+        import torch
+
+        path = Path(self.cache_dir or torch.hub.get_dir()) / "checkpoints" / name
+        return path if path.is_file() else None
+
+
+@dataclass(frozen=True)
 class Place:
     """A name and its source as a lock file has them, and the files behind it."""
 
@@ -102,6 +126,9 @@ def find_place(name: str, file: str | Path | None, hub: Mapping[str, Any]) -> Pl
         return Place(name, f"hf:{files.repository}", files)
     entry = find_entry(name)
     kind, _, place = entry.source.partition(":")
+    if kind == "url":
+        files = AddressedFile(entry.source, entry.sha256, hub.get("cache_dir"))
+        return Place(entry.name, entry.source, files)
     if kind != "hf":
         return Place(entry.name, entry.source, ShippedFile(entry.source))
     files = hub_files(place, **hub)
@@ -129,7 +156,9 @@ class Recorded:
 
     def get(self, name: str) -> Path | None:
         path = self.files.get(name)
-        called = path.name if path is not None and isinstance(self.files, OneFile | ShippedFile) else name
+        called = (
+            path.name if path is not None and isinstance(self.files, OneFile | ShippedFile | AddressedFile) else name
+        )
         if self._lock is not None and self.locked is not None:
             try:
                 self._lock.check(self.place.name, self.locked, called, path)
@@ -145,10 +174,10 @@ class Recorded:
         """The file of tensors: safetensors if there are any, else a pickle."""
         return self.get(name) or self.get(PICKLE)
 
-    def read(self, path: Path, allow_pickle: bool) -> dict[str, Tensor]:
+    def read(self, path: Path, allow_pickle: bool, prefix: str = "") -> dict[str, Tensor]:
         """As `read_tensors`; what the cache of the Hub has and cannot be read is removed there if it is damaged."""
         try:
-            return read_tensors(path, allow_pickle)
+            return read_tensors(path, allow_pickle, prefix)
         except WeightsError:
             check_cached(path, self.where)
             raise
