@@ -488,7 +488,7 @@ def compiling(subject: Subject) -> None:
 def onnx(subject: Subject) -> None:
     import onnxruntime
 
-    model = subject.perturbed(traced=True)
+    model = warmed_up(subject.perturbed(traced=True), images(*subject.size))
     with warnings.catch_warnings():
         for message in ONNX_WARNINGS:
             warnings.filterwarnings("ignore", message)
