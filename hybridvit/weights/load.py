@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from .. import adapt
 from ..keys import KeyMismatchError, KeyRules, StateDict, check_keys
+from ..limits import LONGEST_SHOWN, printable
 from ..meta import without_memory
-from ..registry import family_of, index, model_spec
+from ..registry import UnknownNameError, family_of, index, model_spec
 from ..spec import SpecError
 from .entries import WeightEntry, find_entry, is_non_commercial
 from .foreign import Foreign, from_timm
@@ -290,8 +291,10 @@ def _from_files(files: Files, num_classes: int | None, allow_pickle: bool) -> En
         model = _from_config(config, files, num_classes, allow_pickle)
     except SpecError as error:
         raise SpecError(f"{files.where}: its {CONFIG} describes no model: {error}") from error
-    except (TypeError, AttributeError, KeyError, ArithmeticError) as error:
-        reason = f"{type(error).__name__}: {error}"
+    except (WeightsError, KeyMismatchError, UnknownNameError, OSError):
+        raise
+    except Exception as error:  # whatever a spec of nonsense makes of torch's layers
+        reason = printable(f"{type(error).__name__}: {error}", 3 * LONGEST_SHOWN)
         raise WeightsError(f"{files.where}: its {CONFIG} describes no model ({reason}); get it again") from error
     if model.spec.num_classes != len(model.labels or ()):
         model.labels = None

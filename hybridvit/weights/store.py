@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from torch import Tensor
 from .. import __version__
 from ..families import Family
 from ..keys import KeyRules
+from ..limits import LARGEST_CONFIG, shown
 from ..meta import without_memory
 from ..preprocess import Preprocess
 from ..registry import family_of, index, spec_from_dict
@@ -41,14 +43,32 @@ class WeightsError(ValueError):
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises WeightsError if the file holds something else."""
+    """A JSON object. Raises WeightsError if the file holds something else, or too much of it."""
+    size = path.stat().st_size
+    if size > LARGEST_CONFIG:
+        raise WeightsError(f"{path} has {size:,} bytes, and no config has more than {LARGEST_CONFIG:,}: it is none")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(
+            path.read_text(encoding="utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_no_number
+        )
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path} is not JSON ({error}); save or download the model again") from error
     if not isinstance(data, dict):
         raise WeightsError(f"{path} holds {type(data).__name__}, expected an object; it is no model config")
     return data
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, whose names must differ: two readers of the same file might take a different one of two equal."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        counted = Counter(name for name, _ in pairs)
+        raise ValueError(f"{shown(max(counted, key=counted.__getitem__))} is there twice")
+    return found
+
+
+def _no_number(constant: str) -> Any:
+    raise ValueError(f"{constant} is not a number in JSON")
 
 
 def read_tensors(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
@@ -85,8 +105,8 @@ def saved_spec(config: Mapping[str, Any], where: str) -> Model:
     version = config["format_version"]
     if version != FORMAT_VERSION:
         raise WeightsError(
-            f"{where} has format version {version}, this is hybridvit {__version__}, which reads {FORMAT_VERSION}; "
-            "pip install --upgrade hybridvit"
+            f"{where} has format version {shown(version)}, this is hybridvit {__version__}, which reads "
+            f"{FORMAT_VERSION}; pip install --upgrade hybridvit"
         )
     if not isinstance(config.get("spec"), Mapping):
         raise WeightsError(f"{where}: its {CONFIG} has no 'spec'; save the model again")
@@ -99,7 +119,7 @@ def saved_rules(config: Mapping[str, Any], spec: Model, where: str) -> KeyRules 
     if layout == OWN_LAYOUT:
         return None
     if not architecture or architecture not in index() or layout not in family_of(architecture).layouts:
-        raise WeightsError(f"{where}: no layout {layout!r} of an architecture {architecture!r} is known here")
+        raise WeightsError(f"{where}: no layout {shown(layout)} of an architecture {shown(architecture)} is known here")
     return family_of(architecture).layouts[layout](spec)
 
 
