@@ -22,8 +22,14 @@ LARGEST_SIDE = 8192
 LONGEST_WAIT = 60
 """Seconds that a Hub may ask us to wait (Retry-After) before the next attempt; the client alone waits for any."""
 
+RETRY_AFTER = (1, 4)
+"""Seconds before the second attempt, and before the last, at what the client itself gives up at once."""
+
 PATIENCE = 60
 """Seconds without an answer or a byte where the client sets no limit: lists of files, and all requests of a push."""
+
+HEAD_PATIENCE = 20
+"""The same for a look at one file, which the client repeats six times, 60 seconds each."""
 
 SLOWEST = 1024
 """Bytes a second, over PATIENCE seconds, below which a download ends; the client alone waits while one byte comes."""

@@ -9,6 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from .. import adapt
 from ..keys import KeyMismatchError, KeyRules, StateDict, check_keys
 from ..limits import LONGEST_SHOWN, printable
@@ -183,9 +185,26 @@ def fill(
         tensors = {key: tensor for key, tensor in tensors.items() if key.startswith(covers)}
     check_keys(tensors, expected, excused=excused, source=source, untaken=untaken)
     kept = {key: tensor for key, tensor in tensors.items() if not (excused and key.startswith(excused))}
+    _warn_of_no_numbers(kept, source)
     model.load_state_dict(kept, assign=True, strict=False)
     _initialise_missing(model, wanted)
     return model
+
+
+def _warn_of_no_numbers(tensors: StateDict, source: str) -> None:
+    """One pass over the weights: a sum tells whether a NaN is among them, unless it overflows by itself."""
+    bad = [
+        key
+        for key, tensor in tensors.items()
+        if tensor.is_floating_point() and not tensor.sum(dtype=torch.float32).isfinite() and not tensor.isfinite().all()
+    ]
+    if bad:
+        shown = ", ".join(bad[:3]) + (f" and {len(bad) - 3} more" if len(bad) > 3 else "")
+        warnings.warn(
+            f"{source}: NaN or infinite weights in {shown}; what the model answers means nothing",
+            WeightsWarning,
+            stacklevel=4,
+        )
 
 
 def _initialise_missing(model: Encoder, spec: Model) -> None:

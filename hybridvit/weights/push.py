@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .sources import HUB, WeightsNotFoundError, explained, hub_files
 from .store import CARD, CONFIG, WEIGHTS, save_pretrained
+from .transport import persistently
 
 if TYPE_CHECKING:
     from ..encoder import Encoder
@@ -85,5 +86,9 @@ def pull_from_hub(
     with explained(files):
         # Asked first, because the download takes a directory that holds anything for an answer if the Hub gives none.
         commit = HfApi(endpoint=endpoint, token=token).model_info(files.repository, revision=files.revision).sha
-        snapshot_download(files.repository, revision=commit, local_dir=target, endpoint=endpoint, token=token)
+        persistently(
+            lambda: snapshot_download(
+                files.repository, revision=commit, local_dir=target, endpoint=endpoint, token=token
+            )
+        )
     return target

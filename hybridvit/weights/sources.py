@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from ..zoo_path import zoo_path
+from .transport import UnreasonableHubError, bounded, persistently
 
 HUB, DIRECTORY = "hf-hub:", "local-dir:"
 # Where a save keeps its finished files while it puts them in their places; they hold from then on.
 PENDING = ".pending"
+# What a disk that is full, or must not be written to, answers.
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOTDIR)
 
 
 class WeightsNotFoundError(FileNotFoundError):
@@ -67,7 +71,7 @@ class HubFiles:
     revision: str | None = None
     cache_dir: str | Path | None = None
     endpoint: str | None = None
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     commit: str | None = None
 
     @property
@@ -86,13 +90,15 @@ class HubFiles:
             if cached is not None and not isinstance(cached, str) and self.commit:
                 return None  # the cache knows that this commit has no such file
             try:
-                path = hf_hub_download(
-                    self.repository,
-                    name,
-                    revision=revision,
-                    cache_dir=self.cache_dir,
-                    endpoint=self.endpoint,
-                    token=self.token,
+                path = persistently(
+                    lambda: hf_hub_download(
+                        self.repository,
+                        name,
+                        revision=revision,
+                        cache_dir=self.cache_dir,
+                        endpoint=self.endpoint,
+                        token=self.token,
+                    )
                 )
             except LocalEntryNotFoundError:
                 raise
@@ -153,7 +159,8 @@ def explained(files: HubFiles) -> Iterator[None]:
 
     endpoint = _endpoint(files)
     try:
-        yield
+        with bounded():
+            yield
     except GatedRepoError as error:
         raise WeightsNotFoundError(
             f"{files.repository} is gated: accept its conditions on {endpoint}/{files.repository} and log in with "
@@ -172,6 +179,8 @@ def explained(files: HubFiles) -> Iterator[None]:
         raise WeightsNotFoundError(f"{files.repository!r} is no repository name: it looks like ORG/NAME") from error
     except LocalEntryNotFoundError as error:
         reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{endpoint} cannot be reached"
+        if isinstance(error.__cause__, HfHubHTTPError):
+            reason = f"{endpoint} answers with status {error.__cause__.response.status_code}"
         raise WeightsNotFoundError(
             f"{files.where} is not in the cache and {reason}; connect once to download it, or pass a directory as "
             f"{DIRECTORY}PATH"
@@ -183,9 +192,22 @@ def explained(files: HubFiles) -> Iterator[None]:
                 "HF_TOKEN to a token that may"
             ) from error
         reason = error.server_message or str(error).partition("\n")[0]
-        raise WeightsNotFoundError(f"{files.where} on {endpoint}: {reason}") from error
-    except Exception as error:  # its HTTP library, which is not the same in all versions, adds its own
+        again = "; try again later" if error.response.status_code >= 429 else ""
+        raise WeightsNotFoundError(f"{files.where} on {endpoint}: {reason}{again}") from error
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            reason = str(error).partition("\n")[0]
+            raise WeightsNotFoundError(f"{files.where} on {endpoint}: {reason}; try again") from error
+        place = error.filename or files.cache_dir or constants.HF_HUB_CACHE
+        raise OSError(
+            f"{files.where} cannot be kept in {place}: {error.strerror}; make room or let it be written to, or name "
+            "another place by HF_HOME or cache_dir="
+        ) from error
+    except UnreasonableHubError as error:
         raise WeightsNotFoundError(f"{files.where} on {endpoint}: {error}") from error
+    except Exception as error:  # its HTTP library, which is not the same in all versions, adds its own
+        reason = str(error) or type(error).__name__
+        raise WeightsNotFoundError(f"{files.where} on {endpoint}: {reason}; try again") from error
 
 
 def hub_files(

@@ -27,6 +27,7 @@ from ..meta import without_memory
 from ..preprocess import Preprocess
 from ..registry import family_of, index, spec_from_dict
 from .card import model_card
+from .damage import remedy
 from .sources import PENDING
 
 if TYPE_CHECKING:
@@ -52,9 +53,9 @@ def read_json(path: Path) -> dict[str, Any]:
             path.read_text(encoding="utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_no_number
         )
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} is not JSON ({error}); save or download the model again") from error
+        raise WeightsError(f"{path} is not JSON ({error}); {remedy(path)}") from error
     if not isinstance(data, dict):
-        raise WeightsError(f"{path} holds {type(data).__name__}, expected an object; it is no model config")
+        raise WeightsError(f"{path} holds {type(data).__name__}, expected an object; {remedy(path)}")
     return data
 
 
@@ -81,7 +82,7 @@ def read_tensors(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
             return load_file(path)
         except SafetensorError as error:
             raise WeightsError(
-                f"{path} is no readable safetensors file ({error}): truncated or something else; download it again"
+                f"{path} is no readable safetensors file ({error}): truncated or something else; {remedy(path)}"
             ) from error
     if not allow_pickle:
         raise WeightsError(
@@ -150,7 +151,7 @@ def save_pretrained(model: Encoder, directory: str | Path, **facts: Any) -> Path
 
     Raises:
         OSError: if a file cannot be written.
-        ValueError: for labels that are not as many as the classes.
+        ValueError: for labels that are not as many as the classes, and for a NaN among what is known of the model.
     """
     directory = Path(directory)
     config = model_config(model)
@@ -158,6 +159,14 @@ def save_pretrained(model: Encoder, directory: str | Path, **facts: Any) -> Path
     ours = {key: tensor.detach().cpu() for key, tensor in model.state_dict().items()}
     tensors = {key: tensor.contiguous() for key, tensor in (rules.to_theirs(ours) if rules else ours).items()}
     card = model_card(model, config, facts)
+    try:
+        written = json.dumps(config, indent=1, allow_nan=False) + "\n"
+    except ValueError as error:
+        raise ValueError(f"model.origin or its preprocessing has a number that JSON has not: {error}") from error
+    if len(written) > LARGEST_CONFIG:
+        raise ValueError(
+            f"{CONFIG} would have {len(written):,} bytes, of {LARGEST_CONFIG:,} at most: shorten the labels"
+        )
     directory.mkdir(parents=True, exist_ok=True)
     staging = directory / STAGING
     shutil.rmtree(staging, ignore_errors=True)  # of a save that was killed
@@ -168,7 +177,7 @@ def save_pretrained(model: Encoder, directory: str | Path, **facts: Any) -> Path
         except SafetensorError as error:  # which is also what it makes of a full disk
             raise OSError(f"{directory / WEIGHTS} could not be written ({error}); earlier files are intact") from error
         (staging / CARD).write_text(card, encoding="utf-8")
-        (staging / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+        (staging / CONFIG).write_text(written, encoding="utf-8")
         for path in staging.iterdir():
             path.chmod(0o644)
             with path.open("rb+") as file:
