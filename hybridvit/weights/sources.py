@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -144,11 +145,17 @@ def _endpoint(files: HubFiles) -> str:
     return files.endpoint or constants.ENDPOINT
 
 
+def _first_line(error: BaseException) -> str:
+    """What an error says; an address loses its query, which may be a signature by which anybody can use it."""
+    return re.sub(r"\?[^\s'\"]*", "", str(error).partition("\n")[0]) or type(error).__name__
+
+
 @contextmanager
 def explained(files: HubFiles) -> Iterator[None]:
     """Turns whatever huggingface_hub raises into one message, with the fix where there is one."""
     from huggingface_hub import constants
     from huggingface_hub.errors import (
+        FileMetadataError,
         GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
@@ -179,7 +186,9 @@ def explained(files: HubFiles) -> Iterator[None]:
         raise WeightsNotFoundError(f"{files.repository!r} is no repository name: it looks like ORG/NAME") from error
     except LocalEntryNotFoundError as error:
         reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{endpoint} cannot be reached"
-        if isinstance(error.__cause__, HfHubHTTPError):
+        if isinstance(error.__cause__, FileMetadataError):
+            reason = f"{endpoint} does not answer as a Hub; check HF_ENDPOINT and the proxy"
+        elif isinstance(error.__cause__, HfHubHTTPError):
             reason = f"{endpoint} answers with status {error.__cause__.response.status_code}"
         raise WeightsNotFoundError(
             f"{files.where} is not in the cache and {reason}; connect once to download it, or pass a directory as "
@@ -191,22 +200,23 @@ def explained(files: HubFiles) -> Iterator[None]:
                 f"{endpoint} does not let you do that with {files.repository}; log in with `hf auth login` or set "
                 "HF_TOKEN to a token that may"
             ) from error
-        reason = error.server_message or str(error).partition("\n")[0]
+        reason = error.server_message or _first_line(error)
         again = "; try again later" if error.response.status_code >= 429 else ""
         raise WeightsNotFoundError(f"{files.where} on {endpoint}: {reason}{again}") from error
     except OSError as error:
         if error.errno not in UNWRITABLE:
-            reason = str(error).partition("\n")[0]
+            reason = _first_line(error)
             raise WeightsNotFoundError(f"{files.where} on {endpoint}: {reason}; try again") from error
         place = error.filename or files.cache_dir or constants.HF_HUB_CACHE
         raise OSError(
             f"{files.where} cannot be kept in {place}: {error.strerror}; make room or let it be written to, or name "
             "another place by HF_HOME or cache_dir="
         ) from error
-    except UnreasonableHubError as error:
+    except (UnreasonableHubError, ValueError) as error:  # the latter for names of files that are none
         raise WeightsNotFoundError(f"{files.where} on {endpoint}: {error}") from error
     except Exception as error:  # its HTTP library, which is not the same in all versions, adds its own
-        reason = str(error) or type(error).__name__
+        causes = [_first_line(each) for each in (error, error.__cause__) if each is not None]
+        reason = ": ".join(dict.fromkeys(causes))
         raise WeightsNotFoundError(f"{files.where} on {endpoint}: {reason}; try again") from error
 
 
