@@ -266,7 +266,7 @@ def check_keys(
     source: str = "checkpoint",
     untaken: Sequence[str] = (),
 ) -> None:
-    """Raises KeyMismatchError listing every missing and surplus key and every shape that differs.
+    """Raises KeyMismatchError listing every missing and surplus key and every shape or kind of number that differs.
 
     `excused` are prefixes that may be missing, surplus or of another shape: the classifier, when its classes change.
     `untaken` are surplus keys under the names that they have in the file.
@@ -280,9 +280,19 @@ def check_keys(
         for key in strict
         if key in found and found[key].shape != expected[key].shape
     ]
+    kinds = [
+        f"{key} holds {str(found[key].dtype).removeprefix('torch.')}, expected floating-point numbers"
+        for key in strict
+        if key in found and expected[key].is_floating_point() and not found[key].is_floating_point()
+    ]
     problems = [
         f"{len(items)} {what}: {', '.join(items)}"
-        for what, items in (("missing", missing), ("surplus", surplus), ("of another shape", shapes))
+        for what, items in (
+            ("missing", missing),
+            ("surplus", surplus),
+            ("of another shape", shapes),
+            ("of another kind", kinds),
+        )
         if items
     ]
     if problems:

@@ -34,6 +34,9 @@ HEAD_PATIENCE = 20
 SLOWEST = 1024
 """Bytes a second, over PATIENCE seconds, below which a download ends; the client alone waits while one byte comes."""
 
+LONGEST_MESSAGE = 100_000
+"""Characters of a line of a message in a terminal; one that lists every key of a file may be long."""
+
 LONGEST_SHOWN = 80
 """Characters of a value that a message, a card or a terminal shows."""
 

@@ -86,9 +86,9 @@ def read_entry(name: str, data: Mapping[str, Any]) -> WeightEntry:
     return entry
 
 
-def is_non_commercial(licence: str) -> bool:
+def is_non_commercial(licence: object) -> bool:
     """Whether a licence, by its name, forbids commercial use."""
-    return any(mark in licence.lower() for mark in NON_COMMERCIAL)
+    return any(mark in str(licence).lower() for mark in NON_COMMERCIAL)
 
 
 @functools.cache

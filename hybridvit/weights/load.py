@@ -400,4 +400,6 @@ def _from_entry(entry: WeightEntry, num_classes: int | None, allow_pickle: bool,
 def _warn_of_licence(name: str, origin: Mapping[str, Any] | None) -> None:
     licence = (origin or {}).get("licence")
     if licence and is_non_commercial(licence):
-        warnings.warn(f"{name} is licensed {licence}: not for commercial use", WeightsWarning, stacklevel=4)
+        warnings.warn(
+            f"{name} is licensed {printable(str(licence))}: not for commercial use", WeightsWarning, stacklevel=4
+        )
