@@ -6,12 +6,16 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .sources import HUB, WeightsNotFoundError, explained, hub_files
-from .store import CARD, CONFIG, WEIGHTS, save_pretrained
+from .sources import HUB, PENDING, WeightsNotFoundError, explained, hub_files
+from .store import CARD, CONFIG, STAGING, WEIGHTS, save_pretrained
 from .transport import persistently
 
 if TYPE_CHECKING:
     from ..encoder import Encoder
+
+
+# What a directory keeps of a save and of a download: files of these names in a repository would pass for it.
+NOT_A_REPOSITORYS = [f"{PENDING}/*", f"{STAGING}/*", ".cache/huggingface/*"]
 
 
 def push_to_hub(
@@ -88,7 +92,12 @@ def pull_from_hub(
         commit = HfApi(endpoint=endpoint, token=token).model_info(files.repository, revision=files.revision).sha
         persistently(
             lambda: snapshot_download(
-                files.repository, revision=commit, local_dir=target, endpoint=endpoint, token=token
+                files.repository,
+                revision=commit,
+                local_dir=target,
+                endpoint=endpoint,
+                token=token,
+                ignore_patterns=NOT_A_REPOSITORYS,
             )
         )
     return target

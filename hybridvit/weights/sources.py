@@ -140,14 +140,21 @@ def _commit_of(cached: Path) -> str:
 
 
 def _endpoint(files: HubFiles) -> str:
+    """The Hub's address as messages have it."""
     from huggingface_hub import constants
 
-    return files.endpoint or constants.ENDPOINT
+    return _without_password(files.endpoint or constants.ENDPOINT)
 
 
 def _first_line(error: BaseException) -> str:
     """What an error says; an address loses its query, which may be a signature by which anybody can use it."""
-    return re.sub(r"\?[^\s'\"]*", "", str(error).partition("\n")[0]) or type(error).__name__
+    line = str(error).partition("\n")[0]
+    return _without_password(re.sub(r"(://[^\s?'\"]*)\?[^\s'\"]*", r"\1", line)) or type(error).__name__
+
+
+def _without_password(text: str) -> str:
+    """Addresses without NAME:PASSWORD@."""
+    return re.sub(r"://[^\s/@]*@", "://", text)
 
 
 @contextmanager

@@ -351,6 +351,14 @@ def test_a_token_is_not_shown() -> None:
     assert "secret" not in repr(HubFiles(REPO, token="secret"))
 
 
+def test_a_password_in_an_address_is_not_shown(hub: FaultyHub, tmp_path: Path) -> None:
+    address = hub.endpoint.replace("://", "://me:hunter2@")
+    hub.faults.on(LOOK_AT_CONFIG, status(500))
+    error = failure(hub, lambda: hv.create_model(f"hf-hub:{REPO}", endpoint=address, cache_dir=tmp_path))
+    assert "hunter2" not in str(error)
+    assert f"{hub.endpoint} answers with status 500" in str(error)
+
+
 # What changes meanwhile
 
 

@@ -523,6 +523,17 @@ def test_links_in_the_directory_of_a_pull_are_replaced(loopback_hub: LoopbackHub
     assert facts(load(target)) == facts(tiny())
 
 
+def test_names_that_pass_for_our_own_are_not_pulled(loopback_hub: LoopbackHub, api: HfApi, tmp_path: Path) -> None:
+    """A directory would be read as if a save had been cut off there."""
+    hv.push_to_hub(tiny(), "me/model", endpoint=loopback_hub.endpoint, token=loopback_hub.token)
+    for name in (".pending/config.json", ".saving/config.json"):
+        api.upload_file(path_or_fileobj=b"{}", path_in_repo=name, repo_id="me/model")
+    pulled = pull_from_hub("me/model", tmp_path, endpoint=loopback_hub.endpoint, token=loopback_hub.token)
+    assert not (pulled / ".pending").exists()
+    assert not (pulled / ".saving").exists()
+    assert facts(load(pulled)) == facts(tiny())
+
+
 def test_a_card_with_scripts_does_no_harm(loopback_hub: LoopbackHub, api: HfApi, tmp_path: Path) -> None:
     """It is never rendered by us, and its metadata is read as data."""
     hv.push_to_hub(tiny(), "me/model", endpoint=loopback_hub.endpoint, token=loopback_hub.token)
