@@ -178,7 +178,7 @@ PAGE = always(lambda handler: handler.send_head(200, {"Content-Type": "text/html
         pytest.param(WEIGHTS, SHORT, "be of size 1127288 but has size 1000 .*; try again", id="a truncated file"),
         pytest.param(CONFIG, short("config.json", 99), "has size 99 .*; try again", id="a truncated config"),
         pytest.param(CONFIG, short("config.json", 0), "has size 0 .*; try again", id="an empty config"),
-        pytest.param(WEIGHTS, WRONG_HEADER, "model.safetensors is no readable .*removed .*try again", id="wrong bytes"),
+        pytest.param(WEIGHTS, WRONG_HEADER, r"model\.safetensors .*removed .*try again", id="wrong bytes"),
         pytest.param(WEIGHTS, always(status(500)), "Internal Server Error; try again later", id="500"),
         pytest.param(WEIGHTS, always(status(503)), "Service Unavailable; try again later", id="503"),
         pytest.param(LOOK_AT_CONFIG, always(status(500)), "answers with status 500", id="500 at first"),
@@ -441,8 +441,8 @@ def test_a_cache_that_was_damaged(damage: Callable[[Path], None], hub: FaultyHub
     except WeightsError as error:
         told = str(error)
     if told is not None:
-        assert "was damaged in the cache and has been removed from there: try again" in told
-        assert "models--me--model" in told
+        assert re.search(r"config\.json|model\.safetensors", told)
+        assert re.search("damaged .*removed .*try again", told)
     for left in tmp_path.rglob("*.incomplete"):
         left.unlink()  # the test's own
     assert_heals(hub, tmp_path)
