@@ -6,11 +6,14 @@ import hashlib
 from pathlib import Path
 
 
-def remedy(path: Path) -> str:
-    """What to do about a file that cannot be read; one in the cache that is damaged is removed, or it would stay."""
+def remedy(path: Path, elsewhere: str) -> str:
+    """What to do about a file that cannot be read, `elsewhere` if it is not in the cache.
+
+    One in the cache that is damaged is removed, or it would stay.
+    """
     blob = path.resolve()
     if "snapshots" not in path.parts:
-        return "save or download the model again"
+        return elsewhere
     if blob.parent.name != "blobs":  # a cache without links, in which names tell nothing
         return "delete it and try again"
     if _is_as_named(blob):

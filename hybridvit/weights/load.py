@@ -196,7 +196,10 @@ def _warn_of_no_numbers(tensors: StateDict, source: str) -> None:
     bad = [
         key
         for key, tensor in tensors.items()
-        if tensor.is_floating_point() and not tensor.sum(dtype=torch.float32).isfinite() and not tensor.isfinite().all()
+        if tensor.is_floating_point()
+        and not tensor.is_meta
+        and not tensor.sum(dtype=torch.float32).isfinite()
+        and not tensor.isfinite().all()
     ]
     if bad:
         shown = ", ".join(bad[:3]) + (f" and {len(bad) - 3} more" if len(bad) > 3 else "")

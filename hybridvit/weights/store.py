@@ -45,7 +45,7 @@ class WeightsError(ValueError):
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object. Raises WeightsError if the file holds something else, or too much of it."""
-    size = path.stat().st_size
+    size, again = path.stat().st_size, "save or download the model again"
     if size > LARGEST_CONFIG:
         raise WeightsError(f"{path} has {size:,} bytes, and no config has more than {LARGEST_CONFIG:,}: it is none")
     try:
@@ -53,9 +53,9 @@ def read_json(path: Path) -> dict[str, Any]:
             path.read_text(encoding="utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_no_number
         )
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} is not JSON ({error}); {remedy(path)}") from error
+        raise WeightsError(f"{path} is not JSON ({error}); {remedy(path, again)}") from error
     if not isinstance(data, dict):
-        raise WeightsError(f"{path} holds {type(data).__name__}, expected an object; {remedy(path)}")
+        raise WeightsError(f"{path} holds {type(data).__name__}, expected an object; {remedy(path, again)}")
     return data
 
 
@@ -82,7 +82,8 @@ def read_tensors(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
             return load_file(path)
         except SafetensorError as error:
             raise WeightsError(
-                f"{path} is no readable safetensors file ({error}): truncated or something else; {remedy(path)}"
+                f"{path} is no readable safetensors file ({error}): truncated or something else; "
+                f"{remedy(path, 'download it again')}"
             ) from error
     if not allow_pickle:
         raise WeightsError(

@@ -41,7 +41,9 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     # All that a task needs is imported before it is forked: another user may not be able to read it.
     "localhost".encode("idna")
-    hf_hub_download, snapshot_download, HfApi()
+    assert hf_hub_download
+    assert snapshot_download
+    HfApi()
 
     for line in sys.stdin:
         pid = os.fork()
