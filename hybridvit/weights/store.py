@@ -25,6 +25,7 @@ from ..meta import without_memory
 from ..preprocess import Preprocess
 from ..registry import family_of, index, spec_from_dict
 from .card import model_card
+from .errors import WeightsError
 from .sources import PENDING
 
 if TYPE_CHECKING:
@@ -34,10 +35,6 @@ CONFIG, WEIGHTS, CARD, PICKLE = "config.json", "model.safetensors", "README.md",
 STAGING = ".saving"
 FORMAT_VERSION = 1
 OWN_LAYOUT = "hybridvit"
-
-
-class WeightsError(ValueError):
-    """A weight file or config cannot be read; the message says why and what to do."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
