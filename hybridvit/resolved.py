@@ -46,9 +46,10 @@ class ResolvedFile:
             raise ValueError(f"{self.path} has changed since it was loaded; load it again")
         return sha256_of(self.path)
 
-    def __str__(self) -> str:
-        digest = f", sha256 {self.known_sha256}" if self.known_sha256 else ""
-        return f"{self.name} ({self.size:,} bytes{digest})"
+    def described(self, hashed: bool) -> str:
+        """Name, size and hash; the hash if it is known, or `hashed` says that the file may be read for it."""
+        digest = self.sha256 if hashed else self.known_sha256
+        return f"{self.name}, {self.size:,} bytes" + (f", sha256 {digest}" if digest else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ class Resolved:
         source: `hf:ORG/NAME`, `local-dir:PATH`, `file:PATH`, `zoo:FILE` or `pypi:MODULE/FILE`.
         commit: of a repository on the Hub.
         files: all that were read.
-        layout: whose names the tensors had: a layout of the family, or "hybridvit" for our own.
+        layout: whose names the tensors had: a layout of the family, or "hybridvit" for our own; empty if nobody looked.
         changes: what is not as it was in the files, in the order in which it was changed.
     """
 
@@ -77,11 +78,12 @@ class Resolved:
         """The same with one more change."""
         return dataclasses.replace(self, changes=(*self.changes, what))
 
-    def lines(self) -> list[str]:
-        """What there is to say, a line each, with the hash of every file that has one or is small."""
+    def lines(self, hashed: bool = False) -> list[str]:
+        """What there is to say, a line each; with the hash of every file, or of those that have one without reading."""
         at = f" at commit {self.commit}" if self.commit else ""
-        lines = [f"source: {self.source}{at}", *(f"file: {file}" for file in self.files)]
-        return [*lines, f"layout: {self.layout}", *(f"changed: {what}" for what in self.changes)]
+        lines = [f"source: {self.source}{at}", *(f"file: {file.described(hashed)}" for file in self.files)]
+        lines += [f"layout: {self.layout}"] if self.layout else []
+        return [*lines, *(f"changed: {what}" for what in self.changes)]
 
     def __str__(self) -> str:
         return f"{self.name}: " + "; ".join(self.lines())

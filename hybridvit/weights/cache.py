@@ -14,6 +14,8 @@ from pathlib import Path
 from ..resolved import sha256_of
 from .errors import WeightsError
 
+CLOCK_SLACK = 2.0  # seconds that a file system's clock may be behind
+
 
 def promised_digest(path: Path) -> str | None:
     """The digest by which the cache calls a file's bytes; None outside the cache, or if it has names of its own."""
@@ -28,18 +30,13 @@ def promised_sha256(path: Path) -> str | None:
     return digest if digest and len(digest) == 64 else None
 
 
-def git_digest_of(path: Path) -> str:
-    """The name of a file's bytes in git."""
-    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def has_digest(path: Path, digest: str) -> bool:
-    """Whether a file's bytes have a digest, by SHA-256 or by git, whichever is as long."""
-    return digest == (sha256_of(path) if len(digest) == 64 else git_digest_of(path))
+    """Whether a file's bytes have a digest: SHA-256, or, if it is shorter, git's, for which mirrors give SHA-1."""
+    if len(digest) == 64:
+        return sha256_of(path) == digest
+    content = path.read_bytes()  # a small file's
+    of_git = b"blob %d\0" % len(content)
+    return digest in (hashlib.sha1(each + content, usedforsecurity=False).hexdigest() for each in (of_git, b""))
 
 
 def check_cached(path: Path, where: str) -> None:
@@ -58,3 +55,9 @@ def check_cached(path: Path, where: str) -> None:
         f"{path.name} of {where} was damaged on its way or in the cache: its bytes have not the digest {digest}. It is "
         "removed from the cache; try again, and it is downloaded again"
     )
+
+
+def check_downloaded(path: Path, where: str, since: float) -> None:
+    """As `check_cached`, for a file that has been written `since`, by the clock; older ones were checked then."""
+    if path.stat().st_mtime >= since - CLOCK_SLACK:
+        check_cached(path, where)

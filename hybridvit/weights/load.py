@@ -27,9 +27,9 @@ from .layouts import (
     layouts_of,
     possible_layouts,
 )
-from .lock import read_lock
+from .lock_file import read_lock
 from .recognise import recognise
-from .resolve import Recorded, find_place, weight_path
+from .resolve import Recorded, find_place, is_place, weight_path
 from .sources import DIRECTORY, HUB, PartialWeightsWarning, WeightsNotFoundError, WeightsWarning
 from .store import CONFIG, OWN_LAYOUT, PICKLE, WEIGHTS, attach, read_json, saved_rules, saved_spec
 from .transformers_format.repository import from_transformers
@@ -105,14 +105,14 @@ def create_model(
     """
     _check_request(num_classes, in_chans, img_size)
     hub = {"revision": revision, "cache_dir": cache_dir, "endpoint": endpoint, "token": token}
-    says_what = name.startswith((HUB, DIRECTORY)) or weight_path(name) is not None
-    if file is not None and says_what:
+    says_where = is_place(name)
+    if file is not None and says_where:
         raise ValueError(f"file= goes with the name of an architecture, not with {name!r}")
-    if not (says_what or pretrained or file is not None):
+    if not (says_where or pretrained or file is not None):
         if lock is not None:
             raise ValueError(f"lock= goes with weights, and {name!r} is made from scratch; pass pretrained=True")
         return _from_scratch(name, num_classes, in_chans, img_size)
-    architecture = None if says_what else _architecture(name)
+    architecture = None if says_where else _architecture(name)
     files = Recorded(find_place(name, file, hub), None if lock is None else read_lock(lock))
     size = None if img_size is None else _pair(img_size)
     if architecture is None:
@@ -280,8 +280,7 @@ def _recognised(
         raise WeightsError(unknown)
     if found is None:
         raise WeightsNotFoundError(
-            f"{files.where} has no {CONFIG}, so it holds no model; nor has it weights to recognise one by, {WEIGHTS} or "
-            f"{PICKLE}"
+            f"{files.where} has no {CONFIG}, so it holds no model; nor weights to tell one by, {WEIGHTS} or {PICKLE}"
         )
     tensors = files.read(found, allow_pickle)
     try:

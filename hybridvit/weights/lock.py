@@ -1,204 +1,97 @@
-"""Lock files: for each name the source, the commit and the bytes of the weights that it stands for.
-
-A load with `lock=` takes exactly these and refuses anything else.
-"""
+"""Lock names to the weights that they stand for now, and check what is on this machine against a lock file."""
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import tempfile
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from ..resolved import Resolved, sha256_of
-from ..spec import nearest
-from .errors import WeightsError
-
-if TYPE_CHECKING:
-    from .sources import HubFiles
-
-LOCK_FORMAT_VERSION = 1
+from .cache import check_cached
+from .load import create_model, full_name
+from .lock_file import Lock, LockedWeights, read_lock
+from .resolve import find_place
+from .sources import HubFiles, PartialWeightsWarning
 
 
-class LockError(WeightsError):
-    """Weights are not those of the lock file, or the lock file cannot be read."""
+def lock(
+    names: str | Path | Sequence[str | Path],
+    file: str | Path,
+    *,
+    model: str | None = None,
+    cache_dir: str | Path | None = None,
+    endpoint: str | None = None,
+    token: str | None = None,
+    allow_pickle: bool = False,
+) -> dict[str, LockedWeights]:
+    """Add names to a lock file, or lock them to what they are now. Returns what they are locked to.
 
+    Each is loaded once, so that what is locked is what a load takes. The other names in the file stay as they are.
 
-@dataclass(frozen=True)
-class LockedFile:
-    """The bytes of a file."""
-
-    sha256: str
-    size: int
-
-
-@dataclass(frozen=True)
-class LockedWeights:
-    """What one name stands for. `commit` is None where there are no commits."""
-
-    source: str
-    commit: str | None
-    files: Mapping[str, LockedFile]
-
-    @classmethod
-    def of(cls, resolved: Resolved) -> LockedWeights:
-        files = {file.name: LockedFile(file.sha256, file.size) for file in resolved.files}
-        return cls(resolved.source, resolved.commit, files)
-
-
-@dataclass(frozen=True)
-class Lock:
-    """The contents of a lock file at `path`, which need not exist yet."""
-
-    path: Path
-    weights: Mapping[str, LockedWeights]
-
-    def add_command(self, name: str) -> str:
-        """The command that locks a name to what it is now."""
-        return f"hybridvit lock {_quoted(name)} --file {_quoted(str(self.path))}"
-
-    def of(self, name: str, source: str) -> LockedWeights:
-        """What a name is locked to. Raises LockError if it is not in the lock, or has another source by now."""
-        if name not in self.weights:
-            raise LockError(
-                f"{name} is not in {self.path}.{nearest(name, self.weights)} To add it: {self.add_command(name)}"
-            )
-        locked = self.weights[name]
-        if locked.source != source:
-            raise LockError(
-                f"{name} is locked to {locked.source} in {self.path}, and is {source} now; to accept that: "
-                f"{self.add_command(name)}"
-            )
-        return locked
-
-    def pin(self, files: HubFiles, name: str, locked: LockedWeights) -> None:
-        """Makes a repository give the files of the locked commit. Raises LockError if another is asked for."""
-        if re.fullmatch("[0-9a-f]{40}", files.revision or "") and files.revision != locked.commit:
-            raise LockError(f"{name} is locked to commit {locked.commit} in {self.path}, not {files.revision}")
-        files.commit = locked.commit
-
-    def check(self, name: str, locked: LockedWeights, file: str, path: Path | None) -> None:
-        """Raises LockError unless a file of a name, None where there is none, is what is locked."""
-        expected = locked.files.get(file)
-        if path is None and expected is None:
-            return
-        accept = f"to accept that: {self.add_command(name)}"
-        if expected is None:
-            raise LockError(f"{file} of {name} is not in {self.path}; {accept}")
-        if path is None:
-            raise LockError(f"{file} of {name} is locked in {self.path}, and is not there; {accept}")
-        size = path.stat().st_size
-        found = sha256_of(path) if size == expected.size else None
-        if found != expected.sha256:
-            differs = f"{size:,} bytes, locked {expected.size:,}" if found is None else f"sha256 {found}"
-            raise LockError(
-                f"{file} of {name} is not the file in {self.path}: {differs}, locked sha256 {expected.sha256}; get it "
-                f"again, or {accept}"
-            )
-
-    def with_weights(self, added: Mapping[str, LockedWeights]) -> Lock:
-        """The same with names added, or locked anew."""
-        return replace(self, weights={**self.weights, **added})
-
-    def write(self) -> None:
-        """Writes the file, keys sorted, whole or not at all."""
-        data = {"format_version": LOCK_FORMAT_VERSION, "weights": {k: _to_dict(v) for k, v in self.weights.items()}}
-        text = json.dumps(data, indent=1, sort_keys=True) + "\n"
-        handle, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).chmod(0o644)
-            os.replace(temporary, self.path)
-        except BaseException:
-            with suppress(OSError):
-                Path(temporary).unlink()
-            raise
-
-
-def read_lock(path: str | Path) -> Lock:
-    """The lock file at `path`.
+    Args:
+        names: as `create_model` takes them, or directories and weight files by their paths.
+        file: the lock file, made if need be; it is replaced as a whole once everything is there.
+        model: the architecture of weight files that are not recognised by themselves.
+        cache_dir: of huggingface_hub; by default the one that its variables name.
+        endpoint: address of the Hub; by default HF_ENDPOINT or huggingface.co.
+        token: for private repositories; by default the one that is logged in.
+        allow_pickle: lock pickled files too.
 
     Raises:
-        FileNotFoundError: if there is none.
-        LockError: for anything in it that is not as `Lock.write` writes it.
+        LockError: for a file that is there and is no lock file.
+        OSError: if it cannot be written; it is as it was before then.
+        and as `create_model` does.
     """
-    path = Path(path).expanduser()
+    path = Path(file).expanduser()
+    before = read_lock(path) if path.exists() else Lock(path, {})
+    added: dict[str, LockedWeights] = {}
+    for name in [names] if isinstance(names, str | Path) else names:
+        hub = {"cache_dir": cache_dir, "endpoint": endpoint, "token": token}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PartialWeightsWarning)
+            if model is None:
+                made = create_model(full_name(name), pretrained=True, allow_pickle=allow_pickle, **hub)
+            else:
+                made = create_model(model, file=name, allow_pickle=allow_pickle, **hub)
+        resolved = made.resolved
+        assert resolved is not None
+        for each in resolved.files:
+            check_cached(each.path, resolved.name)
+        added[resolved.name] = LockedWeights.of(resolved)
+    before.with_weights(added).write()
+    return added
+
+
+def check_lock(file: str | Path, *, cache_dir: str | Path | None = None) -> dict[str, str | None]:
+    """What is wrong with the files on this machine that a lock file names: a message a name, None if all is well.
+
+    Nothing is downloaded: files of the Hub are looked up in the cache, and an empty message says that some are not
+    there. Raises FileNotFoundError or LockError if there is no lock file that can be read.
+    """
+    held = read_lock(file)
+    return {name: _verdict(held, name, locked, cache_dir) for name, locked in sorted(held.weights.items())}
+
+
+def _verdict(held: Lock, name: str, locked: LockedWeights, cache_dir: str | Path | None) -> str | None:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_doubles)
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"no lock file {path}; write one with: hybridvit lock NAME --file {_quoted(str(path))}"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise LockError(f"{path} is no lock file: it is not JSON ({error})") from error
-    try:
-        return Lock(path, _weights(data))
-    except _Malformed as error:
-        raise LockError(
-            f"{path} is no lock file: {error}; write it again with: hybridvit lock NAME --file ..."
-        ) from None
+        place = find_place(name, None, {"cache_dir": cache_dir})
+        held.of(name, place.source)
+        files = _cached(place.files, locked) if isinstance(place.files, HubFiles) else None
+        for each in locked.files:
+            path = files[each] if files else place.files.get(each)
+            if path is None and files:
+                return ""
+            held.check(name, locked, each, path)
+    except (ValueError, OSError) as error:
+        return str(error)
+    return None
 
 
-class _Malformed(Exception):
-    pass
+def _cached(files: HubFiles, locked: LockedWeights) -> dict[str, Path | None]:
+    """The locked files of a repository that are in the cache."""
+    from huggingface_hub import try_to_load_from_cache
 
-
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError("a name is there twice")
-    return dict(pairs)
-
-
-def _weights(data: Any) -> dict[str, LockedWeights]:
-    fields = _table(data, "it", ("format_version", "weights"))
-    if fields["format_version"] != LOCK_FORMAT_VERSION:
-        raise _Malformed(f"it has format version {fields['format_version']!r}, read is {LOCK_FORMAT_VERSION}")
-    return {name: _locked(value, name) for name, value in _table(fields["weights"], "'weights'").items()}
-
-
-def _locked(value: Any, name: str) -> LockedWeights:
-    fields = _table(value, name, ("source", "commit", "files"))
-    if not isinstance(fields["source"], str):
-        raise _Malformed(f"the source of {name} is no text")
-    commit = fields["commit"]
-    if not (commit is None or (isinstance(commit, str) and re.fullmatch("[0-9a-f]{40}", commit))):
-        raise _Malformed(f"the commit of {name} is {commit!r}, expected 40 hexadecimal digits or null")
-    if fields["source"].startswith("hf:") != (commit is not None):
-        raise _Malformed(f"{name} is from {fields['source']} and has commit {commit!r}")
-    files: dict[str, LockedFile] = {}
-    for file, facts in _table(fields["files"], f"'files' of {name}").items():
-        facts = _table(facts, f"{file} of {name}", ("sha256", "size"))
-        digest, size = facts["sha256"], facts["size"]
-        if not (isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)):
-            raise _Malformed(f"the sha256 of {file} of {name} is {digest!r}, expected 64 hexadecimal digits")
-        if type(size) is not int or size < 0:
-            raise _Malformed(f"the size of {file} of {name} is {size!r}, expected a number of bytes")
-        files[file] = LockedFile(digest, size)
-    return LockedWeights(fields["source"], commit, files)
-
-
-def _table(value: Any, what: str, keys: Iterable[str] | None = None) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise _Malformed(f"{what} is no table")
-    if keys is not None and set(value) != set(keys):
-        raise _Malformed(f"{what} has {', '.join(sorted(value)) or 'nothing'}, expected {', '.join(keys)}")
-    return value
-
-
-def _to_dict(locked: LockedWeights) -> dict[str, Any]:
-    files = {name: {"sha256": file.sha256, "size": file.size} for name, file in locked.files.items()}
-    return {"source": locked.source, "commit": locked.commit, "files": files}
-
-
-def _quoted(text: str) -> str:
-    import shlex
-
-    return shlex.quote(text)
+    paths = {
+        name: try_to_load_from_cache(files.repository, name, cache_dir=files.cache_dir, revision=locked.commit)
+        for name in locked.files
+    }
+    return {name: Path(path) if isinstance(path, str) else None for name, path in paths.items()}

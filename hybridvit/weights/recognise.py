@@ -16,7 +16,7 @@ from torch import Tensor
 from ..keys import StateDict
 from ..registry import IndexEntry, family_of, index, model_spec
 from .errors import WeightsError
-from .layouts import Layout, classes_in, converted, expected_tensors, possible_layouts
+from .layouts import Layout, classes_in, converted, expected_tensors, layouts_of, possible_layouts
 
 # What checkpoints hold besides parameters, by the ends of its names; whole numbers are none either.
 NO_PARAMETERS = ("running_mean", "running_var", "relative_coords_table", "attn_mask", "rel_pos_idx")
@@ -38,7 +38,7 @@ def recognise(tensors: Mapping[str, Tensor], where: str, img_size: tuple[int, in
     """The architecture and layout of tensors, with the numbers of classes and channels that they have.
 
     Position and bias tables have to be those of the architecture's own image size or of `img_size`. Architectures that
-    are the same network under several names count as one, the first.
+    are the same network under several names count as one: the name with the most layouts, or else the first.
 
     Raises WeightsError if none fits, with the nearest, or if several do.
     """
@@ -50,11 +50,12 @@ def recognise(tensors: Mapping[str, Tensor], where: str, img_size: tuple[int, in
         if distance and (found or count >= SHORTLIST or distance > NEAR):
             break
         fits.append(_closest(architecture, outline, img_size))
-    matches = {fit.layout.spec: fit for fit in reversed(fits) if not fit.differences}
-    if len(matches) == 1:
-        return next(iter(matches.values()))
+    # Two that differ in the size of their images alone, and have no tables of that size, are the same network.
+    matches = [fit for fit in fits if not fit.differences]
+    if len({fit.layout.spec.replace(img_size=(1, 1)) for fit in matches}) == 1:
+        return max(matches, key=lambda fit: len(layouts_of(family_of(fit.architecture))))
     if matches:
-        names = [fit.architecture for fit in fits if not fit.differences]
+        names = [fit.architecture for fit in matches]
         raise WeightsError(
             f"{where} fits several architectures, which differ in what no weight shows: {', '.join(names)}; say which "
             f'it is: create_model("{names[0]}", file=...)'

@@ -11,7 +11,7 @@ from ..resolved import Resolved, ResolvedFile
 from .cache import check_cached, promised_sha256
 from .entries import find_entry
 from .errors import WeightsError
-from .lock import Lock, LockedWeights
+from .lock_file import Lock, LockedWeights
 from .sources import (
     DIRECTORY,
     HUB,
@@ -37,6 +37,11 @@ def weight_path(name: str) -> Path | None:
     """The path, if a name is that of a weight file."""
     is_path = name.endswith(SUFFIXES) and not name.startswith((HUB, DIRECTORY))
     return Path(name).expanduser() if is_path else None
+
+
+def is_place(name: str) -> bool:
+    """Whether a name says where weights are, and not what they are, as a name of the zoo does."""
+    return name.startswith((HUB, DIRECTORY)) or weight_path(name) is not None
 
 
 @dataclass(frozen=True)
