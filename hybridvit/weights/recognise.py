@@ -6,6 +6,7 @@ shape, in every layout, without memory.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from itertools import product
 
 from torch import Tensor
 
+from ..encoder import Model
 from ..keys import StateDict
 from ..registry import IndexEntry, family_of, index, model_spec
 from .errors import WeightsError
@@ -20,9 +22,9 @@ from .layouts import Layout, classes_in, converted, expected_tensors, layouts_of
 
 # What checkpoints hold besides parameters, by the ends of its names; whole numbers are none either.
 NO_PARAMETERS = ("running_mean", "running_var", "relative_coords_table", "attn_mask", "rel_pos_idx")
-SHORTLIST = 24  # as many are compared if none has just the right number of parameters
+SHORTLIST = 10  # as many are compared if none has just the right number of parameters
 NEAR = 0.02  # and none of those that are further off than this share
-SHOWN = 3
+SHOWN, TOLD = 3, 20  # architectures, and differences of the nearest, in a message
 
 
 @dataclass(frozen=True)
@@ -65,17 +67,18 @@ def recognise(tensors: Mapping[str, Tensor], where: str, img_size: tuple[int, in
             f"{where} is of no architecture of the zoo: none has about as many parameters; if it is one of them in "
             "other names, say which: create_model(ARCHITECTURE, file=...)"
         )
-    nearest = sorted(fits, key=lambda fit: len(fit.differences))[:SHOWN]
+    nearest, *others = sorted(fits, key=lambda fit: len(fit.differences))[:SHOWN]
     raise WeightsError(
-        f"{where} fits no architecture as it is. Nearest: {'; '.join(map(_described, nearest))}. If it is one of them, "
-        f'say which: create_model("{nearest[0].architecture}", file=...)'
+        f"{where} fits no architecture as it is. Nearest is {nearest.architecture} in layout {nearest.layout.name}: "
+        f"{_told(nearest)}"
+        + "".join(f"; then {fit.architecture} with {len(fit.differences)} differences" for fit in others)
+        + f'. If it is one of them, say which: create_model("{nearest.architecture}", file=...)'
     )
 
 
-def _described(fit: Fit) -> str:
-    shown = ", ".join(fit.differences[:SHOWN])
-    more = f" and {len(fit.differences) - SHOWN} more" if len(fit.differences) > SHOWN else ""
-    return f"{fit.architecture} in the layout {fit.layout.name} ({shown}{more})"
+def _told(fit: Fit) -> str:
+    told = ", ".join(fit.differences[:TOLD])
+    return f"{told} and {len(fit.differences) - TOLD} more" if len(fit.differences) > TOLD else told
 
 
 def _distances(outline: StateDict) -> dict[str, float]:
@@ -98,9 +101,8 @@ def _distances(outline: StateDict) -> dict[str, float]:
     }
 
     def distance(entry: IndexEntry) -> float:
-        with_classes = {(each, entry.num_classes - count) for each, count in heads} | {
-            (width + 1, entry.num_classes) for width in widths
-        }
+        with_classes = {(each, entry.num_classes - count) for each, count in heads}
+        with_classes |= {(times * (width + 1), entry.num_classes) for width in widths for times in (1, 2)}
         return min(
             abs(total + each * classes + per_channel * (3 - channels) - entry.params)
             for (each, classes), (per_channel, channels) in product(with_classes, kernels)
@@ -123,13 +125,13 @@ def _fit(architecture: str, layout: Layout, outline: StateDict) -> Fit:
         ours, untaken = converted(outline, layout.rules, architecture)
     except (ValueError, RuntimeError, IndexError) as error:  # shapes that a rule cannot split
         return Fit(architecture, layout, (str(error),) * (len(outline) + 1))
-    expected = expected_tensors(layout.spec)
+    expected = _expected(layout.spec)
     if ours.keys() & expected.keys():
         classes = classes_in(ours, layout.spec, expected)
         channels = next((ours[key].shape[1] for key in _first_kernels(layout) if key in ours), layout.spec.in_chans)
         spec = layout.spec.replace(num_classes=classes, in_chans=channels)
         if spec != layout.spec:
-            layout, expected = layout._replace(spec=spec), expected_tensors(spec)
+            layout, expected = layout._replace(spec=spec), _expected(spec)
     differences = [f"no {key}" for key in expected if key not in ours]
     differences += [f"{key} is surplus" for key in (*untaken, *(key for key in ours if key not in expected))]
     differences += [
@@ -142,6 +144,12 @@ def _fit(architecture: str, layout: Layout, outline: StateDict) -> Fit:
 
 def _first_kernels(layout: Layout) -> list[str]:
     """The tensors whose second axis is that of the image's channels."""
-    before = expected_tensors(layout.spec)
-    after = expected_tensors(layout.spec.replace(in_chans=layout.spec.in_chans + 1))
+    before = _expected(layout.spec)
+    after = _expected(layout.spec.replace(in_chans=layout.spec.in_chans + 1))
     return [key for key, tensor in before.items() if tensor.ndim == 4 and tensor.shape != after[key].shape]
+
+
+@functools.lru_cache(maxsize=16)
+def _expected(spec: Model) -> StateDict:
+    """`expected_tensors`, which the layouts of one architecture ask for again and again."""
+    return expected_tensors(spec)

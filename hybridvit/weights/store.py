@@ -226,7 +226,7 @@ def model_config(model: Encoder, layout: str | None = None, facts: Mapping[str, 
         "num_classes": classes,
         "num_features": model.num_features,
     }
-    if family and config["layout"] == "timm":
+    if family and config["layout"] == "timm" and "timm" in family.layouts:
         config |= timm_fields(model, family.layouts["timm"], origin.get("licence"))
     # As it is read again, so that what is written of a loaded model is the same.
     return json.loads(json.dumps(config | {"spec": model.spec.to_dict()}))
