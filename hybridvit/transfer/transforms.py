@@ -91,9 +91,10 @@ def _facts_of(transform: Any) -> dict[str, Any]:
         if isinstance(size, int) or (isinstance(size, Sequence) and len(size) in (1, 2)):
             height, width = (size, size) if isinstance(size, int) else (size[0], size[-1])
             facts["size"] = f"{height}x{width}"
-        mode = getattr(step, "interpolation", None)
-        if isinstance(mode, InterpolationMode):
-            facts["interpolation"] = mode.value
+        mode = getattr(step, "interpolation", None)  # torchvision has an enumeration, or in newer versions its text
+        mode = mode.value if isinstance(mode, InterpolationMode) else mode
+        if isinstance(mode, str):
+            facts["interpolation"] = mode
     return facts
 
 

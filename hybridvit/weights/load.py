@@ -113,7 +113,7 @@ def create_model(
             raise ValueError(f"lock= goes with weights, and {name!r} is made from scratch; pass pretrained=True")
         return _from_scratch(name, num_classes, in_chans, img_size)
     architecture = None if says_where else _architecture(name)
-    files = Recorded(find_place(name, file, hub), None if lock is None else read_lock(lock))
+    files = Recorded(find_place(name, file, hub), None if lock is None else read_lock(lock), revision)
     size = None if img_size is None else _pair(img_size)
     if architecture is None:
         model = _from_files(files, num_classes, size, allow_pickle)

@@ -76,10 +76,10 @@ class Lock:
             )
         return locked
 
-    def pin(self, files: HubFiles, name: str, locked: LockedWeights) -> None:
+    def pin(self, files: HubFiles, name: str, locked: LockedWeights, revision: str | None) -> None:
         """Makes a repository give the files of the locked commit. Raises LockError if another is asked for."""
-        if re.fullmatch("[0-9a-f]{40}", files.revision or "") and files.revision != locked.commit:
-            raise LockError(f"{name} is locked to commit {locked.commit} in {self.path}, not {files.revision}")
+        if revision not in (None, locked.commit):
+            raise LockError(f"{name} is locked to commit {locked.commit} in {self.path}, and you ask for {revision}")
         files.commit = locked.commit
 
     def check(self, name: str, locked: LockedWeights, file: str, path: Path | None) -> None:

@@ -11,7 +11,7 @@ from ..resolved import Resolved, ResolvedFile
 from .cache import check_cached, promised_sha256
 from .entries import find_entry
 from .errors import WeightsError
-from .lock_file import Lock, LockedWeights
+from .lock_file import Lock, LockedWeights, LockError
 from .sources import (
     DIRECTORY,
     HUB,
@@ -109,16 +109,19 @@ def find_place(name: str, file: str | Path | None, hub: Mapping[str, Any]) -> Pl
 
 
 class Recorded:
-    """The files of a place, each noted when it is taken. Under a lock it is compared with what is locked before."""
+    """The files of a place, each noted when it is taken. Under a lock it is compared with what is locked before.
 
-    def __init__(self, place: Place, lock: Lock | None = None) -> None:
+    `revision` is what was asked for beside the name, which a lock has to have.
+    """
+
+    def __init__(self, place: Place, lock: Lock | None = None, revision: str | None = None) -> None:
         self.place, self.files = place, place.files
         self.locked: LockedWeights | None = None
         self._lock, self._taken = lock, dict[str, ResolvedFile]()
         if lock is not None:
             self.locked = lock.of(place.name, place.source)
             if isinstance(self.files, HubFiles):
-                lock.pin(self.files, place.name, self.locked)
+                lock.pin(self.files, place.name, self.locked, revision)
 
     @property
     def where(self) -> str:
@@ -128,9 +131,12 @@ class Recorded:
         path = self.files.get(name)
         called = path.name if path is not None and isinstance(self.files, OneFile | ShippedFile) else name
         if self._lock is not None and self.locked is not None:
-            if path is not None and isinstance(self.files, HubFiles):
-                check_cached(path, self.where)
-            self._lock.check(self.place.name, self.locked, called, path)
+            try:
+                self._lock.check(self.place.name, self.locked, called, path)
+            except LockError:
+                if path is not None:
+                    check_cached(path, self.where)  # damage is no other version
+                raise
         if path is not None and called not in self._taken:
             self._taken[called] = ResolvedFile.of(called, path, promised_sha256(path))
         return path

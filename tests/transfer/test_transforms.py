@@ -160,7 +160,8 @@ def test_a_transform_of_other_weights_is_warned_of_with_both_values() -> None:
     (message,) = fed(model, hv.transforms(other(mean=(0.1, 0.2, 0.3), input_size=(48, 32), interpolation="nearest")))
     assert message == (
         "the transform prepares images otherwise than the weights expect: mean (0.1, 0.2, 0.3), "
-        "std (0.25, 0.25, 0.25), size 48x32, interpolation nearest; the weights: mean (0.5, 0.5, 0.5), std (0.25, 0.25, 0.25), size 32x32, "
+        "std (0.25, 0.25, 0.25), size 48x32, interpolation nearest; "
+        "the weights: mean (0.5, 0.5, 0.5), std (0.25, 0.25, 0.25), size 32x32, "
         "interpolation bicubic. hv.transforms(model) makes one that fits"
     )
     for changes in ({"std": (0.5,) * 3}, {"interpolation": "bilinear"}, {"input_size": (64, 64)}):
@@ -174,9 +175,9 @@ def test_transforms_of_torchvision_and_timm_are_looked_into() -> None:
 
     model = hv.create_model("cct_2_3x2_32")
     model.preprocess = other()
-    fits = {"input_size": 32, "interpolation": "bicubic", "mean": (0.5,) * 3, "std": (0.25,) * 3}
-    assert fed(model, create_transform(**fits)) == []
-    (message,) = fed(model, create_transform(**fits | {"mean": (0.4,) * 3}))
+    std = (0.25,) * 3
+    assert fed(model, create_transform(32, interpolation="bicubic", mean=(0.5,) * 3, std=std)) == []
+    (message,) = fed(model, create_transform(32, interpolation="bicubic", mean=(0.4,) * 3, std=std))
     assert "expect: mean (0.4, 0.4, 0.4), std (0.25, 0.25, 0.25), size 32x32, interpolation bicubic; the" in message
     steps = [v2.Resize(36), v2.CenterCrop(32), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
     (message,) = fed(model, v2.Compose([*steps, v2.Normalize([0.5] * 3, [0.5] * 3)]))

@@ -82,8 +82,9 @@ def test_a_locked_name_stays_at_its_commit(lock: Path, loopback_hub: LoopbackHub
     assert torch.equal(logits(hv.create_model(HUB_NAME, **hub), batch), logits(tiny(1), batch))
     new = hv.create_model(HUB_NAME, **hub).resolved
     assert new is not None
-    with pytest.raises(LockError, match=f"{HUB_NAME} is locked to commit .* in {lock}, not {new.commit}"):
-        hv.create_model(HUB_NAME, revision=new.commit, lock=lock, **hub)
+    for revision in (new.commit, "main"):
+        with pytest.raises(LockError, match=f"{HUB_NAME} is locked to commit .* in {lock}, and you ask for {revision}"):
+            hv.create_model(HUB_NAME, revision=revision, lock=lock, **hub)
     hv.lock(HUB_NAME, lock, **hub)
     assert lock.read_bytes() != before
     assert torch.equal(logits(hv.create_model(HUB_NAME, lock=lock, **hub), batch), logits(tiny(1), batch))
