@@ -17,6 +17,8 @@ _HOMES = {
     "save_pretrained": "weights.store",
     "push_to_hub": "weights.push",
     "pull_from_hub": "weights.push",
+    "convert": "weights.convert",
+    "lock": "weights.lock",
     "transforms": "transfer.transforms",
     "predict": "transfer.predict",
     "finetune": "transfer.run",
@@ -25,10 +27,12 @@ _HOMES = {
 
 __all__ = [
     "__version__",
+    "convert",
     "create_model",
     "evaluate",
     "finetune",
     "list_models",
+    "lock",
     "model_info",
     "predict",
     "pull_from_hub",
@@ -41,8 +45,10 @@ if TYPE_CHECKING:
     from .transfer.predict import predict
     from .transfer.run import evaluate, finetune
     from .transfer.transforms import transforms
+    from .weights.convert import convert
     from .weights.info import list_models, model_info
     from .weights.load import create_model
+    from .weights.lock import lock
     from .weights.push import pull_from_hub, push_to_hub
     from .weights.store import save_pretrained
 

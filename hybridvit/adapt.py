@@ -29,6 +29,7 @@ def with_num_classes(model: Encoder, num_classes: int) -> Encoder:
     adapted = _rebuilt(model, model.spec.replace(num_classes=num_classes), fresh=("head.",))
     adapted.head = adapted.spec.build_head(model.num_features).to(**_where(model))
     adapted.labels = None
+    _record(adapted, f"classifier replaced: {model.spec.num_classes} -> {num_classes} classes")
     adapted.freeze(model.frozen_layers)
     return adapted.train(model.training)
 
@@ -49,6 +50,7 @@ def with_in_chans(model: Encoder, in_chans: int) -> Encoder:
     if model.preprocess is not None:
         statistics = {name: _per_channel(getattr(model.preprocess, name), in_chans) for name in ("mean", "std")}
         adapted.preprocess = dataclasses.replace(model.preprocess, **statistics)
+    _record(adapted, f"first kernel: {model.spec.in_chans} -> {in_chans} channels")
     return adapted
 
 
@@ -85,6 +87,9 @@ def with_img_size(model: Encoder, img_size: int | tuple[int, int]) -> Encoder:
     adapted = _rebuilt(model, spec, changed)
     if model.preprocess is not None:
         adapted.preprocess = dataclasses.replace(model.preprocess, input_size=(height, width))
+    if changed:
+        before, after = ("x".join(map(str, size)) for size in (model.spec.img_size, (height, width)))
+        _record(adapted, f"tables resized: {before} -> {after} pixels")
     return adapted
 
 
@@ -99,8 +104,15 @@ def _rebuilt(
     missing = adapted.load_state_dict(kept, assign=True, strict=not fresh).missing_keys
     assert all(key.startswith(fresh) for key in missing), missing
     adapted.preprocess, adapted.labels, adapted.origin = model.preprocess, model.labels, model.origin
+    adapted.resolved = model.resolved
     adapted.freeze(model.frozen_layers)
     return adapted.train(model.training)
+
+
+def _record(model: Encoder, what: str) -> None:
+    """Notes a change of loaded weights."""
+    if model.resolved is not None:
+        model.resolved = model.resolved.changed(what)
 
 
 def _where(model: Encoder) -> dict[str, Any]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
 from .limits import LONGEST_MESSAGE, printable
+
+if TYPE_CHECKING:
+    from .resolved import Resolved
 
 _EXTRA_OF = {
     "torchvision": "train",
@@ -89,6 +92,11 @@ WorkersOption = Annotated[int | None, typer.Option(min=0, help="Processes that r
 ModelOption = Annotated[
     str, typer.Option(help="A saved directory, a name with weights (arch.tag), or hf-hub:ORG/NAME[@REVISION].")
 ]
+
+
+CacheOption = Annotated[Path | None, typer.Option(help="Of huggingface_hub; by default where HF_HOME says.")]
+PickleOption = Annotated[bool, typer.Option("--allow-pickle", help="Read pickled weights too, tensors only.")]
+LockOption = Annotated[Path | None, typer.Option(help="Lock file; anything but what it has is refused.")]
 
 
 @app.command()
@@ -335,10 +343,23 @@ def _size(size: tuple[int, int]) -> str:
 
 @app.command()
 def info(
-    name: Annotated[str, typer.Argument(help="Model name, or arch.tag.")],
+    name: Annotated[
+        str, typer.Argument(help="Model name, or arch.tag; or weights: hf-hub:ORG/NAME, a directory, a file.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="The facts as JSON, with the spec.")] = False,
+    cache_dir: CacheOption = None,
+    lock: LockOption = None,
 ) -> None:
-    """What a model is: what it is made of, its cost, feature maps, released weights and their licences."""
+    """What a model is: what it is made of, its cost, feature maps, released weights and their licences.
+
+    Of weights in a place: what they are, every file with its hash, and the layout that they are in.
+    """
+    from .weights.load import full_name
+    from .weights.resolve import is_place
+
+    if is_place(full_name(name)):
+        _info_of_weights(full_name(name), as_json, cache_dir, lock)
+        return
     from rich import box
     from rich.console import Console
     from rich.table import Column, Table
@@ -385,6 +406,95 @@ def info(
             console.print(f"{entry.name}: {'; '.join(filter(None, (entry.note, *told)))}", soft_wrap=False)
 
 
+def _info_of_weights(name: str, as_json: bool, cache_dir: Path | None, lock: Path | None) -> None:
+    from .weights.load import create_model
+
+    model = create_model(name, cache_dir=cache_dir, lock=lock)
+    assert model.resolved is not None
+    facts: dict[str, Any] = {
+        "origin": model.origin,
+        "num_classes": model.spec.num_classes,
+        "in_chans": model.spec.in_chans,
+        "img_size": model.spec.img_size,
+        "labels": model.labels,
+        "preprocess": model.preprocess.to_dict() if model.preprocess else None,
+        "params": sum(parameter.numel() for parameter in model.parameters()),
+    }
+    if as_json:
+        typer.echo(json.dumps(facts | {"resolved": model.resolved.to_dict(), "spec": model.spec.to_dict()}))
+        return
+    origin = model.origin or {}
+    typer.echo(f"{origin.get('architecture') or 'a model of its own'}, licence {origin.get('licence', 'unknown')}")
+    typer.echo(
+        f"{facts['params'] / 1e6:.2f} M parameters, {model.spec.num_classes} classes"
+        f"{'' if model.labels else ' without names'}, {model.spec.in_chans} channels, tables for "
+        f"{_size(model.spec.img_size)}"
+    )
+    if model.preprocess:
+        typer.echo("preprocessing: " + ", ".join(f"{key} {value}" for key, value in facts["preprocess"].items()))
+    _echo_record(model.resolved)
+
+
+def _echo_record(record: Resolved) -> None:
+    """What was loaded, byte for byte, and what was changed."""
+    for line in record.lines(hashed=True):
+        typer.echo(line)
+
+
+@app.command()
+def lock(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME...", help="As create_model takes them, or paths.")
+    ] = None,
+    file: Annotated[Path, typer.Option(help="The lock file.")] = Path("weights.lock"),
+    check: Annotated[bool, typer.Option("--check", help="Compare what is on this machine with the lock file.")] = False,
+    model: Annotated[str | None, typer.Option(help="Architecture of files that are not recognised.")] = None,
+    cache_dir: CacheOption = None,
+    allow_pickle: PickleOption = False,
+) -> None:
+    """Lock names to the commits and bytes that they stand for now; loading with lock=FILE takes nothing else."""
+    from .weights.lock import check_lock
+    from .weights.lock import lock as run
+    from .weights.lock_file import LockError
+
+    if check:
+        verdicts = check_lock(file, cache_dir=cache_dir)
+        for name, wrong in verdicts.items():
+            typer.echo(f"{name}: {'as locked' if wrong is None else wrong or 'not in the cache'}")
+        bad = [name for name, wrong in verdicts.items() if wrong]
+        if bad:
+            raise LockError(f"{len(bad)} of {len(verdicts)} are not as {file} has them: {', '.join(bad)}")
+        return
+    if not names:
+        raise ValueError("name at least one model, or check a lock file with --check")
+    for name, locked in run(names, file, model=model, cache_dir=cache_dir, allow_pickle=allow_pickle).items():
+        at = f" at commit {locked.commit}" if locked.commit else ""
+        typer.echo(f"locked {name}: {locked.source}{at}, {len(locked.files)} files")
+        for each, facts in sorted(locked.files.items()):
+            typer.echo(f"  {each} {facts.size:,} bytes, sha256 {facts.sha256}")
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="Weight file, directory, or any name that can be loaded.")],
+    target: Annotated[Path, typer.Argument(help="A .safetensors file, or a directory for a saved model.")],
+    model: Annotated[str | None, typer.Option(help="Architecture of a file that is not recognised.")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(help="hybridvit, timm, transformers, torchvision, or another layout of the model's family."),
+    ] = None,
+    cache_dir: CacheOption = None,
+    allow_pickle: PickleOption = False,
+    lock: LockOption = None,
+) -> None:
+    """Write weights in another layout: from any that is read to any that the model's family has."""
+    from .weights.convert import convert as run
+
+    read = run(source, target, model=model, to=to, cache_dir=cache_dir, allow_pickle=allow_pickle, lock=lock)
+    _echo_record(read)
+    typer.echo(f"written: {target}")
+
+
 @app.command()
 def push(
     model: Annotated[str, typer.Argument(help="A saved directory, or any name that can be loaded.")],
@@ -394,20 +504,33 @@ def push(
     message: Annotated[str | None, typer.Option(help="Commit message.")] = None,
     pull_request: Annotated[bool, typer.Option("--pull-request", help="Open a pull request instead.")] = False,
     licence: Annotated[str | None, typer.Option(help="Licence of the weights, for the card.")] = None,
+    base_model: Annotated[str | None, typer.Option(help="ORG/NAME of what it was made from, for the card.")] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="What it was trained on, for the card; repeatable.")] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A measured figure, for the card; repeatable.")
+    ] = None,
+    description: Annotated[str | None, typer.Option(help="First paragraph of the card.")] = None,
+    cache_dir: CacheOption = None,
 ) -> None:
     """Push a model to the Hub that HF_ENDPOINT names, by default huggingface.co."""
-    from .weights.load import load_model
+    from .weights.load import create_model, full_name
     from .weights.push import push_to_hub
 
-    facts = {"licence": licence} if licence else {}
+    facts = {
+        "licence": licence,
+        "base_model": base_model,
+        "datasets": dataset,
+        "metrics": _settings(metric or [], "--metric"),
+        "description": description,
+    }
     url = push_to_hub(
-        load_model(model),
+        create_model(full_name(model), pretrained=True, cache_dir=cache_dir),
         repository,
         private=private,
         revision=branch,
         commit_message=message,
         create_pr=pull_request,
-        **facts,
+        **{name: fact for name, fact in facts.items() if fact},
     )
     typer.echo(f"pushed: {url}")
 
@@ -416,11 +539,14 @@ def push(
 def pull(
     repository: Annotated[str, typer.Argument(metavar="ORG/NAME[@REVISION]")],
     directory: Annotated[Path, typer.Argument(help="Where to; local-dir:DIRECTORY then loads it.")],
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit; by default the main branch.")] = None,
+    cache_dir: CacheOption = None,
 ) -> None:
     """Download a model repository from the Hub into a directory."""
-    from .weights.push import pull_from_hub
+    from .weights.push import pull as run
 
-    typer.echo(f"pulled into {pull_from_hub(repository, directory)}")
+    _echo_record(run(repository, directory, revision=revision, cache_dir=cache_dir))
+    typer.echo(f"pulled into {directory}")
 
 
 @app.command()
@@ -445,7 +571,7 @@ def serve(
     run(root, port)
 
 
-def _settings(pairs: list[str]) -> dict[str, Any]:
+def _settings(pairs: list[str], option: str = "--set") -> dict[str, Any]:
     """FIELD=VALUE, the value as in TOML; what is not TOML is taken as text."""
     import tomllib
 
@@ -453,7 +579,7 @@ def _settings(pairs: list[str]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
-            raise ValueError(f"--set needs FIELD=VALUE, got {pair!r}")
+            raise ValueError(f"{option} needs NAME=VALUE, got {pair!r}")
         try:
             settings[name.strip()] = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:

@@ -18,6 +18,7 @@ from .components.blocks import Block, BlockModule, recomputed
 from .components.functions import NoPosition
 from .components.positions import PrefixTokens
 from .preprocess import Preprocess
+from .resolved import Resolved
 from .spec import Grid, Head, Pool, Position, Spec, SpecError, Transition, naming
 from .tokens import image_to_tokens, split_prefix, tokens_to_map
 
@@ -92,6 +93,7 @@ class Encoder(nn.Module):
     """A built model: images (B, in_chans, H, W) of any height and width -> logits (B, num_classes).
 
     `preprocess`, `labels` and `origin` describe the weights at hand and travel with them; they never change a result.
+    `resolved` is what was loaded, and stays on this machine.
     """
 
     def __init__(self, spec: Model) -> None:
@@ -100,6 +102,7 @@ class Encoder(nn.Module):
         self.preprocess: Preprocess | None = None
         self.labels: tuple[str, ...] | None = None
         self.origin: dict[str, Any] | None = None
+        self.resolved: Resolved | None = None
         self.frozen_layers = 0
         self.stages = nn.ModuleList()
         self.feature_info: list[FeatureInfo] = []

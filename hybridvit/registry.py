@@ -25,7 +25,7 @@ class UnknownNameError(ValueError):
 @dataclass(frozen=True)
 class IndexEntry:
     """What the index knows of a model: how many parameters it has, and what an image of (height, width) `img_size`
-    costs in floating point operations, a multiply-add counted as two.
+    costs in floating point operations, a multiply-add counted as two; both with a classifier of `num_classes`.
     """
 
     family: str
@@ -33,6 +33,7 @@ class IndexEntry:
     params: int
     flops: int
     img_size: tuple[int, int]
+    num_classes: int
 
 
 @functools.cache
@@ -115,7 +116,7 @@ def build_index() -> dict[str, Any]:
         for name in family.sizes:
             spec = family.model(name)
             assert name not in entries, f"{name} is registered twice"
-            entries[name] = asdict(IndexEntry(family.name, family.paper, *cost(spec), spec.img_size))
+            entries[name] = asdict(IndexEntry(family.name, family.paper, *cost(spec), spec.img_size, spec.num_classes))
     return entries
 
 

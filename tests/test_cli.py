@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import warnings
@@ -16,8 +17,9 @@ import hybridvit as hv
 from hybridvit.cli import app
 from hybridvit.hub import LoopbackHub
 from hybridvit.registry import model_spec, spec_from_dict
+from hybridvit.resolved import sha256_of
 from hybridvit.weights.entries import entries
-from hybridvit.weights.sources import WeightsNotFoundError
+from hybridvit.weights.sources import WeightsNotFoundError, WeightsWarning
 from tests.hub.conftest import api, loopback_hub, run_client, run_python
 from tests.parity import images
 from tests.weights.examples import LABELS, logits, tiny
@@ -48,7 +50,8 @@ def message(*arguments: object) -> str:
 
 def test_the_command_is_named_as_the_package_installs_it() -> None:
     usage = output("--help")
-    for name in ("list", "info", "predict", "finetune", "evaluate", "benchmark", "push", "pull", "demo", "hub"):
+    names = "list info predict finetune evaluate benchmark lock convert push pull demo hub"
+    for name in names.split():
         assert re.search(rf"^\W*{name} ", usage, re.MULTILINE), name
 
 
@@ -195,8 +198,14 @@ def test_push_and_pull(
     hv.save_pretrained(model, source)
     pushed = run_client(*CLI, "push", str(source), "me/model", "--licence", "cc-by-nc-4.0", "--branch", "trial")
     assert f"pushed: {loopback_hub.endpoint}/me/model/commit/" in pushed
-    assert run_client(*CLI, "pull", "me/model@trial", str(target)).strip() == f"pulled into {target}"
-    pulled = hv.create_model(f"local-dir:{target}")
+    *record, last = run_client(*CLI, "pull", "me/model@trial", str(target)).splitlines()
+    assert last == f"pulled into {target}"
+    assert record[0] == f"source: hf:me/model at commit {pushed.rpartition('/')[2].strip()}"
+    weights = target / "model.safetensors"
+    told = f"file: model.safetensors, {weights.stat().st_size:,} bytes, sha256 {sha256_of(weights)}"
+    assert told in record
+    with pytest.warns(WeightsWarning, match=r"is licensed cc-by-nc-4\.0: not for commercial use"):
+        pulled = hv.create_model(f"local-dir:{target}")
     assert torch.equal(logits(pulled, batch), logits(model, batch))
     assert pulled.labels == LABELS
     assert "license: cc-by-nc-4.0" in (target / "README.md").read_text()
@@ -227,3 +236,61 @@ def test_sharing_needs_no_extra(run_client: Callable[..., str], tmp_path: Path) 
     assert (tmp_path / "target" / "config.json").is_file()
     assert "cct_2_3x2_32" in run_client("-c", WITHOUT_EXTRAS, "info", "cct_2_3x2_32")
     assert "cct_2_3x2_32" in run_client("-c", WITHOUT_EXTRAS, "list", "cct*")
+
+
+def test_info_of_weights_tells_what_they_are(tmp_path: Path) -> None:
+    saved = hv.save_pretrained(tiny(), tmp_path / "saved")
+    for name in (saved, f"local-dir:{saved}", saved / "model.safetensors"):
+        shown = output("info", name)
+        assert "cct_2_3x2_32, licence mit" in shown
+        assert "5 classes, 3 channels, tables for 24x32" in shown
+        assert f"sha256 {sha256_of(saved / 'model.safetensors')}" in shown
+        assert "layout: hybridvit" in shown
+    facts = json.loads(output("info", saved, "--json"))
+    assert facts["labels"] == list(LABELS)
+    assert facts["resolved"]["files"]["config.json"]["sha256"] == sha256_of(saved / "config.json")
+
+
+def test_lock_and_check(tmp_path: Path) -> None:
+    saved, lock = hv.save_pretrained(tiny(), tmp_path / "saved"), tmp_path / "weights.lock"
+    shown = output("lock", saved, "cct_2_3x2_32.fmnist", "--file", lock)
+    assert f"locked local-dir:{saved}: local-dir:{saved}, 2 files" in shown
+    assert f"sha256 {sha256_of(saved / 'config.json')}" in shown
+    checked = output("lock", "--check", "--file", lock)
+    assert checked.splitlines() == ["cct_2_3x2_32.fmnist: as locked", f"local-dir:{saved}: as locked"]
+    assert "layout: hybridvit" in output("info", saved, "--lock", lock)
+    (saved / "config.json").write_text("{}")
+    result = command("lock", "--check", "--file", lock)
+    assert result.exit_code == 1
+    assert f"config.json of local-dir:{saved} is not the file in {lock}" in result.stdout
+    assert result.stderr.strip() == f"1 of 2 are not as {lock} has them: local-dir:{saved}"
+    assert "name at least one model" in message("lock", "--file", lock)
+    assert "is not the file in" in message("info", saved, "--lock", lock)
+
+
+def test_convert_says_what_it_read(tmp_path: Path) -> None:
+    saved, file = hv.save_pretrained(tiny(), tmp_path / "saved"), tmp_path / "new.safetensors"
+    shown = output("convert", saved, file, "--to", "original")
+    assert shown.splitlines()[0] == f"source: local-dir:{saved}"
+    assert shown.splitlines()[-1] == f"written: {file}"
+    assert file.is_file()
+    assert "It has: hybridvit, original" in message("convert", saved, tmp_path / "other", "--to", "timm")
+
+
+def test_push_fills_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hybridvit.weights.push.push_to_hub", lambda model, repository, **given: given)
+    options = "--private --branch trial --message Better --pull-request --licence mit --base-model a/b --dataset one"
+    options += " --dataset two --metric top1=0.5 --metric epochs=3 --description About"
+    shown = output("push", hv.save_pretrained(tiny(), tmp_path / "saved"), "me/model", *options.split())
+    assert ast.literal_eval(shown.removeprefix("pushed: ")) == {
+        "private": True,
+        "revision": "trial",
+        "commit_message": "Better",
+        "create_pr": True,
+        "licence": "mit",
+        "base_model": "a/b",
+        "datasets": ["one", "two"],
+        "metrics": {"top1": 0.5, "epochs": 3},
+        "description": "About",
+    }
+    assert "--metric needs NAME=VALUE" in message("push", tmp_path / "saved", "me/model", "--metric", "top1")

@@ -45,11 +45,15 @@ def test_the_hub_page_s_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """What it does on huggingface.co happens on a Hub of this machine here."""
     monkeypatch.chdir(tmp_path)
     scope: dict[str, object] = {"hv": hv, "model": hv.create_model("cct_2_3x2_32")}
-    save_and_push, serve = blocks(ROOT / "docs" / "hub.md")
+    show_record, use_lock, save_and_push, serve = blocks(ROOT / "docs" / "hub.md")
     with LoopbackHub(tmp_path / "other") as hub:
-        here = save_and_push.replace("private=True", f"private=True, endpoint={hub.endpoint!r}, token={hub.token!r}")
+        access = f"endpoint={hub.endpoint!r}, token={hub.token!r}"
+        here = save_and_push.replace("private=True", f"private=True, {access}").replace("org/name", "me/emoji")
         exec(compile(here, "hub.md", "exec"), scope)
+        hv.lock("hf-hub:me/emoji", "weights.lock", endpoint=hub.endpoint, token=hub.token)
+        exec(compile(use_lock.replace("lock=", f"{access}, lock="), "hub.md", "exec"), scope)
     assert (tmp_path / "directory" / "config.json").is_file()
+    exec(compile(show_record, "hub.md", "exec"), scope)
     exec(compile(serve, "hub.md", "exec"), scope)
     assert (tmp_path / "hub").is_dir()
 

@@ -15,10 +15,10 @@ from .data import image_files
 from .device import torch_device
 from .errors import DataError
 from .images import BadImage, load_image
-from .transforms import preprocess_of, transforms
+from .transforms import preprocess_of, transforms, warn_of_mismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ..encoder import Encoder
     from ..preprocess import Preprocess
@@ -39,6 +39,7 @@ def predict(
     images: ImageLike | Sequence[ImageLike],
     topk: int = 5,
     *,
+    transform: Callable[[Image.Image], Tensor] | None = None,
     batch_size: int = 32,
     device: str | None = None,
 ) -> list[list[Prediction]]:
@@ -48,6 +49,8 @@ def predict(
         model: a model, a saved directory, or a name with pretrained weights.
         images: one or several files, Pillow images, or tensors that are already preprocessed: (C, H, W), or a batch.
         topk: labels an image, fewer if there are fewer classes.
+        transform: Pillow image -> tensor (C, H, W), instead of `hv.transforms(model)`. A PreprocessWarning tells where
+            it is known to differ from what the weights expect.
         batch_size: images that go through the model at a time.
         device: where to run; by default where the model is.
 
@@ -66,13 +69,16 @@ def predict(
         listed = list(images if images.ndim == 4 else images[None])
     if loaded.spec.num_classes == 0:
         raise DataError("the model has no classifier; create it with num_classes, or fine-tune it first")
-    prepare, preprocess = transforms(loaded), preprocess_of(loaded)
+    prepare, preprocess = transform or transforms(loaded), preprocess_of(loaded)
+    if transform is not None:
+        warn_of_mismatch(loaded, transform)
 
     def ready(image: ImageLike) -> Tensor:
         if isinstance(image, Tensor):
             return image
         if isinstance(image, (str, Path)):
-            image = load_image(image, preprocess.channels, covers=max(preprocess.resize_to))
+            covers = 0 if transform else max(preprocess.resize_to)
+            image = load_image(image, preprocess.channels, covers=covers)
         return prepare(image)
 
     results: list[list[Prediction]] = []

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from ..weights.load import full_name, load_model
-from ..weights.sources import PENDING
+from ..weights.resolve import weight_path
+from ..weights.sources import DIRECTORY, HUB, PENDING
 from ..weights.store import CARD, CONFIG, WEIGHTS
 from .checkpoint import CheckpointError, advice, write_text
 from .data import IDX_PREFIX, Data, ImageSet, OnBad, Split, load_data, load_split
@@ -26,7 +27,7 @@ from .metrics import Evaluation, score
 from .progress import Progress
 from .recipe import Recipe, default_recipe, load_recipe
 from .trainer import EVAL_BATCH, Epoch, Position, Trainer
-from .transforms import preprocess_of
+from .transforms import Transform, preprocess_of, warn_of_mismatch
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -234,7 +235,7 @@ def _require_known(name: str, pretrained: bool) -> None:
     from ..registry import model_spec
     from ..weights.entries import entries_of, find_entry
 
-    if ":" in name:  # a Hub or a directory, which create_model asks
+    if ":" in name or weight_path(name):  # a Hub, a directory or a file, which create_model asks
         return
     if "." in name:
         find_entry(name)
@@ -299,12 +300,18 @@ def _csv(text: str) -> str:
     return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\n') else text
 
 
+# What is true of the weights that a training started from, and not of those that it makes.
+_NOT_PASSED_ON = ("source", "metrics", "datasets", "description", "val_accuracy", "epoch")
+
+
 def _origin(model: str | Encoder, pretrained: bool, built: Encoder, recipe: Recipe, data: Data) -> dict[str, Any]:
     """What is saved with the weights about where they come from; a name, never a path of this machine."""
-    origin: dict[str, Any] = {name: value for name, value in (built.origin or {}).items() if name != "source"}
+    origin: dict[str, Any] = {name: value for name, value in (built.origin or {}).items() if name not in _NOT_PASSED_ON}
     if isinstance(model, str) and pretrained:
-        prefix, _, path = model.partition(":")
-        origin["finetuned_from"] = Path(path).name if prefix == "local-dir" else model
+        path = weight_path(model) or (Path(model.removeprefix(DIRECTORY)) if model.startswith(DIRECTORY) else None)
+        origin["finetuned_from"] = path.name if path else model
+        if model.startswith(HUB):
+            origin["base_model"] = model.removeprefix(HUB).partition("@")[0]
     elif isinstance(model, str):
         origin.pop("finetuned_from", None)
     return origin | {"recipe": recipe.to_dict(), "images": len(data.train)}
@@ -396,6 +403,7 @@ def evaluate(
     out: str | Path | None = None,
     *,
     split: Split | None = None,
+    transform: Transform | None = None,
     on_bad: OnBad = "error",
     device: str | None = None,
     batch_size: int = EVAL_BATCH,
@@ -408,6 +416,8 @@ def evaluate(
         data: a folder or `idx:DIR`.
         out: directory for metrics.json, confusion.png and predictions.png, if they are wanted.
         split: train, val, test or all; by default test, else val, else every image.
+        transform: what `hv.transforms` gave, instead of that of the model. A PreprocessWarning tells where it differs
+            from what the weights expect.
         on_bad: "error" refuses undecodable files with a list, "skip" leaves them out.
         device: where to run; by default the best there is.
         batch_size: images that go through the model at a time.
@@ -422,14 +432,20 @@ def evaluate(
         _check_place(out, data)
         if (out / RECIPE_FILE).exists():
             raise RunDirectoryError(f"{out} holds a training run, whose figures are its own; name another directory")
+    if transform is not None and (not isinstance(transform, Transform) or transform.train_time):
+        raise ValueError("transform must be what hv.transforms(...) gives with train=False, of a model or a Preprocess")
     loaded = load_model(model)
+    preprocess = preprocess_of(loaded)
+    if transform is not None:
+        warn_of_mismatch(loaded, transform)
+        preprocess = transform.preprocess
     classes, images, _ = load_split(data, split, on_bad=on_bad)
     labels, numbers = _matched_labels(loaded, classes, data)
-    batches = EvalBatches(images, preprocess_of(loaded), batch_size, target, workers=workers)
+    batches = EvalBatches(images, preprocess, batch_size, target, workers=workers)
     logits = _logits(loaded, batches, target)
     evaluation = score(logits, numbers[torch.from_numpy(images.labels)], labels)
     if out is not None:
-        _write_evaluation(evaluation, images, preprocess_of(loaded).channels, out)
+        _write_evaluation(evaluation, images, preprocess.channels, out)
     return evaluation
 
 

@@ -16,35 +16,43 @@ if TYPE_CHECKING:
 KNOWN_FACTS = ("licence", "datasets", "metrics", "description", "base_model", "repository")
 
 
-def model_card(model: Encoder, config: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    """Markdown with the Hub's metadata block. Raises ValueError for a fact that the card has no place for."""
-    import yaml
+def saved_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the facts for a card is saved with a model: all that are given but the repository, which may change.
 
+    Raises ValueError for a fact that the card has no place for.
+    """
     for name in facts:
         if name not in KNOWN_FACTS:
             raise ValueError(f"the model card has no field {name!r}; it has: {', '.join(KNOWN_FACTS)}")
-    origin = model.origin or {}
-    base = facts.get("base_model") or origin.get("base_model")
+    return {name: value for name, value in facts.items() if value and name != "repository"}
+
+
+def model_card(model: Encoder, config: Mapping[str, Any], repository: str | None = None) -> str:
+    """Markdown with the Hub's metadata block, for what `config` says of a model's origin."""
+    import yaml
+
+    origin = config["origin"] or {}
+    base = origin.get("base_model")
     metadata: dict[str, Any] = {
         "library_name": "hybridvit",
         "pipeline_tag": "image-classification",
         "tags": ["image-classification", "hybridvit", *(["timm"] if config["layout"] == "timm" else [])],
-        "license": facts.get("licence") or origin.get("licence") or "unknown",
+        "license": origin.get("licence") or "unknown",
     }
     if base:
         metadata["base_model"] = base
-    if facts.get("datasets"):
-        metadata["datasets"] = list(facts["datasets"])
-    figures = {**_own_figures(origin), **(facts.get("metrics") or {})}
+    if origin.get("datasets"):
+        metadata["datasets"] = origin["datasets"]
+    figures = {**_own_figures(origin), **origin.get("metrics", {})}
     if figures:
         metadata["metrics"] = list(figures)
-    name = facts.get("repository") or origin.get("architecture") or "model"
+    name = repository or origin.get("architecture") or "model"
     sections = [
         f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n",
         f"# {_told(name)}\n",
-        facts.get("description") or _summary(model, origin),
+        origin.get("description") or _summary(model, origin),
         _licence(metadata["license"]),
-        _loading(facts.get("repository"), config["layout"] == "timm"),
+        _loading(repository, config["layout"] == "timm"),
         _preprocessing(model),
         _figures(figures),
         _recipe(origin),

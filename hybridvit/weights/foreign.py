@@ -12,7 +12,7 @@ from ..limits import shown
 from ..preprocess import Preprocess
 from ..registry import UnknownNameError, family_of, index, model_spec
 from ..spec import nearest
-from .store import WeightsError
+from .errors import WeightsError
 
 if TYPE_CHECKING:
     from ..encoder import Model
@@ -32,7 +32,7 @@ class Foreign:
 
     architecture: str | None
     spec: Model
-    rules: tuple[KeyRules, ...]
+    rules: Mapping[str, KeyRules]
     preprocess: Preprocess | None
     labels: tuple[str, ...] | None
     licence: str | None
@@ -63,13 +63,13 @@ def from_timm(config: Mapping[str, Any], where: str) -> Foreign:
     if unknown:
         raise WeightsError(
             f"{where} changes {architecture} by {', '.join(unknown)}; only img_size, in_chans and num_classes can be "
-            "changed that way: build its spec with Model.replace and load the file with load_weights"
+            "changed that way: make its spec with Model.replace, and fill it with hybridvit.weights.load.fill"
         )
     spec = spec.replace(**changes)
     return Foreign(
         architecture=architecture,
         spec=spec,
-        rules=(family_of(architecture).layouts["timm"](spec),),
+        rules={"timm": family_of(architecture).layouts["timm"](spec)},
         preprocess=timm_preprocess(given),
         labels=_timm_labels(config | given, spec.num_classes),
         licence=given.get("license"),

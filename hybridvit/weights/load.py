@@ -2,48 +2,55 @@
 
 from __future__ import annotations
 
-import math
+import logging
 import os
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from .. import adapt
-from ..keys import KeyMismatchError, KeyRules, StateDict, check_keys
+from ..keys import KeyMismatchError, StateDict, check_keys
 from ..limits import LONGEST_SHOWN, printable
 from ..meta import without_memory
 from ..registry import UnknownNameError, family_of, index, model_spec
 from ..spec import SpecError
 from .entries import WeightEntry, find_entry, is_non_commercial
+from .errors import WeightsError
 from .foreign import Foreign, from_timm
-from .layouts import layouts_of
-from .sources import (
-    DIRECTORY,
-    HUB,
-    Files,
-    HubFiles,
-    LocalFiles,
-    PartialWeightsWarning,
-    WeightsNotFoundError,
-    WeightsWarning,
-    hub_files,
-    local_files,
-    shipped_file,
+from .layouts import (
+    CLASSIFIER,
+    Layout,
+    classes_in,
+    closest_layout,
+    converted,
+    expected_tensors,
+    layouts_of,
+    possible_layouts,
 )
-from .store import CONFIG, PICKLE, WEIGHTS, WeightsError, attach, read_json, read_tensors, saved_rules, saved_spec
+from .lock_file import read_lock
+from .recognise import recognise
+from .resolve import Recorded, find_place, is_place, weight_path
+from .sources import DIRECTORY, HUB, PartialWeightsWarning, WeightsNotFoundError, WeightsWarning
+from .store import CONFIG, OWN_LAYOUT, PICKLE, WEIGHTS, attach, read_json, saved_rules, saved_spec
 from .transformers_format.repository import from_transformers
 
 if TYPE_CHECKING:
     from ..encoder import Encoder, Model
 
-CLASSIFIER = ("head.",)
+log = logging.getLogger("hybridvit")
+
+# What a config has that can be read, and what is said of one that has none of them.
+KNOWN_BY = ("format_version", "architecture", "model_type")
+NOT_KNOWN = "neither hybridvit's (format_version), timm's (architecture) nor transformers' (model_type)"
 
 
 def full_name(model: str | Path) -> str:
-    """`local-dir:PATH` for the path of a directory, any other name of a model as it is."""
+    """`local-dir:PATH` for the path of a directory, any other name of a model, or path of a weight file, as it is."""
+    if weight_path(str(model)):
+        return str(model)
     if isinstance(model, Path):
         return f"{DIRECTORY}{model}"
     if model.startswith((HUB, DIRECTORY)) or model.partition(".")[0] in index():
@@ -52,7 +59,7 @@ def full_name(model: str | Path) -> str:
 
 
 def load_model(model: str | Path | Encoder) -> Encoder:
-    """A model itself, one from a saved directory, or a pretrained one by name. Raises as `create_model` does."""
+    """A model itself, one from a directory or file, or a pretrained one by name. Raises as `create_model` does."""
     return create_model(full_name(model), pretrained=True) if isinstance(model, str | Path) else model
 
 
@@ -69,12 +76,14 @@ def create_model(
     token: str | None = None,
     file: str | Path | None = None,
     allow_pickle: bool = False,
+    lock: str | Path | None = None,
 ) -> Encoder:
-    """A model by name, in eval mode if it has weights.
+    """A model by name, in eval mode if it has weights. What was loaded is in its `resolved`.
 
     Args:
-        name: `arch` or `arch.tag` of the zoo; `hf-hub:ORG/NAME[@REVISION]`; `local-dir:PATH`. The last two always load
-            weights, whether ours, timm's or transformers'.
+        name: `arch` or `arch.tag` of the zoo; `hf-hub:ORG/NAME[@REVISION]`; `local-dir:PATH`; the path of a weight
+            file. All but the first always load weights, in our, timm's, transformers' or any known layout. Without a
+            config.json that says what they are, they are recognised by their names and shapes.
         pretrained: load the released weights of that tag, or of the first if none is named.
         num_classes: another number gets a fresh classifier; the same keeps it with its labels; 0 gives embeddings.
         in_chans: channels of the images; kernels are summed or shared out.
@@ -86,36 +95,38 @@ def create_model(
         token: for private repositories; by default the one that is logged in.
         file: load this weight file of the architecture `name` instead, in our, timm's or any known layout.
         allow_pickle: read pickled files too, tensors only.
+        lock: a lock file, as `hybridvit lock` writes it; anything but what it has for `name` is refused.
 
     Raises:
         UnknownNameError: for a model, tag or family that does not exist; the nearest are offered.
         WeightsNotFoundError: for a repository, revision, directory or file that is not there or cannot be reached.
-        WeightsError: for a file that cannot be read, or a pickle that is not allowed.
+        WeightsError: for a file that cannot be read or is damaged, a pickle that is not allowed, or weights of no
+            architecture, or of several.
+        LockError: for weights that are not those of the lock file.
         KeyMismatchError: for weights that do not fit, listing every key.
         SpecError: for a config that describes no model.
     """
     _check_request(num_classes, in_chans, img_size)
     hub = {"revision": revision, "cache_dir": cache_dir, "endpoint": endpoint, "token": token}
-    if name.startswith((HUB, DIRECTORY)):
-        if file is not None:
-            raise ValueError(f"file= goes with the name of an architecture, not with {name!r}")
-        kind, _, place = name.partition(":")
-        files = hub_files(place, **hub) if f"{kind}:" == HUB else local_files(place)
-        model = _from_files(files, num_classes, allow_pickle)
-    elif file is not None:
-        model = load_weights(
-            name,
-            file,
-            num_classes=num_classes,
-            in_chans=in_chans,
-            img_size=None if img_size is None else _pair(img_size),
-            allow_pickle=allow_pickle,
-        )
-    elif pretrained:
-        model = _from_entry(find_entry(name), num_classes, allow_pickle, hub)
-    else:
+    says_where = is_place(name)
+    if file is not None and says_where:
+        raise ValueError(f"file= goes with the name of an architecture, not with {name!r}")
+    if not (says_where or pretrained or file is not None):
+        if lock is not None:
+            raise ValueError(f"lock= goes with weights, and {name!r} is made from scratch; pass pretrained=True")
         return _from_scratch(name, num_classes, in_chans, img_size)
-    return _adapted(model, in_chans, img_size).eval()
+    architecture = None if says_where else _architecture(name)
+    files = Recorded(find_place(name, file, hub), None if lock is None else read_lock(lock), revision)
+    size = None if img_size is None else _pair(img_size)
+    if architecture is None:
+        model = _from_files(files, num_classes, size, allow_pickle)
+    elif file is not None:
+        model = _from_named_file(architecture, files, num_classes, in_chans, size, allow_pickle)
+    else:
+        model = _from_entry(find_entry(name), files, num_classes, allow_pickle)
+    model = _adapted(model, in_chans, size)
+    log.info("%s", model.resolved)
+    return model.eval()
 
 
 def _check_request(num_classes: int | None, in_chans: int | None, img_size: int | tuple[int, int] | None) -> None:
@@ -147,19 +158,13 @@ def _from_scratch(
     return model
 
 
-def _adapted(model: Encoder, in_chans: int | None, img_size: int | tuple[int, int] | None) -> Encoder:
+def _adapted(model: Encoder, in_chans: int | None, img_size: tuple[int, int] | None) -> Encoder:
     """Whatever was asked for beyond what the weights are."""
     if in_chans is not None and in_chans != model.spec.in_chans:
         model = adapt.with_in_chans(model, in_chans)
-    if img_size is not None and _pair(img_size) != model.spec.img_size:
+    if img_size is not None and img_size != model.spec.img_size:
         model = adapt.with_img_size(model, img_size)
     return model
-
-
-def expected_tensors(spec: Model) -> StateDict:
-    """The state dict that a model of `spec` has, without memory behind it."""
-    with without_memory():
-        return spec.build().state_dict()
 
 
 def fill(
@@ -220,95 +225,61 @@ def _initialise_missing(model: Encoder, spec: Model) -> None:
         model.load_state_dict({key: fresh[key] for key in missing}, assign=True, strict=False)
 
 
-Layout = tuple[KeyRules | None, "Model"]
+def _weights(files: Recorded, allow_pickle: bool, name: str = WEIGHTS) -> StateDict:
+    found = files.weights(name)
+    if found is None:
+        raise WeightsNotFoundError(f"{files.where} has neither {name} nor {PICKLE}")
+    return files.read(found, allow_pickle)
 
 
-def closest_layout(names: Collection[str], layouts: Sequence[Layout]) -> Layout:
-    """The layout, None being our own, in whose names for its model the fewest are missing or surplus."""
-
-    if len(layouts) == 1:
-        return layouts[0]
-    expected = {spec: expected_tensors(spec) for _, spec in layouts}
-
-    def differences(layout: Layout) -> float:
-        rules, spec = layout
-        try:
-            return len(set(names) ^ set(rules.to_theirs(expected[spec]) if rules else expected[spec]))
-        except KeyMismatchError:
-            return math.inf  # another package's layout, which has no names for what this model has
-
-    return min(layouts, key=differences)
+def _filled(
+    layout: Layout,
+    tensors: StateDict,
+    files: Recorded,
+    num_classes: int | None,
+) -> Encoder:
+    """A model of a layout's spec around tensors in that layout, with a record of it."""
+    ours, untaken = converted(tensors, layout.rules, files.where)
+    model = fill(layout.spec, ours, num_classes, files.where, untaken=untaken)
+    model.resolved = files.resolved(layout.name, layout.spec, model.spec)
+    return model
 
 
-def load_weights(
-    name: str,
-    file: str | Path,
-    *,
-    num_classes: int | None = None,
-    in_chans: int | None = None,
-    img_size: tuple[int, int] | None = None,
-    allow_pickle: bool = False,
+def _from_named_file(
+    architecture: str,
+    files: Recorded,
+    num_classes: int | None,
+    in_chans: int | None,
+    img_size: tuple[int, int] | None,
+    allow_pickle: bool,
 ) -> Encoder:
     """A model of the zoo with the weights of a file, whose names may be ours or those of any layout of the family.
 
     The file says how many classes there are. Its channels and size are those of the architecture, or else the given.
     Raises KeyMismatchError listing every key and shape that does not fit the layout that is closest.
     """
-    architecture, path = _architecture(name), Path(file).expanduser()
-    named = model_spec(architecture)
-    if not path.is_file():
-        raise WeightsNotFoundError(f"no weight file {path}")
-    tensors = read_tensors(path, allow_pickle)
-    classified = named if named.num_classes else named.replace(num_classes=1000)
-    variants = (classified, named.replace(num_classes=0))
-    layouts: list[Layout] = [(None, variant) for variant in variants]
-    for make in layouts_of(family_of(architecture)).values():
-        layouts += [(make(variant), variant) for variant in variants]
-    rules, spec = closest_layout(tensors, layouts)
-    ours, untaken = _converted(tensors, rules, str(path))
-    spec = spec.replace(num_classes=_classes_in(ours, spec))
+    tensors = _weights(files, allow_pickle)
+    layout = closest_layout(tensors, list(possible_layouts(family_of(architecture), model_spec(architecture))))
+    ours, untaken = converted(tensors, layout.rules, files.where)
+    spec = layout.spec.replace(num_classes=classes_in(ours, layout.spec))
     asked = spec.replace(in_chans=in_chans or spec.in_chans, img_size=img_size or spec.img_size)
     as_asked = {key: tensor.shape for key, tensor in expected_tensors(asked).items()}
     fits_as_asked = as_asked == {key: tensor.shape for key, tensor in ours.items()}
-    model = fill(asked if fits_as_asked else spec, ours, num_classes, str(path), untaken=untaken)
-    model.origin = {"architecture": architecture, "source": path.name}
+    spec = asked if fits_as_asked else spec
+    model = fill(spec, ours, num_classes, files.where, untaken=untaken)
+    model.resolved = files.resolved(layout.name, spec, model.spec)
+    model.origin = {"architecture": architecture, **files.origin()}
     return model
 
 
-def _classes_in(tensors: StateDict, spec: Model) -> int:
-    """The number of classes of a checkpoint, read from its classifier."""
-    for key, tensor in expected_tensors(spec).items():
-        if key.startswith(CLASSIFIER) and tensor.shape[0] == spec.num_classes and key in tensors:
-            return tensors[key].shape[0]
-    return spec.num_classes
-
-
-def _converted(tensors: StateDict, rules: KeyRules | None, source: str) -> tuple[StateDict, Sequence[str]]:
-    """The tensors under our names, and the keys that no rule takes."""
-    if rules is None:
-        return tensors, ()
-    try:
-        return rules.to_ours(tensors), ()
-    except KeyMismatchError as error:
-        if not error.untaken:
-            raise KeyMismatchError(f"{source} does not fit the model: {error}") from None
-        known = {key: tensor for key, tensor in tensors.items() if key not in error.untaken}
-        return rules.to_ours(known), error.untaken
-
-
-def _weight_file(files: Files, name: str = WEIGHTS) -> Path:
-    found = files.get(name) or files.get(PICKLE)
-    if found is None:
-        raise WeightsNotFoundError(f"{files.where} has neither {name} nor {PICKLE}")
-    return found
-
-
-def _from_files(files: Files, num_classes: int | None, allow_pickle: bool) -> Encoder:
-    """A model directory or repository, recognised by what its config says."""
+def _from_files(
+    files: Recorded, num_classes: int | None, img_size: tuple[int, int] | None, allow_pickle: bool
+) -> Encoder:
+    """A model in a directory, repository or file, by what the config says, or else by the weights themselves."""
     path = files.get(CONFIG)
-    if path is None:
-        raise WeightsNotFoundError(f"{files.where} has no {CONFIG}, so it holds no model")
-    config = read_json(path)
+    config = None if path is None else read_json(path)
+    if config is None or not any(field in config for field in KNOWN_BY):
+        return _recognised(files, config is not None, num_classes, img_size, allow_pickle)
     try:
         model = _from_config(config, files, num_classes, allow_pickle)
     except SpecError as error:
@@ -324,73 +295,83 @@ def _from_files(files: Files, num_classes: int | None, allow_pickle: bool) -> En
     return model
 
 
-def _from_config(config: dict[str, Any], files: Files, num_classes: int | None, allow_pickle: bool) -> Encoder:
+def _recognised(
+    files: Recorded, has_config: bool, num_classes: int | None, img_size: tuple[int, int] | None, allow_pickle: bool
+) -> Encoder:
+    """A model of the zoo that weights are of, although no config says so."""
+    found = files.weights()
+    unknown = f"{files.where}: its {CONFIG} is {NOT_KNOWN}"
+    if found is None and has_config:
+        raise WeightsError(unknown)
+    if found is None:
+        raise WeightsNotFoundError(
+            f"{files.where} has no {CONFIG}, so it holds no model; nor weights to tell one by, {WEIGHTS} or {PICKLE}"
+        )
+    tensors = files.read(found, allow_pickle)
+    try:
+        fit = recognise(tensors, files.where, img_size)
+    except WeightsError as error:
+        if has_config:
+            raise WeightsError(f"{unknown}; {error}") from error
+        raise
+    model = _filled(fit.layout, tensors, files, num_classes)
+    model.origin = {"architecture": fit.architecture, **files.origin()}
+    return model
+
+
+def _from_config(config: dict[str, Any], files: Recorded, num_classes: int | None, allow_pickle: bool) -> Encoder:
     """The model that a config and the weights beside it describe, in our format or another's."""
-    if "format_version" in config:
-        spec = saved_spec(config, files.where)
-        rules = saved_rules(config, spec, files.where)
-        tensors = read_tensors(_weight_file(files), allow_pickle)
-        ours, untaken = _converted(tensors, rules, files.where)
-        model = fill(spec, ours, num_classes, files.where, untaken=untaken)
-        attach(model, config, spec.num_classes, files.where)
-        return model
-    return _from_foreign(config, files, num_classes, allow_pickle)
+    if "format_version" not in config:
+        return _from_foreign(config, files, num_classes, allow_pickle)
+    spec = saved_spec(config, files.where)
+    layout = Layout(config.get("layout", OWN_LAYOUT), saved_rules(config, spec, files.where), spec)
+    model = _filled(layout, _weights(files, allow_pickle), files, num_classes)
+    attach(model, config, spec.num_classes, files.where)
+    return model
 
 
-def _from_foreign(config: dict[str, Any], files: Files, num_classes: int | None, allow_pickle: bool) -> Encoder:
+def _from_foreign(config: dict[str, Any], files: Recorded, num_classes: int | None, allow_pickle: bool) -> Encoder:
     foreign: Foreign
     if "architecture" in config:
         foreign = from_timm(config, files.where)
-        tensors = read_tensors(_weight_file(files), allow_pickle)
-    elif "model_type" in config:
-        tensors = read_tensors(_weight_file(files), allow_pickle)
-        foreign = from_transformers(config, files, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
+        tensors = _weights(files, allow_pickle)
     else:
-        raise WeightsError(
-            f"{files.where}: its {CONFIG} is neither hybridvit's (format_version), timm's (architecture) nor "
-            "transformers' (model_type)"
-        )
-    rules, spec = closest_layout(tensors, [(rules, foreign.spec) for rules in foreign.rules])
-    ours, untaken = _converted(tensors, rules, files.where)
-    model = fill(spec, ours, num_classes, files.where, untaken=untaken)
+        tensors = _weights(files, allow_pickle)
+        foreign = from_transformers(config, files, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
+    layouts = [Layout(name, rules, foreign.spec) for name, rules in foreign.rules.items()]
+    model = _filled(closest_layout(tensors, layouts), tensors, files, num_classes)
     model.preprocess, model.labels = foreign.preprocess, foreign.labels
-    origin = {"architecture": foreign.architecture, "licence": foreign.licence, **_place(files)}
+    origin = {"architecture": foreign.architecture, "licence": foreign.licence, **files.origin()}
     model.origin = {key: value for key, value in origin.items() if value}
     return model
 
 
-def _place(files: Files) -> dict[str, str | None]:
-    """What is to be remembered of where foreign weights came from; a directory's path means nothing elsewhere."""
-    if isinstance(files, HubFiles):
-        return {"base_model": files.repository, "commit": files.commit}
-    return {"source": files.directory.name if isinstance(files, LocalFiles) else files.where}
-
-
-def _from_entry(entry: WeightEntry, num_classes: int | None, allow_pickle: bool, hub: Mapping[str, Any]) -> Encoder:
+def _from_entry(entry: WeightEntry, files: Recorded, num_classes: int | None, allow_pickle: bool) -> Encoder:
     """A released checkpoint of the zoo."""
-    kind, _, place = entry.source.partition(":")
+    on_hub = entry.source.startswith("hf:")
+    # What an installed package carries was trusted when it was installed; even so only tensors are read.
+    tensors = _weights(files, allow_pickle or not on_hub, entry.file)
     origin: dict[str, Any] = {"architecture": entry.architecture, "source": entry.name, "licence": entry.licence}
-    if kind == "hf":
-        files = hub_files(place, **hub)
-        tensors = read_tensors(_weight_file(files, entry.file), allow_pickle)
-        origin |= _place(files)
-    else:
-        # What an installed package carries was trusted when it was installed; even so only tensors are read.
-        tensors = read_tensors(shipped_file(entry.source), allow_pickle=True)
+    if on_hub:
+        origin |= files.origin()
     holder = entry.donor or entry.architecture
-    spec = model_spec(holder).replace(num_classes=entry.num_classes, in_chans=entry.in_chans)
-    spec = spec.replace(img_size=entry.preprocess.input_size)
-    rules = None if entry.layout == "hybridvit" else layouts_of(family_of(holder))[entry.layout](spec)
-    tensors, untaken = _converted(tensors, rules, entry.name)
+    held = model_spec(holder).replace(num_classes=entry.num_classes, in_chans=entry.in_chans)
+    held = held.replace(img_size=entry.preprocess.input_size)
+    rules = None if entry.layout == OWN_LAYOUT else layouts_of(family_of(holder))[entry.layout](held)
+    tensors, untaken = converted(tensors, rules, entry.name)
+    spec = held
     if entry.donor:
+        check_keys(tensors, expected_tensors(held), source=f"{entry.name}, {holder} in {files.where},", untaken=untaken)
         own = model_spec(entry.architecture)
         spec = own.replace(num_classes=own.num_classes if num_classes is None else num_classes, in_chans=entry.in_chans)
     model = fill(spec, tensors, num_classes, entry.name, entry.covers, untaken)
+    model.resolved = files.resolved(entry.layout, held, model.spec)
     model.preprocess, model.origin = entry.preprocess, origin
     labels = entry.label_names()
     model.labels = labels if len(labels) == model.spec.num_classes and not entry.covers else None
     if entry.covers:
         parts = ", ".join(part.rstrip(".") for part in entry.covers)
+        model.resolved = model.resolved.changed(f"taken: {parts} only, the rest is new")
         warnings.warn(
             f"{entry.name} has weights for {parts} only; the rest of the model is freshly initialised, to be trained",
             PartialWeightsWarning,

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
-from pathlib import Path
+import time
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from .sources import HUB, PENDING, WeightsNotFoundError, explained, hub_files
+from ..resolved import Resolved, ResolvedFile
+from .cache import CLOCK_SLACK, check_cached, has_digest, promised_digest
+from .errors import WeightsError
+from .sources import HUB, PENDING, HubFiles, WeightsNotFoundError, explained, hub_files
 from .store import CARD, CONFIG, STAGING, WEIGHTS, save_pretrained
 from .transport import persistently
 
@@ -41,7 +47,8 @@ def push_to_hub(
         create_pr: open a pull request instead of committing to the branch.
         endpoint: address of the Hub; by default HF_ENDPOINT or huggingface.co.
         token: that may write; by default the one that is logged in.
-        facts: what the card should say besides: licence, datasets, metrics, description, base_model.
+        facts: what the card should say besides: licence, datasets, metrics, description, base_model. They are saved
+            with the model's origin, so that the card of a loaded model says the same.
 
     A model that has not changed since the last push makes no commit.
 
@@ -77,27 +84,120 @@ def pull_from_hub(
     directory: str | Path,
     *,
     revision: str | None = None,
+    cache_dir: str | Path | None = None,
     endpoint: str | None = None,
     token: str | None = None,
 ) -> Path:
-    """Download `ORG/NAME[@REVISION]` into a directory, from which `local-dir:` loads it."""
-    from huggingface_hub import HfApi, snapshot_download
+    """Download `ORG/NAME[@REVISION]` into a directory, from which `local-dir:` loads it.
 
-    files = hub_files(name.removeprefix(HUB), revision=revision, endpoint=endpoint, token=token)
+    What the cache of huggingface_hub has of it is taken from there; with HF_HUB_OFFLINE that is all there is.
+
+    Raises:
+        WeightsNotFoundError: with the reason, if it cannot be had.
+        WeightsError: for a file that arrived damaged, which is removed.
+    """
+    pull(name, directory, revision=revision, cache_dir=cache_dir, endpoint=endpoint, token=token)
+    return Path(directory)
+
+
+def pull(
+    name: str,
+    directory: str | Path,
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    endpoint: str | None = None,
+    token: str | None = None,
+) -> Resolved:
+    """As `pull_from_hub`, and gives what was pulled."""
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub.utils import WeakFileLock, filter_repo_objects
+
+    files = hub_files(name.removeprefix(HUB), revision=revision, cache_dir=cache_dir, endpoint=endpoint, token=token)
     target = Path(directory)
     if target.exists() and not target.is_dir():
         raise WeightsNotFoundError(f"{target} is a file; name a directory")
-    with explained(files):
-        # Asked first, because the download takes a directory that holds anything for an answer if the Hub gives none.
-        commit = HfApi(endpoint=endpoint, token=token).model_info(files.repository, revision=files.revision).sha
-        persistently(
-            lambda: snapshot_download(
-                files.repository,
-                revision=commit,
-                local_dir=target,
-                endpoint=endpoint,
-                token=token,
-                ignore_patterns=NOT_A_REPOSITORYS,
+    if constants.HF_HUB_OFFLINE:
+        with explained(files):
+            cached = snapshot_download(
+                files.repository, revision=files.revision, cache_dir=cache_dir, local_files_only=True
             )
+        files.commit = Path(cached).name
+        digests = _copied(Path(cached), target, files)
+    else:
+        started = time.time()
+        with explained(files):
+            # Asked first, because the download takes a directory that holds anything for an answer if the Hub gives
+            # none.
+            found = HfApi(endpoint=endpoint, token=token).model_info(
+                files.repository, revision=files.revision, files_metadata=True
+            )
+            _refuse_outside([each.rfilename for each in found.siblings or ()], files)
+            notes = target / ".cache" / "huggingface"
+            notes.mkdir(parents=True, exist_ok=True)
+        files.commit = found.sha
+        kept = filter_repo_objects(
+            found.siblings or (), ignore_patterns=NOT_A_REPOSITORYS, key=lambda each: each.rfilename
         )
-    return target
+        digests = {each.rfilename: each.lfs.sha256 if each.lfs else each.blob_id for each in kept}
+        # The client takes a file away before it puts a newer one in its place, so a process pulls there alone.
+        with WeakFileLock(notes / "pull.lock"):
+            with explained(files):
+                persistently(
+                    lambda: snapshot_download(
+                        files.repository,
+                        revision=found.sha,
+                        local_dir=target,
+                        cache_dir=cache_dir,
+                        endpoint=endpoint,
+                        token=token,
+                        ignore_patterns=NOT_A_REPOSITORYS,
+                    )
+                )
+            for each, digest in digests.items():
+                _check_pulled(target / each, digest, files, started)
+    pulled = [
+        ResolvedFile.of(each, target / each, promised if promised and len(promised) == 64 else None)
+        for each, promised in digests.items()
+    ]
+    place = f"hf:{files.repository}"
+    return Resolved(name=f"{HUB}{files.where}", source=place, commit=files.commit, files=tuple(pulled), layout="")
+
+
+def _refuse_outside(names: list[str], files: HubFiles) -> None:
+    for name in names:
+        if ".." in PurePosixPath(name).parts or PurePosixPath(name).is_absolute():
+            raise WeightsError(f"{files.where} has a file {name!r}, which would lie outside the directory; not pulled")
+
+
+def _check_pulled(path: Path, digest: str | None, files: HubFiles, since: float) -> None:
+    """Raises WeightsError for a file with another digest, and removes it if it has been written `since`.
+
+    An older one is of an earlier pull: the client leaves it there, and says nothing, if the Hub stops answering.
+    """
+    if path.is_file() and (digest is None or has_digest(path, digest)):
+        return
+    if not path.is_file() or path.stat().st_mtime < since - CLOCK_SLACK:
+        raise WeightsNotFoundError(f"{path.name} of {files.where} did not arrive in {path.parent}; pull again")
+    path.unlink()
+    raise WeightsError(
+        f"{path.name} of {files.where} was damaged on its way: its bytes have not the digest {digest}. It is removed; "
+        "pull again"
+    )
+
+
+def _copied(snapshot: Path, target: Path, files: HubFiles) -> dict[str, str | None]:
+    """Copies a commit's files from the cache, each whole or not at all. Gives their digests by their names."""
+    digests: dict[str, str | None] = {}
+    for path in sorted(each for each in snapshot.rglob("*") if each.is_file()):
+        name = path.relative_to(snapshot)
+        check_cached(path, files.where)
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        temporary = (target / name).with_name(f".{name.name}.pulling")
+        try:
+            shutil.copyfile(path, temporary)
+            os.replace(temporary, target / name)
+        finally:
+            temporary.unlink(missing_ok=True)
+        digests[name.as_posix()] = promised_digest(path)
+    return digests

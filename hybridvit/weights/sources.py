@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib.util
 import re
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..zoo_path import zoo_path
+from .cache import check_downloaded
 from .transport import UnreasonableHubError, bounded, persistently
 
 HUB, DIRECTORY = "hf-hub:", "local-dir:"
@@ -90,6 +92,7 @@ class HubFiles:
                 return self._pinned(Path(cached))
             if cached is not None and not isinstance(cached, str) and self.commit:
                 return None  # the cache knows that this commit has no such file
+            started = time.time()
             try:
                 path = persistently(
                     lambda: hf_hub_download(
@@ -105,6 +108,7 @@ class HubFiles:
                 raise
             except EntryNotFoundError:
                 return None
+        check_downloaded(Path(path), self.where, started)
         return self._pinned(Path(path))
 
     def _pinned(self, path: Path) -> Path:
@@ -182,7 +186,7 @@ def explained(files: HubFiles) -> Iterator[None]:
         ) from error
     except RevisionNotFoundError as error:
         raise WeightsNotFoundError(
-            f"{files.repository} has no revision {files.revision!r}; name a branch, tag or commit of it"
+            f"{files.repository} has no revision {files.commit or files.revision!r}; name a branch, tag or commit of it"
         ) from error
     except RepositoryNotFoundError as error:
         raise WeightsNotFoundError(

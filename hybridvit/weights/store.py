@@ -21,13 +21,15 @@ from torch import Tensor
 
 from .. import __version__
 from ..families import Family
-from ..keys import KeyRules
+from ..keys import KeyMismatchError, KeyRules
 from ..limits import LARGEST_CONFIG, shown
 from ..meta import without_memory
 from ..preprocess import Preprocess
 from ..registry import family_of, index, spec_from_dict
-from .card import model_card
+from ..spec import nearest
+from .card import model_card, saved_facts
 from .damage import remedy
+from .errors import WeightsError
 from .sources import PENDING
 
 if TYPE_CHECKING:
@@ -37,10 +39,6 @@ CONFIG, WEIGHTS, CARD, PICKLE = "config.json", "model.safetensors", "README.md",
 STAGING = ".saving"
 FORMAT_VERSION = 1
 OWN_LAYOUT = "hybridvit"
-
-
-class WeightsError(ValueError):
-    """A weight file or config cannot be read; the message says why and what to do."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -120,9 +118,11 @@ def saved_rules(config: Mapping[str, Any], spec: Model, where: str) -> KeyRules 
     layout, architecture = config.get("layout", OWN_LAYOUT), config.get("architecture")
     if layout == OWN_LAYOUT:
         return None
-    if not architecture or architecture not in index() or layout not in family_of(architecture).layouts:
+    from .layouts import layouts_of
+
+    if not architecture or architecture not in index() or layout not in layouts_of(family_of(architecture)):
         raise WeightsError(f"{where}: no layout {shown(layout)} of an architecture {shown(architecture)} is known here")
-    return family_of(architecture).layouts[layout](spec)
+    return layouts_of(family_of(architecture))[layout](spec)
 
 
 def attach(model: Encoder, config: Mapping[str, Any], num_classes: int, where: str) -> None:
@@ -141,25 +141,26 @@ def attach(model: Encoder, config: Mapping[str, Any], num_classes: int, where: s
     model.labels, model.origin = tuple(labels) if labels else None, origin
 
 
-def save_pretrained(model: Encoder, directory: str | Path, **facts: Any) -> Path:
+def save_pretrained(model: Encoder, directory: str | Path, *, layout: str | None = None, **facts: Any) -> Path:
     """Save weights, spec, preprocessing, labels and a model card; `create_model("local-dir:...")` needs nothing else.
 
     Args:
         model: any model, with whatever `preprocess`, `labels` and `origin` it has.
         directory: made if need be; other files in it stay. An earlier model there is replaced as a whole, once the new
             one is written: after a crash or on a full disk one of the two is there, and loads.
-        facts: what the card should say besides: licence, datasets, metrics, description, base_model.
+        layout: whose names the tensors get; by default timm's where timm has the architecture, else our own.
+        facts: what the card should say besides: licence, datasets, metrics, description, base_model. They are saved
+            with the model's origin, so that the card of a loaded model says the same.
 
     Raises:
         OSError: if a file cannot be written.
-        ValueError: for labels that are not as many as the classes, and for a NaN among what is known of the model.
+        ValueError: for labels that are not as many as the classes, a layout that the model's family has not, and a NaN
+            among what is known of the model.
     """
     directory = Path(directory)
-    config = model_config(model)
-    rules = saved_rules(config, model.spec, str(directory))
-    ours = {key: tensor.detach().cpu() for key, tensor in model.state_dict().items()}
-    tensors = {key: tensor.contiguous() for key, tensor in (rules.to_theirs(ours) if rules else ours).items()}
-    card = model_card(model, config, facts)
+    config = model_config(model, layout, facts)
+    tensors = tensors_in(model, config["layout"])
+    card = model_card(model, config, facts.get("repository"))
     try:
         written = json.dumps(config, indent=1, allow_nan=False) + "\n"
     except ValueError as error:
@@ -173,10 +174,7 @@ def save_pretrained(model: Encoder, directory: str | Path, **facts: Any) -> Path
     shutil.rmtree(staging, ignore_errors=True)  # of a save that was killed
     staging.mkdir()
     try:
-        try:
-            save_file(tensors, staging / WEIGHTS, metadata={"format": "pt"})
-        except SafetensorError as error:  # which is also what it makes of a full disk
-            raise OSError(f"{directory / WEIGHTS} could not be written ({error}); earlier files are intact") from error
+        write_tensors(tensors, staging / WEIGHTS, directory / WEIGHTS)
         (staging / CARD).write_text(card, encoding="utf-8")
         (staging / CONFIG).write_text(written, encoding="utf-8")
         for path in staging.iterdir():
@@ -189,6 +187,39 @@ def save_pretrained(model: Encoder, directory: str | Path, **facts: Any) -> Path
         shutil.rmtree(staging, ignore_errors=True)
     finish_pending(directory)
     return directory
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, meant: Path) -> None:
+    """Writes safetensors to `path`, straight from the tensors' memory. An error speaks of the file that is `meant`."""
+    try:
+        save_file(dict(tensors), path, metadata={"format": "pt"})
+    except SafetensorError as error:  # which is also what it makes of a full disk
+        raise OSError(f"{meant} could not be written ({error}); earlier files are intact") from error
+
+
+def known_layouts(model: Encoder) -> dict[str, Callable[[Model], KeyRules] | None]:
+    """The layouts that a model's tensors can be written in, our own first, for which there are no rules."""
+    from .layouts import layouts_of
+
+    family = _family_of_spec((model.origin or {}).get("architecture"), model.spec)
+    return {OWN_LAYOUT: None, **(layouts_of(family) if family else {})}
+
+
+def tensors_in(model: Encoder, layout: str) -> dict[str, Tensor]:
+    """A model's tensors in a layout. Where that only renames them, they share the model's memory.
+
+    Raises ValueError for a layout that its family has not, or that has no names for what the model has.
+    """
+    name, known = (model.origin or {}).get("architecture") or "the model", known_layouts(model)
+    if layout not in known:
+        raise ValueError(f"{name} has no layout {layout!r}.{nearest(layout, known)} It has: {', '.join(known)}")
+    ours = {key: tensor.detach().cpu() for key, tensor in model.state_dict().items()}
+    make = known[layout]
+    try:
+        theirs = make(model.spec).to_theirs(ours) if make else ours
+    except KeyMismatchError as error:
+        raise ValueError(f"the layout {layout} has no names for what {name} has: {error}") from error
+    return {key: tensor.contiguous() for key, tensor in theirs.items()}
 
 
 def finish_pending(directory: Path) -> None:
@@ -204,27 +235,32 @@ def finish_pending(directory: Path) -> None:
         pending.rmdir()
 
 
-def model_config(model: Encoder) -> dict[str, Any]:
-    """What `config.json` holds: our format, and beside it timm's where timm has the architecture."""
+def model_config(model: Encoder, layout: str | None = None, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What `config.json` holds: our format, and beside it timm's where the tensors have timm's names.
+
+    They do by default where timm has the architecture. `facts` are added to the origin.
+    """
     labels, classes = model.labels, model.spec.num_classes
     if labels is not None and len(labels) != classes:
         raise ValueError(f"model.labels has {len(labels)} names for {classes} classes; set one a class, or None")
-    architecture = (model.origin or {}).get("architecture")
+    origin = {**(model.origin or {}), **saved_facts(facts or {})}
+    architecture = origin.get("architecture")
     family = _family_of_spec(architecture, model.spec)
     config: dict[str, Any] = {
         "library": "hybridvit",
         "format_version": FORMAT_VERSION,
-        "layout": "timm" if family and "timm" in family.layouts else OWN_LAYOUT,
+        "layout": layout or ("timm" if family and "timm" in family.layouts else OWN_LAYOUT),
         "architecture": architecture if family else None,
         "preprocess": model.preprocess.to_dict() if model.preprocess else None,
         "labels": list(labels) if labels else None,
-        "origin": model.origin,
+        "origin": origin or None,
         "num_classes": classes,
         "num_features": model.num_features,
     }
-    if family and config["layout"] == "timm":
-        config |= timm_fields(model, family.layouts["timm"])
-    return config | {"spec": model.spec.to_dict()}
+    if family and config["layout"] == "timm" and "timm" in family.layouts:
+        config |= timm_fields(model, family.layouts["timm"], origin.get("licence"))
+    # As it is read again, so that what is written of a loaded model is the same.
+    return json.loads(json.dumps(config | {"spec": model.spec.to_dict()}))
 
 
 def _family_of_spec(architecture: str | None, spec: Model) -> Family | None:
@@ -238,7 +274,7 @@ def _family_of_spec(architecture: str | None, spec: Model) -> Family | None:
     return family if adapted == spec else None
 
 
-def timm_fields(model: Encoder, rules: Callable[[Model], KeyRules]) -> dict[str, Any]:
+def timm_fields(model: Encoder, rules: Callable[[Model], KeyRules], licence: str | None = None) -> dict[str, Any]:
     """The fields by which timm builds, feeds and adapts the same model.
 
     `classifier` and `first_conv` name the layers that change with the classes and the channels; timm replaces the
@@ -258,7 +294,7 @@ def timm_fields(model: Encoder, rules: Callable[[Model], KeyRules]) -> dict[str,
         "crop_mode": preprocess.crop_mode,
         "mean": list(preprocess.mean),
         "std": list(preprocess.std),
-        "license": (model.origin or {}).get("licence"),
+        "license": licence,
     }
     if spec.num_classes:
         pretrained["classifier"] = _layers_that_change(rules, spec, num_classes=spec.num_classes + 1)

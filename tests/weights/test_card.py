@@ -15,7 +15,7 @@ from tests.weights.examples import described, tiny
 
 
 def card(model: Encoder, **facts: Any) -> str:
-    return model_card(model, model_config(model), facts)
+    return model_card(model, model_config(model, facts=facts), facts.get("repository"))
 
 
 def metadata(text: str) -> dict[str, Any]:

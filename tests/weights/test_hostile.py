@@ -35,7 +35,7 @@ from hybridvit.weights.store import WeightsError
 from tests.parity import images
 from tests.weights.examples import LABELS, client, facts, logits, tiny
 
-SECONDS, MEGABYTES = 8, 250
+SECONDS, MEGABYTES = 20, 250
 PEAK = Path("/proc/self/status")
 ESCAPES = "\x1b[2J\x1b]0;owned\x07\u202e"
 

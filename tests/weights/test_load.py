@@ -21,6 +21,7 @@ from hybridvit.keys import KeyMismatchError
 from hybridvit.meta import without_memory
 from hybridvit.registry import UnknownNameError, family_of, model_spec
 from hybridvit.weights import load as loading
+from hybridvit.weights import resolve
 from hybridvit.weights.entries import WeightEntry, entries, entries_of
 from hybridvit.weights.sources import WeightsNotFoundError, WeightsWarning
 from hybridvit.weights.store import WeightsError
@@ -116,13 +117,13 @@ def test_other_channels_and_sizes_are_those_of_adapt(saved: str) -> None:
 def test_nothing_is_initialised_or_copied_that_is_loaded(saved: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The parameters are the mapped file."""
     read: dict[str, Tensor] = {}
-    read_tensors = loading.read_tensors
+    read_tensors = resolve.read_tensors
 
     def spy(path: Path, allow_pickle: bool) -> dict[str, Tensor]:
         read.update(read_tensors(path, allow_pickle))
         return read
 
-    monkeypatch.setattr(loading, "read_tensors", spy)
+    monkeypatch.setattr(resolve, "read_tensors", spy)
     drawn: list[torch.Size] = []
     for name in ("trunc_normal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "normal_", "uniform_"):
         original = getattr(nn.init, name)
@@ -375,8 +376,8 @@ def structural(entry: WeightEntry, monkeypatch: pytest.MonkeyPatch) -> None:
     """Loads an entry with tensors that have the names and shapes of timm's model and no memory."""
     with without_memory():
         theirs = timm.create_model(entry.name).state_dict()
-    monkeypatch.setattr(loading, "_weight_file", lambda files, name: Path(name))
-    monkeypatch.setattr(loading, "read_tensors", lambda path, allow_pickle: theirs)
+    monkeypatch.setattr(resolve.Recorded, "weights", lambda files, name: Path(name))
+    monkeypatch.setattr(resolve.Recorded, "read", lambda files, path, allow_pickle: theirs)
     monkeypatch.setattr(loading, "_initialise_missing", lambda model, spec: None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", WeightsWarning)

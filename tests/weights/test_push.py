@@ -14,6 +14,7 @@ from huggingface_hub import HfApi
 
 import hybridvit as hv
 from hybridvit.hub import LoopbackHub
+from hybridvit.weights.errors import WeightsError
 from hybridvit.weights.sources import WeightsNotFoundError
 from tests.parity import error, images
 from tests.weights.examples import TINY, client, described, facts, logits, tiny
@@ -42,12 +43,73 @@ def test_what_is_pushed_comes_back_whole(loopback_hub: LoopbackHub, api: HfApi, 
 
 
 def test_a_push_without_a_change_makes_no_commit(loopback_hub: LoopbackHub, api: HfApi, tmp_path: Path) -> None:
-    hv.push_to_hub(tiny(), REPO, **access(loopback_hub), datasets=["mine"], metrics={"top1": 0.5})
+    """Also of a model that was loaded from there, or pulled, of which nobody says again what its card should say."""
+    said = {"licence": "mit", "datasets": ["mine"], "metrics": {"top1": 0.5}, "description": "D.", "base_model": "a/b"}
+    model = tiny()
+    model.origin = {"architecture": TINY, "recipe": {"sizes": (32, 64), "epochs": 3}, "val_accuracy": 0.5}
+    hv.push_to_hub(model, REPO, **access(loopback_hub), **said)
     commit = api.model_info(REPO).sha
-    pulled = hv.create_model(f"hf-hub:{REPO}", **client(loopback_hub, tmp_path))
-    for same in (tiny(), pulled):
-        hv.push_to_hub(same, REPO, **access(loopback_hub), datasets=["mine"], metrics={"top1": 0.5})
+    hv.push_to_hub(model, REPO, **access(loopback_hub), **said)
+    loaded = hv.create_model(f"hf-hub:{REPO}", **client(loopback_hub, tmp_path / "cache"))
+    pulled = hv.pull_from_hub(REPO, tmp_path / "pulled", **access(loopback_hub))
+    for same in (loaded, hv.create_model(f"local-dir:{pulled}")):
+        hv.push_to_hub(same, REPO, **access(loopback_hub))
         assert api.model_info(REPO).sha == commit
+
+
+def test_a_pushed_card_says_everything(loopback_hub: LoopbackHub, api: HfApi) -> None:
+    """The metadata as the Hub has read it, and the text."""
+    model = described("vit_tiny_patch16_224", num_classes=5, img_size=32)
+    assert model.origin is not None
+    model.origin |= {"recipe": {"epochs": 3}, "images": 416}
+    said = {"licence": "mit", "datasets": ["mine"], "metrics": {"top1": 0.5}, "base_model": "timm/vit_tiny"}
+    hv.push_to_hub(model, REPO, **access(loopback_hub), **said)
+    info = api.model_info(REPO)
+    assert info.card_data is not None
+    assert info.card_data.to_dict() == {
+        "library_name": "hybridvit",
+        "pipeline_tag": "image-classification",
+        "tags": ["image-classification", "hybridvit", "timm"],
+        "license": "mit",
+        "base_model": "timm/vit_tiny",
+        "datasets": ["mine"],
+        "metrics": ["top1"],
+    }
+    assert {"hybridvit", "timm", "license:mit", "dataset:mine"} <= set(info.tags or ())
+    card = Path(api.hf_hub_download(REPO, "README.md")).read_text()
+    for part in (
+        "| top1 | 0.5 |",
+        f'import hybridvit as hv\nmodel = hv.create_model("hf-hub:{REPO}").eval()\nprint(hv.predict(model, ["',
+        "## Preprocessing\n\n32 x 32 pixels, bilinear, crop 0.75",
+        "## Labels\n\nbear, cat, dog, eel, fox",
+        "416 images. Recipe:\n\n    epochs = 3",
+    ):
+        assert part in card
+    config = json.loads(Path(api.hf_hub_download(REPO, "config.json")).read_text())
+    assert config["pretrained_cfg"]["license"] == "mit"
+
+
+def test_a_file_that_arrives_damaged_is_not_kept(
+    loopback_hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    hv.push_to_hub(tiny(), REPO, **access(loopback_hub))
+    download = huggingface_hub.snapshot_download
+
+    def damaged(*arguments: Any, **settings: Any) -> str:
+        directory = download(*arguments, **settings)
+        weights = Path(directory) / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+        return directory
+
+    with monkeypatch.context() as patched:
+        patched.setattr(huggingface_hub, "snapshot_download", damaged)
+        with pytest.raises(WeightsError, match=rf"model\.safetensors of {REPO} was damaged on its way.* pull again"):
+            hv.pull_from_hub(REPO, tmp_path / "pulled", **access(loopback_hub))
+    assert not (tmp_path / "pulled" / "model.safetensors").exists()
+    hv.pull_from_hub(REPO, tmp_path / "pulled", **access(loopback_hub))
+    assert hv.create_model(f"local-dir:{tmp_path / 'pulled'}").labels
 
 
 def test_a_commit_pins_the_weights(loopback_hub: LoopbackHub, api: HfApi, tmp_path: Path) -> None:

@@ -52,13 +52,13 @@ def from_transformers(config: Config, files: Files, shapes: Shapes) -> Foreign:
         in_chans=config.get("num_channels", 3),
         num_classes=next((shapes[key][0] for key in CLASSIFIERS if key in shapes), 0),
     )
-    processor, layouts = read_processor(files, spec), [make(spec) for make in reader.layouts().values()]
+    processor, layouts = read_processor(files, spec), {name: make(spec) for name, make in reader.layouts().items()}
     if processor and processor.reverses:
-        layouts = [_reversed(rules) for rules in layouts]
+        layouts = {name: _reversed(rules) for name, rules in layouts.items()}
     return Foreign(
         architecture=_name_of(spec, reader.family),
         spec=spec,
-        rules=tuple(layouts),
+        rules=layouts,
         preprocess=processor.preprocess if processor else None,
         labels=_labels(config, spec.num_classes),
         licence=None,

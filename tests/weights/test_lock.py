@@ -1,0 +1,234 @@
+"""Lock files: what they hold, and that a load under one takes exactly that."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import HfApi
+from safetensors.torch import save_file
+
+import hybridvit as hv
+from hybridvit.hub import LoopbackHub
+from hybridvit.resolved import sha256_of
+from hybridvit.weights.entries import entries
+from hybridvit.weights.lock import check_lock
+from hybridvit.weights.lock_file import Lock, LockError, read_lock
+from hybridvit.weights.sources import WeightsNotFoundError
+from tests.parity import images
+from tests.weights.examples import TINY, client, described, logits, tiny
+
+REPO, SHIPPED = "me/model", f"{TINY}.fmnist"
+HUB_NAME = f"hf-hub:{REPO}"
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Path:
+    return tmp_path / "weights.lock"
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> str:
+    return f"local-dir:{hv.save_pretrained(tiny(), tmp_path / 'saved')}"
+
+
+def push(hub: LoopbackHub, seed: int = 0) -> None:
+    hv.push_to_hub(tiny(seed), REPO, endpoint=hub.endpoint, token=hub.token)
+
+
+def test_a_lock_file_says_everything(
+    lock: Path, saved: str, loopback_hub: LoopbackHub, api: HfApi, tmp_path: Path
+) -> None:
+    push(loopback_hub)
+    hub, file = client(loopback_hub, tmp_path / "cache"), tmp_path / "mine.safetensors"
+    save_file(described(TINY, num_classes=3).state_dict(), file)
+    names = [HUB_NAME, saved.removeprefix("local-dir:"), SHIPPED, str(file)]
+    hv.lock(names, lock, **hub)
+    data = json.loads(lock.read_text())
+    assert list(data) == ["format_version", "weights"]
+    assert list(data["weights"]) == sorted([HUB_NAME, saved, SHIPPED, str(file)])
+    directory = Path(saved.removeprefix("local-dir:"))
+    assert data["weights"][saved] == {
+        "source": saved,
+        "commit": None,
+        "files": {
+            name: {"sha256": sha256_of(directory / name), "size": (directory / name).stat().st_size}
+            for name in ("config.json", "model.safetensors")
+        },
+    }
+    assert data["weights"][HUB_NAME]["files"] == data["weights"][saved]["files"]
+    assert data["weights"][HUB_NAME]["commit"] == api.model_info(REPO).sha
+    assert data["weights"][SHIPPED]["source"] == entries()[SHIPPED].source
+    for name in (HUB_NAME, saved, SHIPPED, TINY, str(file)):
+        assert hv.create_model(name, pretrained=True, lock=lock, **hub).resolved
+    assert hv.create_model(TINY, file=file, lock=lock).spec.num_classes == 3
+    assert set(check_lock(lock, cache_dir=tmp_path / "cache").values()) == {None}
+    assert loopback_hub.token not in lock.read_text()
+
+
+def test_a_locked_name_stays_at_its_commit(lock: Path, loopback_hub: LoopbackHub, tmp_path: Path) -> None:
+    push(loopback_hub)
+    hub = client(loopback_hub, tmp_path / "cache")
+    hv.lock(HUB_NAME, lock, **hub)
+    before = lock.read_bytes()
+    push(loopback_hub, seed=1)
+    batch = images(24, 32)
+    for cache in ("cache", "another"):
+        locked = hv.create_model(HUB_NAME, lock=lock, **client(loopback_hub, tmp_path / cache))
+        assert torch.equal(logits(locked, batch), logits(tiny(), batch))
+    assert torch.equal(logits(hv.create_model(HUB_NAME, **hub), batch), logits(tiny(1), batch))
+    new = hv.create_model(HUB_NAME, **hub).resolved
+    assert new is not None
+    for revision in (new.commit, "main"):
+        with pytest.raises(LockError, match=f"{HUB_NAME} is locked to commit .* in {lock}, and you ask for {revision}"):
+            hv.create_model(HUB_NAME, revision=revision, lock=lock, **hub)
+    hv.lock(HUB_NAME, lock, **hub)
+    assert lock.read_bytes() != before
+    assert torch.equal(logits(hv.create_model(HUB_NAME, lock=lock, **hub), batch), logits(tiny(1), batch))
+
+
+def test_a_commit_that_the_hub_has_not(lock: Path, loopback_hub: LoopbackHub, tmp_path: Path) -> None:
+    push(loopback_hub)
+    hv.lock(HUB_NAME, lock, **client(loopback_hub, tmp_path / "cache"))
+    edit(lock, lambda weights: weights[HUB_NAME].update(commit="0" * 40))
+    with pytest.raises(WeightsNotFoundError, match=f"{REPO} has no revision '{'0' * 40}'"):
+        hv.create_model(HUB_NAME, lock=lock, **client(loopback_hub, tmp_path / "cache"))
+
+
+def test_names_are_added_and_the_others_stay(lock: Path, saved: str) -> None:
+    hv.lock(saved, lock)
+    first = json.loads(lock.read_text())["weights"]
+    hv.lock([SHIPPED], lock)
+    both = json.loads(lock.read_text())["weights"]
+    assert both[saved] == first[saved]
+    text = lock.read_text()
+    hv.lock([SHIPPED, saved], lock)
+    assert lock.read_text() == text
+    assert sorted(path.name for path in lock.parent.iterdir()) == ["saved", "weights.lock"]
+
+
+def test_a_name_that_is_not_in_the_lock(lock: Path, saved: str) -> None:
+    hv.lock(saved, lock)
+    with pytest.raises(LockError) as caught:
+        hv.create_model(SHIPPED, pretrained=True, lock=lock)
+    assert str(caught.value) == f"{SHIPPED} is not in {lock}. To add it: hybridvit lock {SHIPPED} --file {lock}"
+    with pytest.raises(FileNotFoundError, match=r"no lock file .*none; write one with: hybridvit lock NAME --file"):
+        hv.create_model(saved, lock=lock.with_name("none"))
+    with pytest.raises(ValueError, match=f"lock= goes with weights, and '{TINY}' is made from scratch"):
+        hv.create_model(TINY, lock=lock)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("longer", [False, True])
+def test_other_bytes_are_refused(name: str, longer: bool, lock: Path, saved: str) -> None:
+    hv.lock(saved, lock)
+    path = Path(saved.removeprefix("local-dir:")) / name
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content + b" " * longer)
+    differs = r"bytes, locked [\d,]+" if longer else "sha256 [0-9a-f]{64}"
+    with pytest.raises(LockError, match=f"{name} of {saved} is not the file in {lock}: .*{differs}, locked sha256"):
+        hv.create_model(saved, lock=lock)
+    (wrong,) = check_lock(lock).values()
+    assert wrong is not None
+    assert wrong.startswith(f"{name} of {saved} is not the file in {lock}")
+
+
+def test_files_that_came_or_went_are_refused(lock: Path, saved: str) -> None:
+    hv.lock(saved, lock)
+    path = Path(saved.removeprefix("local-dir:")) / "config.json"
+    (content, _) = path.read_bytes(), path.unlink()
+    with pytest.raises(LockError, match=rf"config\.json of {saved} is locked in {lock}, and is not there; to accept"):
+        hv.create_model(saved, lock=lock)
+    path.write_bytes(content)
+    edit(lock, lambda weights: weights[saved]["files"].pop("config.json"))
+    with pytest.raises(LockError, match=rf"config\.json of {saved} is not in {lock}; to accept that: hybridvit lock"):
+        hv.create_model(saved, lock=lock)
+
+
+def test_damage_in_the_cache_is_found_and_removed(lock: Path, loopback_hub: LoopbackHub, tmp_path: Path) -> None:
+    """A flipped bit of a weight is no error to any reader."""
+    push(loopback_hub)
+    hub = client(loopback_hub, tmp_path / "cache")
+    hv.lock(HUB_NAME, lock, **hub)
+    (weights,) = (tmp_path / "cache").rglob("model.safetensors")
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.resolve().write_bytes(content)
+    (wrong,) = check_lock(lock, cache_dir=tmp_path / "cache").values()
+    assert wrong is not None
+    assert "is not the file in" in wrong
+    with pytest.raises(ValueError, match="It is removed from the cache; try again"):
+        hv.create_model(HUB_NAME, lock=lock, **hub)
+    assert check_lock(lock, cache_dir=tmp_path / "cache") == {HUB_NAME: ""}
+    assert hv.create_model(HUB_NAME, lock=lock, **hub).resolved
+
+
+def test_a_source_that_is_another_by_now(lock: Path) -> None:
+    hv.lock(SHIPPED, lock)
+    edit(lock, lambda weights: weights[SHIPPED].update(source="zoo:weights/other.safetensors"))
+    with pytest.raises(LockError, match=f"{SHIPPED} is locked to zoo:weights/other.* and is zoo:.* now; to accept"):
+        hv.create_model(SHIPPED, pretrained=True, lock=lock)
+
+
+def edit(lock: Path, change: Any) -> None:
+    data = json.loads(lock.read_text())
+    change(data["weights"])
+    lock.write_text(json.dumps(data))
+
+
+DIGEST, GOOD = "a" * 64, {"source": "zoo:x", "commit": None, "files": {}}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is not JSON"),
+        ("[" * 10_000, "is not JSON"),
+        ("[]", "it is no table"),
+        ('{"format_version": 1}', "it has format_version, expected format_version, weights"),
+        ('{"format_version": 1, "format_version": 1, "weights": {}}', "a name is there twice"),
+        ('{"format_version": 2, "weights": {}}', "it has format version 2, read is 1"),
+        ('{"format_version": 1, "weights": []}', "'weights' is no table"),
+        ({"a": 1}, "a is no table"),
+        ({"a": GOOD | {"extra": 1}}, "a has commit, extra, files, source, expected source, commit, files"),
+        ({"a": GOOD | {"source": 1}}, "the source of a is no text"),
+        ({"a": GOOD | {"commit": "main"}}, "the commit of a is 'main', expected 40 hexadecimal digits or null"),
+        ({"a": GOOD | {"source": "hf:a/b"}}, "a is from hf:a/b and has commit None"),
+        ({"a": GOOD | {"files": {"f": {"size": 1}}}}, "f of a has size, expected sha256, size"),
+        ({"a": GOOD | {"files": {"f": {"size": 1, "sha256": "A"}}}}, "the sha256 of f of a is 'A'"),
+        ({"a": GOOD | {"files": {"f": {"size": True, "sha256": DIGEST}}}}, "the size of f of a is True"),
+    ],
+)
+def test_what_is_no_lock_file(content: str | dict[str, Any], message: str, lock: Path) -> None:
+    text = content if isinstance(content, str) else json.dumps({"format_version": 1, "weights": content})
+    lock.write_text(text)
+    with pytest.raises(LockError, match="is no lock file") as caught:
+        read_lock(lock)
+    assert message in str(caught.value)
+    with pytest.raises(LockError):
+        hv.lock(SHIPPED, lock)
+    assert lock.read_text() == text
+
+
+def test_a_failure_leaves_the_lock_file(lock: Path, saved: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    hv.lock(saved, lock)
+    before = lock.read_bytes()
+    with pytest.raises(WeightsNotFoundError):
+        hv.lock([SHIPPED, "local-dir:nowhere"], lock)
+
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        hv.lock(SHIPPED, lock)
+    assert lock.read_bytes() == before
+    assert sorted(path.name for path in lock.parent.iterdir()) == ["saved", "weights.lock"]
+
+
+def test_names_are_quoted_in_the_command_that_adds_them() -> None:
+    assert Lock(Path("my lock"), {}).add_command("a b; c") == "hybridvit lock 'a b; c' --file 'my lock'"
