@@ -20,7 +20,7 @@ def remedy(path: Path, elsewhere: str) -> str:
         return "that is how it is in the repository: tell its authors, or name another revision"
     path.unlink()
     blob.unlink(missing_ok=True)
-    return "it was damaged in the cache and has been removed from there: try again"
+    return "it was damaged. It is removed from the cache; try again"
 
 
 def _is_as_named(blob: Path) -> bool:
