@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from .limits import LONGEST_MESSAGE, printable
+
 if TYPE_CHECKING:
     from .resolved import Resolved
 
@@ -46,8 +48,14 @@ class _Commands(TyperGroup):
             message, code = str(error), 1
         except KeyboardInterrupt as error:
             message, code = str(error) or "stopped", 130
-        Console(stderr=True).print(Text(message, style="red"), soft_wrap=True)
+        Console(stderr=True).print(Text(_clean(message), style="red"), soft_wrap=True)
         raise typer.Exit(code)
+
+
+def _clean(message: str) -> str:
+    """A message without control characters: it may quote a file that would rewrite the screen, or fill it."""
+    lines = message.splitlines()[:LONGEST_MESSAGE]
+    return "\n".join(printable(line, LONGEST_MESSAGE) for line in lines)
 
 
 def _show_warning(message: Warning | str, *_: Any) -> None:
@@ -55,7 +63,7 @@ def _show_warning(message: Warning | str, *_: Any) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    Console(stderr=True).print(Text(f"note: {message}", style="yellow"), soft_wrap=True)
+    Console(stderr=True).print(Text(_clean(f"note: {message}"), style="yellow"), soft_wrap=True)
 
 
 def _is_training_error(error: RuntimeError) -> bool:
@@ -163,7 +171,7 @@ def evaluate(
     totals = result.confusion.sum(dim=1).tolist()
     for name, total, share in zip(result.classes, totals, result.per_class, strict=True):
         if total:
-            table.add_row(escape(name), str(total), f"{share:.1%}")
+            table.add_row(escape(printable(name)), str(total), f"{share:.1%}")
     console = Console()
     console.print(table)
     console.print(
@@ -199,7 +207,7 @@ def predict(
             labels = [{"label": each.label, "probability": each.probability} for each in result]
             typer.echo(json.dumps({"image": str(path), "predictions": labels}))
         else:
-            typer.echo(f"{path}: " + ", ".join(f"{each.label} {each.probability:.1%}" for each in result))
+            typer.echo(f"{path}: " + ", ".join(f"{printable(each.label)} {each.probability:.1%}" for each in result))
     if sheet is not None and good:
         from .transfer.report import SheetItem, prediction_sheet, thumbnail
 

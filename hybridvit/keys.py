@@ -37,7 +37,7 @@ class Place:
         self.template = template
         self._counters = [(name, int(shift or 0)) for name, shift in re.findall(r"\{(\w+)(\+\d+)?\}", template)]
         pieces = re.split(r"\{\w+(?:\+\d+)?\}", template)
-        pattern = r"(\d+)".join(re.escape(piece) for piece in pieces)
+        pattern = r"(0|[1-9][0-9]*)".join(re.escape(piece) for piece in pieces)
         self._pattern = re.compile(pattern + r"(\..+)?")
         self._outline = _outline(template)
 
@@ -238,14 +238,25 @@ class KeyRules:
                 if any(k not in source for k in keys):
                     continue
                 taken.update(keys)
-                tensors = rule.convert([source[k] for k in keys], to_ours)
-                result |= dict(zip((place.key(*match) for place in tos), tensors, strict=True))
+                made = [place.key(*match) for place in tos]
+                result |= dict(zip(made, _converted(rule, {k: source[k] for k in keys}, to_ours), strict=True))
                 break
             else:
                 leftover.append(key)
         if leftover:
             raise KeyMismatchError(f"{len(leftover)} keys that no rule takes: {', '.join(leftover)}", leftover)
         return result
+
+
+def _converted(rule: Rule, tensors: Mapping[str, Tensor], to_ours: bool) -> list[Tensor]:
+    """What a rule makes of tensors, whose shapes may be anything."""
+    try:
+        return rule.convert(list(tensors.values()), to_ours)
+    except KeyMismatchError:
+        raise
+    except (ArithmeticError, LookupError, RuntimeError, ValueError) as error:
+        shapes = ", ".join(f"{key} {tuple(tensor.shape)}" for key, tensor in tensors.items())
+        raise KeyMismatchError(f"these shapes are not those of the layout: {shapes}") from error
 
 
 def respelled(rules: KeyRules, spell: Callable[[str], str]) -> KeyRules:
@@ -266,7 +277,7 @@ def check_keys(
     source: str = "checkpoint",
     untaken: Sequence[str] = (),
 ) -> None:
-    """Raises KeyMismatchError listing every missing and surplus key and every shape that differs.
+    """Raises KeyMismatchError listing every missing and surplus key and every shape or kind of number that differs.
 
     `excused` are prefixes that may be missing, surplus or of another shape: the classifier, when its classes change.
     `untaken` are surplus keys under the names that they have in the file.
@@ -280,9 +291,19 @@ def check_keys(
         for key in strict
         if key in found and found[key].shape != expected[key].shape
     ]
+    kinds = [
+        f"{key} holds {str(found[key].dtype).removeprefix('torch.')}, expected floating-point numbers"
+        for key in strict
+        if key in found and expected[key].is_floating_point() and not found[key].is_floating_point()
+    ]
     problems = [
         f"{len(items)} {what}: {', '.join(items)}"
-        for what, items in (("missing", missing), ("surplus", surplus), ("of another shape", shapes))
+        for what, items in (
+            ("missing", missing),
+            ("surplus", surplus),
+            ("of another shape", shapes),
+            ("of another kind", kinds),
+        )
         if items
     ]
     if problems:

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from .limits import LARGEST_NUMBER, LARGEST_SIDE, shown
 from .spec import nearest
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -39,19 +40,26 @@ class Preprocess:
         for name in ("input_size", "mean", "std"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         numbers = (*self.input_size, self.crop_pct, *self.mean, *self.std)
-        if not all(isinstance(number, int | float) for number in numbers):
-            raise ValueError(f"input_size, crop_pct, mean and std must be numbers, got {self}")
-        if len(self.input_size) != 2 or min(self.input_size) < 1:
-            raise ValueError(f"input_size must be (height, width) in pixels, got {self.input_size}")
+        if not all(isinstance(number, int | float) and abs(number) <= LARGEST_NUMBER for number in numbers):
+            raise ValueError(f"input_size, crop_pct, mean and std must be numbers, got {shown(self.to_dict())}")
+        if len(self.input_size) != 2 or not all(isinstance(side, int) and side >= 1 for side in self.input_size):
+            raise ValueError(f"input_size must be (height, width) in pixels, got {shown(self.input_size)}")
         if self.interpolation not in INTERPOLATIONS:
-            raise ValueError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}, got {self.interpolation!r}")
+            known = ", ".join(INTERPOLATIONS)
+            raise ValueError(f"interpolation must be one of {known}, got {shown(self.interpolation)}")
         if self.crop_mode not in CROP_MODES:
-            raise ValueError(f"crop_mode must be one of {', '.join(CROP_MODES)}, got {self.crop_mode!r}")
+            raise ValueError(f"crop_mode must be one of {', '.join(CROP_MODES)}, got {shown(self.crop_mode)}")
         if not 0 < self.crop_pct <= 1:
             raise ValueError(f"crop_pct must be in (0, 1], got {self.crop_pct}")
+        if max(self.input_size) > LARGEST_SIDE * self.crop_pct:
+            raise ValueError(
+                f"input_size {self.input_size} at crop_pct {self.crop_pct:g} means resizing to more than the largest "
+                f"side, {LARGEST_SIDE} pixels"
+            )
         if not self.mean or len(self.mean) != len(self.std) or min(self.std) <= 0:
             raise ValueError(
-                f"mean and std need one value a channel and std above 0, got mean={self.mean} std={self.std}"
+                f"mean and std need one value a channel and std above 0, got mean={shown(self.mean)} "
+                f"std={shown(self.std)}"
             )
 
     @property
@@ -73,5 +81,6 @@ class Preprocess:
         known = [field.name for field in fields(cls)]
         for name in values:
             if name not in known:
-                raise ValueError(f"preprocess has no field {name!r}.{nearest(name, known)} It has: {', '.join(known)}")
+                near = nearest(name, known)
+                raise ValueError(f"preprocess has no field {shown(name)}.{near} It has: {', '.join(known)}")
         return cls(**values)

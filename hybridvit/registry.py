@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from .spec import Spec, SpecError, nearest
+from .limits import MOST_PARTS, shown
+from .spec import Spec, SpecError, count_parts, nearest
 from .zoo_path import zoo_path
 
 if TYPE_CHECKING:
@@ -85,6 +86,9 @@ def spec_from_dict(data: Mapping[str, Any]) -> Model:
     from .encoder import Model
     from .families import family_names, load_family
 
+    parts = count_parts(data)
+    if parts > MOST_PARTS:
+        raise SpecError(f"spec: expected at most {MOST_PARTS} parts, found {shown(parts)}")
     for family in _kind_families(data) & set(family_names()):
         load_family(family)
     spec = Spec.from_dict(data)

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar, dataclass_transform
 
+from .limits import LARGEST_NUMBER, LONGEST_SHOWN, MOST_PARTS, shown
+
 
 class SpecError(ValueError):
     """A spec that cannot be read or does not fit together; the message names the part and the fix."""
@@ -55,6 +57,8 @@ def fewer(size: int, stride: int) -> int:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """' Did you mean ...?' for an unknown name, or the empty string when nothing is close."""
+    if len(name) > LONGEST_SHOWN:  # which takes as long as it is
+        return ""
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
     return f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
 
@@ -64,7 +68,7 @@ class Spec:
     """Base of all specs. A subclass is a frozen, keyword-only dataclass, known by its `kind`.
 
     A whole number counts something, so it is at least 1; 0 fits where it is the default or `may_be_zero` names the
-    field.
+    field. `part_counts` names those that say how many modules are made.
 
     The kind of a part in `hybridvit.components` or `hybridvit.encoder` is its class name, that of a part defined in a
     family file is `family.Class`, and that of anybody else's part is its full dotted name.
@@ -73,6 +77,7 @@ class Spec:
     kind: ClassVar[str] = "Spec"
     takes_prefix: ClassVar[bool] = True
     may_be_zero: ClassVar[tuple[str, ...]] = ()
+    part_counts: ClassVar[tuple[str, ...]] = ()
     _kinds: ClassVar[dict[str, type[Spec]]] = {}
     _module: ClassVar[Callable[..., Any] | None] = None
 
@@ -93,6 +98,8 @@ class Spec:
                 least = 0 if name in self.may_be_zero or getattr(type(self), name, None) == 0 else 1
                 if checked < least:
                     raise SpecError(f"{self.kind}.{name}: expected a number of at least {least}, found {checked}")
+                if name in self.part_counts and checked > MOST_PARTS:
+                    raise SpecError(f"{self.kind}.{name}: expected a number of at most {MOST_PARTS}, found {checked}")
 
     def _built(self, *shape: Any) -> Any:
         """What `module_of` declares, called with the spec and with what the `build` of its role is called with."""
@@ -121,10 +128,10 @@ class Spec:
     def from_dict(data: Mapping[str, Any], where: str = "spec") -> Spec:
         """The spec that `to_dict` wrote. Raises SpecError, naming the place, for anything unknown or ill-typed."""
         if "kind" not in data:
-            raise SpecError(f"{where}: a part needs a 'kind', found only {sorted(data)}")
+            raise SpecError(f"{where}: a part needs a 'kind', found only {shown(sorted(data))}")
         kind = data["kind"]
-        if kind not in Spec._kinds:
-            raise SpecError(f"{where}: unknown kind {kind!r}.{nearest(str(kind), Spec._kinds)}")
+        if not isinstance(kind, str) or kind not in Spec._kinds:
+            raise SpecError(f"{where}: unknown kind {shown(kind)}.{nearest(str(kind), Spec._kinds)}")
         cls = Spec._kinds[kind]
         values = {name: value for name, value in data.items() if name != "kind"}
         _check_fields(cls, values, where)
@@ -164,8 +171,17 @@ def _check_fields(cls: type[Spec], values: Mapping[str, Any], where: str = "") -
         if name not in known:
             prefix = f"{where}: " if where else ""
             raise SpecError(
-                f"{prefix}{cls.kind} has no field {name!r}.{nearest(name, known)} It has: {', '.join(known)}"
+                f"{prefix}{cls.kind} has no field {shown(name)}.{nearest(name, known)} It has: {', '.join(known)}"
             )
+
+
+def count_parts(data: Any) -> int:
+    """How many specs JSON data stands for, each `repeat` written out: nested ones multiply."""
+    if isinstance(data, Mapping):
+        if set(data) == {"repeat", "of"} and isinstance(data["repeat"], int):
+            return max(data["repeat"], 1) * count_parts(data["of"])
+        return ("kind" in data) + sum(map(count_parts, data.values()))
+    return sum(map(count_parts, data)) if isinstance(data, list) else 0
 
 
 def _to_data(value: Any) -> Any:
@@ -190,23 +206,28 @@ def _from_data(value: Any, hint: Any, where: str) -> Any:
         return _from_union(value, typing.get_args(hint), where)
     if origin is typing.Literal:
         if value not in typing.get_args(hint):
-            raise SpecError(f"{where}: {value!r} is not one of {typing.get_args(hint)}")
+            raise SpecError(f"{where}: {shown(value)} is not one of {typing.get_args(hint)}")
         return value
     if origin is tuple:
         return _from_list(value, typing.get_args(hint), where)
     if isinstance(hint, type) and issubclass(hint, Spec):
         if not isinstance(value, Mapping | Spec):
-            raise SpecError(f"{where}: expected a {hint.kind}, found {value!r}")
+            raise SpecError(f"{where}: expected a {hint.kind}, found {shown(value)}")
         spec = value if isinstance(value, Spec) else Spec.from_dict(value, where)
         if not isinstance(spec, hint):
             raise SpecError(f"{where}: expected a {hint.kind}, found a {spec.kind}")
         return spec
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise SpecError(f"{where}: expected a number, found {shown(value)}") from None
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise SpecError(f"{where}: expected {hint.__name__}, found {value!r}")
+        raise SpecError(f"{where}: expected {hint.__name__}, found {shown(value)}")
+    if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
+        raise SpecError(f"{where}: expected a number of at most {LARGEST_NUMBER}, found {shown(value)}")
     if isinstance(value, float) and not math.isfinite(value):
-        raise SpecError(f"{where}: expected a finite number, found {value!r}")
+        raise SpecError(f"{where}: expected a finite number, found {shown(value)}")
     return value
 
 
@@ -225,14 +246,14 @@ def _from_union(value: Any, options: tuple[Any, ...], where: str) -> Any:
 
 def _from_list(value: Any, hints: tuple[Any, ...], where: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise SpecError(f"{where}: expected a list, found {value!r}")
+        raise SpecError(f"{where}: expected a list, found {shown(value)}")
     if len(hints) == 2 and hints[1] is Ellipsis:
         items: list[Any] = []
         for index, item in enumerate(value):
             if isinstance(item, Mapping) and set(item) == {"repeat", "of"}:
                 count = item["repeat"]
                 if not isinstance(count, int) or not 1 <= count <= 10_000:
-                    raise SpecError(f"{where}[{index}].repeat: expected a count from 1 to 10000, found {count!r}")
+                    raise SpecError(f"{where}[{index}].repeat: expected a count from 1 to 10000, found {shown(count)}")
                 items.extend([_from_data(item["of"], hints[0], f"{where}[{index}]")] * count)
             else:
                 items.append(_from_data(item, hints[0], f"{where}[{index}]"))

@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "hybridvit"
 
 # Imports point one way: a module may import from its own layer and from those before it.
 LAYERS = [
+    {"limits"},
     {"spec", "zoo_path", "preprocess", "resolved"},
     {"tokens", "meta"},
     {"components"},

@@ -37,6 +37,7 @@ class DistilledHeadModule(nn.Module):
 class NormedHead(Head):
     """A norm and a linear layer; with a `count`, the mean of so many of these (arXiv 2104.01136)."""
 
+    part_counts = ("count",)
     norm: Norm | None = None
     count: int = 1
 

@@ -16,6 +16,7 @@ class Cascade(c.Mixer):
     The last part passes by. As in Res2Net (arXiv 1904.01169), positions so see each other over several distances.
     """
 
+    part_counts = ("parts",)
     parts: int
     bias: bool = True
 

@@ -47,10 +47,7 @@ def check_cached(path: Path, where: str) -> None:
     digest = promised_digest(path)
     if digest is None or has_digest(path, digest):
         return
-    blob = path.resolve()
-    for each in (path, blob):
-        with contextlib.suppress(FileNotFoundError):
-            each.unlink()
+    _remove(path)
     raise WeightsError(
         f"{path.name} of {where} was damaged on its way or in the cache: its bytes have not the digest {digest}. It is "
         "removed from the cache; try again, and it is downloaded again"
@@ -61,3 +58,26 @@ def check_downloaded(path: Path, where: str, since: float) -> None:
     """As `check_cached`, for a file that has been written `since`, by the clock; older ones were checked then."""
     if path.stat().st_mtime >= since - CLOCK_SLACK:
         check_cached(path, where)
+
+
+def remedy(path: Path, elsewhere: str) -> str:
+    """What to do about a file that cannot be read, `elsewhere` if it is not in the cache.
+
+    One in the cache that is damaged is removed, or it would stay.
+    """
+    if "snapshots" not in path.parts:
+        return elsewhere
+    digest = promised_digest(path)
+    if digest is None:  # a cache without links, in which names tell nothing
+        return "delete it and try again"
+    if has_digest(path, digest):
+        return "that is how it is in the repository: tell its authors, or name another revision"
+    _remove(path)
+    return "it was damaged. It is removed from the cache; try again"
+
+
+def _remove(path: Path) -> None:
+    """Takes a file out of the cache: its bytes and the link to them."""
+    for each in (path.resolve(), path):
+        with contextlib.suppress(FileNotFoundError):
+            each.unlink()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..limits import printable
 from .entries import is_non_commercial
 
 if TYPE_CHECKING:
@@ -46,7 +49,7 @@ def model_card(model: Encoder, config: Mapping[str, Any], repository: str | None
     name = repository or origin.get("architecture") or "model"
     sections = [
         f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n",
-        f"# {name}\n",
+        f"# {_told(name)}\n",
         origin.get("description") or _summary(model, origin),
         _licence(metadata["license"]),
         _loading(repository, config["layout"] == "timm"),
@@ -58,17 +61,26 @@ def model_card(model: Encoder, config: Mapping[str, Any], repository: str | None
     return "\n".join(section for section in sections if section).rstrip() + "\n"
 
 
+def _told(value: Any) -> str:
+    """A value as text of a page: one line in which nothing is HTML, a link or an image; it may come from anybody."""
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", html.escape(printable(str(value)), quote=False))
+
+
+def _code(value: Any) -> str:
+    return f"`{printable(str(value)).replace('`', chr(39))}`"
+
+
 def _summary(model: Encoder, origin: Mapping[str, Any]) -> str:
     params = sum(parameter.numel() for parameter in model.parameters())
-    start = f" Fine-tuned from `{origin['finetuned_from']}`." if "finetuned_from" in origin else ""
+    start = f" Fine-tuned from {_code(origin['finetuned_from'])}." if "finetuned_from" in origin else ""
     return (
-        f"`{origin.get('architecture', 'An image model')}` with {params / 1e6:.2f} million parameters and "
+        f"{_code(origin.get('architecture', 'An image model'))} with {params / 1e6:.2f} million parameters and "
         f"{model.spec.num_classes} classes.{start} It takes images of any height and width.\n"
     )
 
 
-def _licence(licence: str) -> str:
-    return f"**The licence, {licence}, does not allow commercial use.**\n" if is_non_commercial(licence) else ""
+def _licence(licence: Any) -> str:
+    return f"**The licence, {_told(licence)}, does not allow commercial use.**\n" if is_non_commercial(licence) else ""
 
 
 def _loading(repository: str | None, in_timm: bool) -> str:
@@ -109,21 +121,21 @@ def _own_figures(origin: Mapping[str, Any]) -> dict[str, Any]:
 def _figures(metrics: Mapping[str, Any]) -> str:
     if not metrics:
         return ""
-    rows = [f"| {name} | {value} |" for name, value in metrics.items()]
+    rows = [f"| {_told(name)} | {_told(value)} |" for name, value in metrics.items()]
     return "\n".join(["## Measured\n", "| figure | value |", "|---|---|", *rows, ""])
 
 
 def _recipe(origin: Mapping[str, Any]) -> str:
-    if "recipe" not in origin:
+    if not isinstance(origin.get("recipe"), Mapping):
         return ""
-    rows = [f"{name} = {value!r}" for name, value in origin["recipe"].items()]
-    images = f"{origin['images']} images. " if "images" in origin else ""
+    rows = [printable(f"{name} = {value!r}") for name, value in origin["recipe"].items()]
+    images = f"{_told(origin['images'])} images. " if "images" in origin else ""
     return f"## Training\n\n{images}Recipe:\n\n" + "\n".join(f"    {row}" for row in rows) + "\n"
 
 
 def _labels(model: Encoder) -> str:
     if not model.labels:
         return ""
-    shown = ", ".join(model.labels[:100])
+    shown = ", ".join(map(_told, model.labels[:100]))
     more = f" and {len(model.labels) - 100} more in `config.json`" if len(model.labels) > 100 else ""
     return f"## Labels\n\n{shown}{more}\n"

@@ -114,12 +114,11 @@ def read_entry(name: str, data: Mapping[str, Any], where: str = "") -> WeightEnt
     return entry
 
 
-def is_non_commercial(licence: str) -> bool:
+def is_non_commercial(licence: object) -> bool:
     """Whether a licence, by its name, forbids commercial use."""
-    known = licences().get(licence.lower())
-    if known is not None:
-        return known.commercial is False
-    return any(mark in licence.lower() for mark in NON_COMMERCIAL)
+    name = str(licence).lower()
+    known = licences().get(name)
+    return known.commercial is False if known is not None else any(mark in name for mark in NON_COMMERCIAL)
 
 
 @functools.cache

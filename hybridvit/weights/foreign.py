@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..components.pools import TokenPool
 from ..keys import KeyRules
+from ..limits import shown
 from ..preprocess import Preprocess
 from ..registry import UnknownNameError, family_of, index, model_spec
 from ..spec import nearest
@@ -42,7 +43,7 @@ def from_timm(config: Mapping[str, Any], where: str) -> Foreign:
     architecture, given = config["architecture"], config.get("pretrained_cfg", config)
     if architecture not in index():
         raise UnknownNameError(
-            f"{where} holds timm's {architecture!r}, which is not in the zoo.{nearest(architecture, index())}"
+            f"{where} holds timm's {shown(architecture)}, which is not in the zoo.{nearest(architecture, index())}"
         )
     spec = model_spec(architecture)
     changes: dict[str, Any] = {"num_classes": config.get("num_classes", given.get("num_classes", spec.num_classes))}
@@ -58,7 +59,7 @@ def from_timm(config: Mapping[str, Any], where: str) -> Foreign:
         elif name in ("in_chans", "num_classes"):
             changes[name] = value
         elif (name, value) != ("global_pool", _global_pool(spec)) and name not in TRAINING_ARGUMENTS + SIZE_ARGUMENTS:
-            unknown.append(f"{name}={value!r}")
+            unknown.append(f"{name}={shown(value)}")
     if unknown:
         raise WeightsError(
             f"{where} changes {architecture} by {', '.join(unknown)}; only img_size, in_chans and num_classes can be "
@@ -91,8 +92,10 @@ def timm_preprocess(given: Mapping[str, Any]) -> Preprocess | None:
 def _timm_labels(config: Mapping[str, Any], num_classes: int) -> tuple[str, ...] | None:
     """Descriptions of the classes, or else their names, which may be numbered in a table."""
     names, described = config.get("label_names"), config.get("label_descriptions") or {}
+    if names and len(names) != num_classes:
+        return None
     if isinstance(names, Mapping):
         names = [names.get(str(index)) for index in range(num_classes)]
-    if not names or len(names) != num_classes or None in names:
+    if not names or None in names:
         return None
     return tuple(str(described.get(name, name)) for name in names)

@@ -9,10 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from .. import adapt
-from ..keys import StateDict, check_keys
+from ..keys import KeyMismatchError, StateDict, check_keys
+from ..limits import LONGEST_SHOWN, printable
 from ..meta import without_memory
-from ..registry import family_of, index, model_spec
+from ..registry import UnknownNameError, family_of, index, model_spec
 from ..spec import SpecError
 from .entries import WeightEntry, find_entry, is_non_commercial
 from .errors import WeightsError
@@ -189,9 +192,29 @@ def fill(
         tensors = {key: tensor for key, tensor in tensors.items() if key.startswith(covers)}
     check_keys(tensors, expected, excused=excused, source=source, untaken=untaken)
     kept = {key: tensor for key, tensor in tensors.items() if not (excused and key.startswith(excused))}
+    _warn_of_no_numbers(kept, source)
     model.load_state_dict(kept, assign=True, strict=False)
     _initialise_missing(model, wanted)
     return model
+
+
+def _warn_of_no_numbers(tensors: StateDict, source: str) -> None:
+    """One pass over the weights: a sum tells whether a NaN is among them, unless it overflows by itself."""
+    bad = [
+        key
+        for key, tensor in tensors.items()
+        if tensor.is_floating_point()
+        and not tensor.is_meta
+        and not tensor.sum(dtype=torch.float32).isfinite()
+        and not tensor.isfinite().all()
+    ]
+    if bad:
+        shown = ", ".join(bad[:3]) + (f" and {len(bad) - 3} more" if len(bad) > 3 else "")
+        warnings.warn(
+            f"{source}: NaN or infinite weights in {shown}; what the model answers means nothing",
+            WeightsWarning,
+            stacklevel=4,
+        )
 
 
 def _initialise_missing(model: Encoder, spec: Model) -> None:
@@ -263,8 +286,10 @@ def _from_files(
         model = _from_config(config, files, num_classes, allow_pickle)
     except SpecError as error:
         raise SpecError(f"{files.where}: its {CONFIG} describes no model: {error}") from error
-    except (TypeError, AttributeError, KeyError, ArithmeticError) as error:
-        reason = f"{type(error).__name__}: {error}"
+    except (WeightsError, KeyMismatchError, UnknownNameError, OSError):
+        raise
+    except Exception as error:  # whatever a spec of nonsense makes of torch's layers
+        reason = printable(f"{type(error).__name__}: {error}", 3 * LONGEST_SHOWN)
         raise WeightsError(f"{files.where}: its {CONFIG} describes no model ({reason}); get it again") from error
     if model.spec.num_classes != len(model.labels or ()):
         model.labels = None
@@ -365,6 +390,8 @@ def _from_entry(entry: WeightEntry, files: Recorded, num_classes: int | None, al
 def _warn_of_licence(name: str, origin: Mapping[str, Any] | None) -> None:
     """Says so once a process and name where a licence forbids commercial use."""
     licence = (origin or {}).get("licence")
-    if licence and is_non_commercial(licence) and (name, licence) not in _warned:
-        _warned.add((name, licence))
-        warnings.warn(f"{name} is licensed {licence}: not for commercial use", WeightsWarning, stacklevel=4)
+    if licence and is_non_commercial(licence) and (name, str(licence)) not in _warned:
+        _warned.add((name, str(licence)))
+        warnings.warn(
+            f"{name} is licensed {printable(str(licence))}: not for commercial use", WeightsWarning, stacklevel=4
+        )

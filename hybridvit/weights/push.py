@@ -12,11 +12,16 @@ from typing import TYPE_CHECKING, Any
 from ..resolved import Resolved, ResolvedFile
 from .cache import CLOCK_SLACK, check_cached, has_digest, promised_digest
 from .errors import WeightsError
-from .sources import HUB, HubFiles, WeightsNotFoundError, explained, hub_files
-from .store import CARD, CONFIG, WEIGHTS, save_pretrained
+from .sources import HUB, PENDING, HubFiles, WeightsNotFoundError, explained, hub_files
+from .store import CARD, CONFIG, STAGING, WEIGHTS, save_pretrained
+from .transport import persistently
 
 if TYPE_CHECKING:
     from ..encoder import Encoder
+
+
+# What a directory keeps of a save and of a download: files of these names in a repository would pass for it.
+NOT_A_REPOSITORYS = [f"{PENDING}/*", f"{STAGING}/*", ".cache/huggingface/*"]
 
 
 def push_to_hub(
@@ -106,6 +111,7 @@ def pull(
 ) -> Resolved:
     """As `pull_from_hub`, and gives what was pulled."""
     from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub.utils import WeakFileLock, filter_repo_objects
 
     files = hub_files(name.removeprefix(HUB), revision=revision, cache_dir=cache_dir, endpoint=endpoint, token=token)
     target = Path(directory)
@@ -127,18 +133,29 @@ def pull(
                 files.repository, revision=files.revision, files_metadata=True
             )
             _refuse_outside([each.rfilename for each in found.siblings or ()], files)
-            snapshot_download(
-                files.repository,
-                revision=found.sha,
-                local_dir=target,
-                cache_dir=cache_dir,
-                endpoint=endpoint,
-                token=token,
-            )
+            notes = target / ".cache" / "huggingface"
+            notes.mkdir(parents=True, exist_ok=True)
         files.commit = found.sha
-        digests = {each.rfilename: each.lfs.sha256 if each.lfs else each.blob_id for each in found.siblings or ()}
-        for each, digest in digests.items():
-            _check_pulled(target / each, digest, files, started)
+        kept = filter_repo_objects(
+            found.siblings or (), ignore_patterns=NOT_A_REPOSITORYS, key=lambda each: each.rfilename
+        )
+        digests = {each.rfilename: each.lfs.sha256 if each.lfs else each.blob_id for each in kept}
+        # The client takes a file away before it puts a newer one in its place, so a process pulls there alone.
+        with WeakFileLock(notes / "pull.lock"):
+            with explained(files):
+                persistently(
+                    lambda: snapshot_download(
+                        files.repository,
+                        revision=found.sha,
+                        local_dir=target,
+                        cache_dir=cache_dir,
+                        endpoint=endpoint,
+                        token=token,
+                        ignore_patterns=NOT_A_REPOSITORYS,
+                    )
+                )
+            for each, digest in digests.items():
+                _check_pulled(target / each, digest, files, started)
     pulled = [
         ResolvedFile.of(each, target / each, promised if promised and len(promised) == 64 else None)
         for each, promised in digests.items()
@@ -154,9 +171,14 @@ def _refuse_outside(names: list[str], files: HubFiles) -> None:
 
 
 def _check_pulled(path: Path, digest: str | None, files: HubFiles, since: float) -> None:
-    """Raises WeightsError if a file that has been written `since` has another digest, and removes it."""
-    if digest is None or path.stat().st_mtime < since - CLOCK_SLACK or has_digest(path, digest):
+    """Raises WeightsError for a file with another digest, and removes it if it has been written `since`.
+
+    An older one is of an earlier pull: the client leaves it there, and says nothing, if the Hub stops answering.
+    """
+    if path.is_file() and (digest is None or has_digest(path, digest)):
         return
+    if not path.is_file() or path.stat().st_mtime < since - CLOCK_SLACK:
+        raise WeightsNotFoundError(f"{path.name} of {files.where} did not arrive in {path.parent}; pull again")
     path.unlink()
     raise WeightsError(
         f"{path.name} of {files.where} was damaged on its way: its bytes have not the digest {digest}. It is removed; "

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.util
 import os
+import re
 import time
 import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
 from typing import Protocol
@@ -18,10 +20,13 @@ from urllib.request import Request, urlopen
 
 from ..zoo_path import zoo_path
 from .cache import check_downloaded
+from .transport import UnreasonableHubError, bounded, persistently
 
 HUB, DIRECTORY = "hf-hub:", "local-dir:"
 # Where a save keeps its finished files while it puts them in their places; they hold from then on.
 PENDING = ".pending"
+# What a disk that is full, or must not be written to, answers.
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOTDIR)
 
 
 class WeightsNotFoundError(FileNotFoundError):
@@ -74,7 +79,7 @@ class HubFiles:
     revision: str | None = None
     cache_dir: str | Path | None = None
     endpoint: str | None = None
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     commit: str | None = None
 
     @property
@@ -94,13 +99,15 @@ class HubFiles:
                 return None  # the cache knows that this commit has no such file
             started = time.time()
             try:
-                path = hf_hub_download(
-                    self.repository,
-                    name,
-                    revision=revision,
-                    cache_dir=self.cache_dir,
-                    endpoint=self.endpoint,
-                    token=self.token,
+                path = persistently(
+                    lambda: hf_hub_download(
+                        self.repository,
+                        name,
+                        revision=revision,
+                        cache_dir=self.cache_dir,
+                        endpoint=self.endpoint,
+                        token=self.token,
+                    )
                 )
             except LocalEntryNotFoundError:
                 raise
@@ -142,9 +149,21 @@ def _commit_of(cached: Path) -> str:
 
 
 def _endpoint(files: HubFiles) -> str:
+    """The Hub's address as messages have it."""
     from huggingface_hub import constants
 
-    return files.endpoint or constants.ENDPOINT
+    return _without_password(files.endpoint or constants.ENDPOINT)
+
+
+def _first_line(error: BaseException) -> str:
+    """What an error says; an address loses its query, which may be a signature by which anybody can use it."""
+    line = str(error).partition("\n")[0]
+    return _without_password(re.sub(r"(://[^\s?'\"]*)\?[^\s'\"]*", r"\1", line)) or type(error).__name__
+
+
+def _without_password(text: str) -> str:
+    """Addresses without NAME:PASSWORD@."""
+    return re.sub(r"://[^\s/@]*@", "://", text)
 
 
 @contextmanager
@@ -152,6 +171,7 @@ def explained(files: HubFiles) -> Iterator[None]:
     """Turns whatever huggingface_hub raises into one message, with the fix where there is one."""
     from huggingface_hub import constants
     from huggingface_hub.errors import (
+        FileMetadataError,
         GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
@@ -162,7 +182,8 @@ def explained(files: HubFiles) -> Iterator[None]:
 
     endpoint = _endpoint(files)
     try:
-        yield
+        with bounded():
+            yield
     except GatedRepoError as error:
         raise WeightsNotFoundError(
             f"{files.repository} is gated: accept its conditions on {endpoint}/{files.repository} and log in with "
@@ -181,6 +202,10 @@ def explained(files: HubFiles) -> Iterator[None]:
         raise WeightsNotFoundError(f"{files.repository!r} is no repository name: it looks like ORG/NAME") from error
     except LocalEntryNotFoundError as error:
         reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{endpoint} cannot be reached"
+        if isinstance(error.__cause__, FileMetadataError):
+            reason = f"{endpoint} does not answer as a Hub; check HF_ENDPOINT and the proxy"
+        elif isinstance(error.__cause__, HfHubHTTPError):
+            reason = f"{endpoint} answers with status {error.__cause__.response.status_code}"
         raise WeightsNotFoundError(
             f"{files.where} is not in the cache and {reason}; connect once to download it, or pass a directory as "
             f"{DIRECTORY}PATH"
@@ -191,10 +216,24 @@ def explained(files: HubFiles) -> Iterator[None]:
                 f"{endpoint} does not let you do that with {files.repository}; log in with `hf auth login` or set "
                 "HF_TOKEN to a token that may"
             ) from error
-        reason = error.server_message or str(error).partition("\n")[0]
-        raise WeightsNotFoundError(f"{files.where} on {endpoint}: {reason}") from error
-    except Exception as error:  # its HTTP library, which is not the same in all versions, adds its own
+        reason = error.server_message or _first_line(error)
+        again = "; try again later" if error.response.status_code >= 429 else ""
+        raise WeightsNotFoundError(f"{files.where} on {endpoint}: {reason}{again}") from error
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            reason = _first_line(error)
+            raise WeightsNotFoundError(f"{files.where} on {endpoint}: {reason}; try again") from error
+        place = error.filename or files.cache_dir or constants.HF_HUB_CACHE
+        raise OSError(
+            f"{files.where} cannot be kept in {place}: {error.strerror}; make room or let it be written to, or name "
+            "another place by HF_HOME or cache_dir="
+        ) from error
+    except (UnreasonableHubError, ValueError) as error:  # the latter for names of files that are none
         raise WeightsNotFoundError(f"{files.where} on {endpoint}: {error}") from error
+    except Exception as error:  # its HTTP library, which is not the same in all versions, adds its own
+        causes = [_first_line(each) for each in (error, error.__cause__) if each is not None]
+        reason = ": ".join(dict.fromkeys(causes))
+        raise WeightsNotFoundError(f"{files.where} on {endpoint}: {reason}; try again") from error
 
 
 def hub_files(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +22,12 @@ from torch import Tensor
 from .. import __version__
 from ..families import Family
 from ..keys import KeyMismatchError, KeyRules
+from ..limits import LARGEST_CONFIG, shown
 from ..meta import without_memory
 from ..preprocess import Preprocess
 from ..registry import family_of, index, spec_from_dict
 from ..spec import nearest
+from .cache import remedy
 from .card import model_card, saved_facts
 from .errors import WeightsError
 from .sources import PENDING
@@ -39,14 +42,32 @@ OWN_LAYOUT = "hybridvit"
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises WeightsError if the file holds something else."""
+    """A JSON object. Raises WeightsError if the file holds something else, or too much of it."""
+    size, again = path.stat().st_size, "save or download the model again"
+    if size > LARGEST_CONFIG:
+        raise WeightsError(f"{path} has {size:,} bytes, and no config has more than {LARGEST_CONFIG:,}: it is none")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(
+            path.read_text(encoding="utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_no_number
+        )
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} is not JSON ({error}); save or download the model again") from error
+        raise WeightsError(f"{path} is not JSON ({error}); {remedy(path, again)}") from error
     if not isinstance(data, dict):
-        raise WeightsError(f"{path} holds {type(data).__name__}, expected an object; it is no model config")
+        raise WeightsError(f"{path} holds {type(data).__name__}, expected an object; {remedy(path, again)}")
     return data
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, whose names must differ: two readers of the same file might take a different one of two equal."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        counted = Counter(name for name, _ in pairs)
+        raise ValueError(f"{shown(max(counted, key=counted.__getitem__))} is there twice")
+    return found
+
+
+def _no_number(constant: str) -> Any:
+    raise ValueError(f"{constant} is not a number in JSON")
 
 
 def read_tensors(path: Path, allow_pickle: bool = False, prefix: str = "") -> dict[str, Tensor]:
@@ -61,7 +82,8 @@ def read_tensors(path: Path, allow_pickle: bool = False, prefix: str = "") -> di
             return below(load_file(path), prefix, path)
         except SafetensorError as error:
             raise WeightsError(
-                f"{path} is no readable safetensors file ({error}): truncated or something else; download it again"
+                f"{path} is no readable safetensors file ({error}): truncated or something else; "
+                f"{remedy(path, 'download it again')}"
             ) from error
     if not allow_pickle:
         raise refused_pickle(path)
@@ -113,8 +135,8 @@ def saved_spec(config: Mapping[str, Any], where: str) -> Model:
     version = config["format_version"]
     if version != FORMAT_VERSION:
         raise WeightsError(
-            f"{where} has format version {version}, this is hybridvit {__version__}, which reads {FORMAT_VERSION}; "
-            "pip install --upgrade hybridvit"
+            f"{where} has format version {shown(version)}, this is hybridvit {__version__}, which reads "
+            f"{FORMAT_VERSION}; pip install --upgrade hybridvit"
         )
     if not isinstance(config.get("spec"), Mapping):
         raise WeightsError(f"{where}: its {CONFIG} has no 'spec'; save the model again")
@@ -129,7 +151,7 @@ def saved_rules(config: Mapping[str, Any], spec: Model, where: str) -> KeyRules 
     from .layouts import layouts_of
 
     if not architecture or architecture not in index() or layout not in layouts_of(family_of(architecture)):
-        raise WeightsError(f"{where}: no layout {layout!r} of an architecture {architecture!r} is known here")
+        raise WeightsError(f"{where}: no layout {shown(layout)} of an architecture {shown(architecture)} is known here")
     return layouts_of(family_of(architecture))[layout](spec)
 
 
@@ -162,12 +184,21 @@ def save_pretrained(model: Encoder, directory: str | Path, *, layout: str | None
 
     Raises:
         OSError: if a file cannot be written.
-        ValueError: for labels that are not as many as the classes, or a layout that the model's family has not.
+        ValueError: for labels that are not as many as the classes, a layout that the model's family has not, and a NaN
+            among what is known of the model.
     """
     directory = Path(directory)
     config = model_config(model, layout, facts)
     tensors = tensors_in(model, config["layout"])
     card = model_card(model, config, facts.get("repository"))
+    try:
+        written = json.dumps(config, indent=1, allow_nan=False) + "\n"
+    except ValueError as error:
+        raise ValueError(f"model.origin or its preprocessing has a number that JSON has not: {error}") from error
+    if len(written) > LARGEST_CONFIG:
+        raise ValueError(
+            f"{CONFIG} would have {len(written):,} bytes, of {LARGEST_CONFIG:,} at most: shorten the labels"
+        )
     directory.mkdir(parents=True, exist_ok=True)
     staging = directory / STAGING
     shutil.rmtree(staging, ignore_errors=True)  # of a save that was killed
@@ -175,7 +206,7 @@ def save_pretrained(model: Encoder, directory: str | Path, *, layout: str | None
     try:
         write_tensors(tensors, staging / WEIGHTS, directory / WEIGHTS)
         (staging / CARD).write_text(card, encoding="utf-8")
-        (staging / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+        (staging / CONFIG).write_text(written, encoding="utf-8")
         for path in staging.iterdir():
             path.chmod(0o644)
             with path.open("rb+") as file:

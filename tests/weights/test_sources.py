@@ -195,7 +195,7 @@ def test_a_gated_repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     from huggingface_hub.errors import GatedRepoError
 
     def refuse(*_: object, **__: object) -> None:
-        raise GatedRepoError("gated", response=SimpleNamespace(headers={}, request=None))  # pyright: ignore[reportArgumentType]
+        raise GatedRepoError("gated", response=SimpleNamespace(headers={}, request=None, status_code=403))  # pyright: ignore[reportArgumentType]
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
     with pytest.raises(WeightsNotFoundError, match=f"me/model is gated: accept its conditions on {NOWHERE}/me/model"):

@@ -261,7 +261,9 @@ def test_a_config_in_another_encoding(saved: Path) -> None:
 @pytest.mark.parametrize("version", [2, "2", 0])
 def test_another_format_version(version: Any, saved: Path) -> None:
     rewrite(saved, format_version=version)
-    with pytest.raises(WeightsError, match=rf"has format version {version}, this is hybridvit .*pip install --upgrade"):
+    with pytest.raises(
+        WeightsError, match=rf"has format version {version!r}, this is hybridvit .*pip install --upgrade"
+    ):
         load(saved)
 
 

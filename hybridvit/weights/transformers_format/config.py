@@ -8,6 +8,7 @@ from typing import Any
 
 from ...encoder import Model
 from ...keys import Concat, KeyRules, respelled
+from ...limits import LARGEST_NUMBER, MOST_PARTS, shown
 from ..store import WeightsError
 
 Config = Mapping[str, Any]
@@ -65,7 +66,7 @@ def activation(config: Config) -> str:
     """Our name of the activation in a config."""
     name = config.get("hidden_act", "gelu")
     if name not in ACTIVATIONS:
-        raise UnsupportedConfigError(f"hidden_act is {name!r}, and only {', '.join(ACTIVATIONS)} can be built")
+        raise UnsupportedConfigError(f"hidden_act is {shown(name)}, and only {', '.join(ACTIVATIONS)} can be built")
     return ACTIVATIONS[name]
 
 
@@ -79,7 +80,24 @@ def require(config: Config, **expected: Any) -> None:
     for name, value in expected.items():
         given = config.get(name, value)
         if (tuple(given) if isinstance(given, list) else given) != value:
-            raise UnsupportedConfigError(f"{name} is {given!r}, and only {value!r} can be built")
+            raise UnsupportedConfigError(f"{name} is {shown(given)}, and only {shown(value)} can be built")
+
+
+def check_numbers(config: Config) -> None:
+    """Raises UnsupportedConfigError for numbers beyond reason, before anything is made of them."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            check_numbers(value)
+            continue
+        given = value if isinstance(value, list) else [value]
+        numbers = [each for each in given if isinstance(each, int | float)]
+        counts = "depth" in name or name in ("num_hidden_layers", "num_meta3d_blocks")
+        if counts and (sum(numbers) > MOST_PARTS or min(numbers, default=0) < 0):
+            raise UnsupportedConfigError(
+                f"{name} is {shown(value)}: expected at most {MOST_PARTS} blocks, none negative"
+            )
+        if any(abs(each) > LARGEST_NUMBER and isinstance(each, int) for each in numbers):
+            raise UnsupportedConfigError(f"{name} is {shown(value)}: expected at most {LARGEST_NUMBER}")
 
 
 def prefix(model: Model, base: str) -> str:

@@ -7,6 +7,7 @@ import re
 from ...encoder import Model
 from ...families.hiera import hiera, timm_rules
 from ...keys import KeyRules, respelled
+from ...limits import shown
 from .config import Config, ModelType, Shapes, UnsupportedConfigError, prefix, require, several
 
 
@@ -17,7 +18,9 @@ def read(config: Config, shapes: Shapes) -> Model:
     require(config, masked_unit_attention=(True, True, False, False), layer_norm_eps=1e-6)
     heads = several(config, "num_heads", 1, 2, 4, 8)
     if heads != tuple(heads[0] << stage for stage in range(4)):
-        raise UnsupportedConfigError(f"num_heads is {heads!r}, and only twice as many in each next stage can be built")
+        raise UnsupportedConfigError(
+            f"num_heads is {shown(heads)}, and only twice as many in each next stage can be built"
+        )
     return hiera(dim=config.get("embed_dim", 96), depths=several(config, "depths", 2, 3, 16, 3), heads=heads[0])
 
 

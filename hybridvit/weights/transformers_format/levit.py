@@ -6,6 +6,7 @@ from ...encoder import Model
 from ...families.levit import levit
 from ...keys import KeyRules, Rename, Rule
 from ...layouts import normed_head_rules, normed_rules
+from ...limits import shown
 from .config import Config, ModelType, Shapes, UnsupportedConfigError, prefix, require, several
 
 
@@ -15,11 +16,11 @@ def read(config: Config, shapes: Shapes) -> Model:
     require(config, mlp_ratio=(2, 2, 2), attention_ratio=(2, 2, 2))
     dims, widths = several(config, "hidden_sizes", 128, 256, 384), several(config, "key_dim", 16, 16, 16)
     if len(set(widths)) > 1:
-        raise UnsupportedConfigError(f"key_dim is {widths!r}, and only one for all stages can be built")
+        raise UnsupportedConfigError(f"key_dim is {shown(widths)}, and only one for all stages can be built")
     shrinks = (("Subsample", widths[0], dim // widths[0], 4, 2, 2) for dim in dims[:-1])
     given = tuple(tuple(down) for down in config.get("down_ops", ()) if tuple(down) != ("",))
     if given and given != tuple(shrinks):
-        raise UnsupportedConfigError(f"down_ops is {given!r}, and only the usual can be built")
+        raise UnsupportedConfigError(f"down_ops is {shown(given)}, and only the usual can be built")
     return levit(
         dims=dims,
         heads=several(config, "num_attention_heads", 4, 8, 12),

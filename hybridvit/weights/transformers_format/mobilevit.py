@@ -7,6 +7,7 @@ from ...families.mobilevit import BODY, FUSED, LAYER, STEM, first_residual, mobi
 from ...families.mobilevitv2 import DEPTHS, mobilevitv2
 from ...keys import KeyRules, Rule, conv_to_linear, renames
 from ...layouts import normed_rules
+from ...limits import shown
 from .config import Config, ModelType, Shapes, UnsupportedConfigError, prefix, query_key_value, require, several
 
 
@@ -32,8 +33,8 @@ def read_mobilevitv2(config: Config, shapes: Shapes) -> Model:
     width = config.get("width_multiplier", 1.0)
     if config.get("hidden_act", "silu") not in ("silu", "swish") or not 0.5 <= width <= 2 or width * 4 % 1:
         raise UnsupportedConfigError(
-            f"hidden_act is {config.get('hidden_act')!r} and width_multiplier {width}: only 'silu' and quarters from "
-            "0.5 to 2 can be built"
+            f"hidden_act is {shown(config.get('hidden_act'))} and width_multiplier {width}: only 'silu' and quarters "
+            "from 0.5 to 2 can be built"
         )
     return mobilevitv2(width=width)
 

@@ -12,10 +12,11 @@ from torch import Tensor
 from ...encoder import Model
 from ...families import load_family
 from ...keys import KeyRules, Rename
+from ...limits import shown
 from ...spec import nearest
 from ..foreign import Foreign
 from . import MODEL_TYPES
-from .config import Config, Shapes, UnsupportedConfigError
+from .config import Config, Shapes, UnsupportedConfigError, check_numbers
 from .processor import read_processor
 
 if TYPE_CHECKING:
@@ -36,11 +37,12 @@ def from_transformers(config: Config, files: Files, shapes: Shapes) -> Foreign:
     kind = config["model_type"]
     if kind not in MODEL_TYPES:
         raise UnsupportedConfigError(
-            f"{files.where} is a transformers model of type {kind!r}.{nearest(str(kind), MODEL_TYPES)} "
+            f"{files.where} is a transformers model of type {shown(kind)}.{nearest(str(kind), MODEL_TYPES)} "
             f"Types that can be read: {', '.join(MODEL_TYPES)}"
         )
     reader = MODEL_TYPES[kind]
     try:
+        check_numbers(config)
         read = reader.spec(config, shapes)
     except UnsupportedConfigError as error:
         raise UnsupportedConfigError(f"{files.where}, a transformers model of type {kind}: {error}") from None

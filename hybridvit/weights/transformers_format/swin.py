@@ -8,6 +8,7 @@ from ...encoder import Model
 from ...families.swin import ATTENTION, OURS, swin
 from ...families.swinv2 import swinv2
 from ...keys import KeyRules, renames
+from ...limits import shown
 from .config import (
     Config,
     ModelType,
@@ -40,7 +41,7 @@ def read_swinv2(config: Config, shapes: Shapes) -> Model:
     of, size = numbers(config), config.get("image_size", 224)
     if not isinstance(size, int):
         if len(set(size)) > 1:
-            raise UnsupportedConfigError(f"image_size is {size!r}, and only square ones can be built")
+            raise UnsupportedConfigError(f"image_size is {shown(size)}, and only square ones can be built")
         size = size[0]
     windows = tuple(min(window, size // 4 >> stage) for stage, window in enumerate(of["windows"]))
     trained = zip(several(config, "pretrained_window_sizes", *(0,) * len(windows)), windows, strict=False)

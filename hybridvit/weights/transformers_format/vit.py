@@ -17,6 +17,7 @@ from ...components import (
 from ...encoder import Model, Stage
 from ...families.vit_hybrid import bit_rules, bit_stages
 from ...keys import Concat, KeyRules, Rule, renames
+from ...limits import shown
 from ...spec import Mixer, Norm, Position
 from ...trunks import POSITION, Width, vit_stage
 from .config import (
@@ -61,7 +62,7 @@ def trunk(
     sides = config.get("patch_size", patch)
     side, *others = sides if isinstance(sides, list | tuple) else (sides,)
     if any(other != side for other in others):
-        raise UnsupportedConfigError(f"patch_size is {sides!r}, and only square patches can be built")
+        raise UnsupportedConfigError(f"patch_size is {shown(sides)}, and only square patches can be built")
     attention = attention or Attention(heads=of.heads, qkv_bias=config.get("qkv_bias", True))
     block = transformer_block(attention, mlp or Mlp(hidden=of.hidden, act=activation(config)), norm, layer_scale)
     return vit_stage(enter=Patchify(dim=of.dim, patch=side), width=of, prefix=tokens, position=position, block=block)
