@@ -13,7 +13,7 @@ from ..components.blocks import Block, Branch, transformer_block
 from ..components.convblocks import ConvNeXt, MBConv, conv_stem, pooled_shortcut
 from ..keys import split_heads
 from ..spec import Bias
-from . import Family, KeyRules, Model, Norm, Numbers, PerStage, Rename, Rule, Sizes, Stage, classifier, renames
+from . import Family, KeyRules, Model, Norm, Numbers, PerStage, Rename, Rule, Sizes, Stage, classifier, oblong, renames
 from .coatnet import ENDS, HEAD_WIDTH, conv_rules, tanh_pool
 
 CONV, NORM, BIAS = MBConv(act="silu", bias=False, widen_last=True), LayerNorm(), RelativePositionBias()
@@ -106,4 +106,4 @@ SIZES: Sizes = {
     "maxvit_rmlp_base_rw_384": BASE_MLP | AT_384,
     "test_maxvit": {"stem": (16, 32), "dims": (32, 64, 96, 128), "depths": (1, 1, 1, 1), "img_size": 160},
 }
-FAMILY = Family("maxvit", "arXiv 2204.01697", maxvit, SIZES, {"timm": timm_rules})
+FAMILY = Family("maxvit", "arXiv 2204.01697", maxvit, SIZES, {"timm": timm_rules}, differs_in_timm=oblong)

@@ -9,7 +9,7 @@ from math import isqrt
 from torch import Tensor
 
 from ..components import BatchNorm, LayerNorm, MBConv
-from . import Family, Numbers, Rename, Sizes
+from . import Family, Numbers, Rename, Sizes, oblong
 from .maxvit import maxvit, timm_rules
 
 
@@ -40,5 +40,10 @@ SIZES: Sizes = {
     for size in (224, 384, 512)
 }
 FAMILY = Family(
-    "maxvit_tf", "arXiv 2204.01697", maxvit, SIZES, {"timm": partial(timm_rules, qkv=Rename, table=by_key_offset)}
+    "maxvit_tf",
+    "arXiv 2204.01697",
+    maxvit,
+    SIZES,
+    {"timm": partial(timm_rules, qkv=Rename, table=by_key_offset)},
+    differs_in_timm=oblong,
 )

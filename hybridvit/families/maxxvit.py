@@ -4,7 +4,7 @@ The second version attends over a grid only.
 """
 
 from ..components import ConvNeXt, RelativePositionBias
-from . import Family, Numbers, Sizes
+from . import Family, Numbers, Sizes, oblong
 from .maxvit import AT_256, AT_384, MLP, NANO, TINY, maxvit, timm_rules
 
 COMMON: Numbers = MLP | {"conv": ConvNeXt(layer_scale=1e-6), "layer_scale": 1e-6}
@@ -24,4 +24,4 @@ SIZES: Sizes = {
 }
 
 
-FAMILY = Family("maxxvit", "arXiv 2204.01697", maxvit, SIZES, {"timm": timm_rules})
+FAMILY = Family("maxxvit", "arXiv 2204.01697", maxvit, SIZES, {"timm": timm_rules}, differs_in_timm=oblong)

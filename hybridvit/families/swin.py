@@ -7,11 +7,28 @@ shifts first; there, a padded map's opposite borders see each other.
 from ..components import Attention, LayerNorm, MeanPool, Mlp, RelativePositionBias, WindowAttention
 from ..components.blocks import Block, residual_block
 from ..components.transitions import Patchify, PatchMerging
-from . import Family, KeyRules, Model, Norm, Numbers, PerStage, Sizes, Stage, Transition, classifier, renames
+from . import Family, Grid, KeyRules, Model, Norm, Numbers, PerStage, Sizes, Stage, Transition, classifier, renames
 
 NORM = LayerNorm(eps=1e-5)
 OURS = "stages.{s}.blocks.{b}.branches"
 ATTENTION = f"{OURS}.0.mixer.attention"
+
+
+def within_map(window: int, stage: int, img_size: int | None) -> int:
+    """The side of a window that is no larger than the map of a stage, if the size of the images is given."""
+    return window if img_size is None else min(window, -(-img_size // (4 << stage)))
+
+
+def differs_in_timm(model: Model) -> bool:
+    """Whether images are not square, as timm's windows are not then, or padding meets shifted windows."""
+    height, width = model.img_size
+    grid, differs = Grid(height, width), height != width
+    for stage in model.stages:
+        grid = stage.out_grid(grid)
+        for mixer in (block.branches[0].mixer for block in stage.blocks):
+            sides = zip(mixer.shift, mixer.window, grid.size, strict=True)
+            differs |= any(moved and size % side for moved, side, size in sides)
+    return differs
 
 
 def shifted_pair(
@@ -23,14 +40,16 @@ def shifted_pair(
     return tuple(residual_block(mixer, Mlp(hidden=4 * dim), norm=norm, post_norm=post_norm) for mixer in mixers)
 
 
-def swin(*, dim: int, depths: PerStage, heads: PerStage, windows: PerStage) -> Model:
-    """A Swin of `dim` channels in its first stage, twice as many in each next, with square windows of given sides."""
+def swin(*, dim: int, depths: PerStage, heads: PerStage, windows: PerStage, img_size: int | None = None) -> Model:
+    """A Swin of `dim` channels in its first stage, twice as many in each next, with square windows of given sides.
 
+    With `img_size` no window is larger than the map.
+    """
     stages: list[Stage] = []
     for index, (depth, count, window) in enumerate(zip(depths, heads, windows, strict=True)):
-        width = dim * 2**index
+        width, side = dim * 2**index, within_map(window, index, img_size)
         enter = PatchMerging(dim=width, norm=NORM) if index else Patchify(dim=width, patch=4, norm=NORM)
-        pair = shifted_pair(Attention(heads=count, bias=RelativePositionBias()), width, window, norm=NORM)
+        pair = shifted_pair(Attention(heads=count, bias=RelativePositionBias()), width, side, norm=NORM)
         stages.append(Stage(enter=enter, blocks=(pair * depth)[:depth]))
     return classifier(stages, MeanPool(norm=NORM))
 
@@ -63,4 +82,4 @@ SIZES: Sizes = {
     "swin_s3_small_224": SMALL | {"windows": (14, 14, 14, 7)},
     "swin_s3_base_224": TINY | {"depths": (2, 2, 30, 2), "windows": (7, 7, 14, 7)},
 }
-FAMILY = Family("swin", "arXiv 2103.14030", swin, SIZES, {"timm": timm_rules})
+FAMILY = Family("swin", "arXiv 2103.14030", swin, SIZES, {"timm": timm_rules}, differs_in_timm=differs_in_timm)

@@ -6,20 +6,28 @@ Maps that the windows do not divide are padded and shifted as in `swin`.
 from ..components import ContinuousPositionBias, CosineAttention, MeanPool, Normalize, Patchify, PatchMerging, Steps
 from ..keys import Split
 from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
-from .swin import ATTENTION, BASE, LARGE, NORM, OURS, SMALL, TINY, shifted_pair
+from .swin import ATTENTION, BASE, LARGE, NORM, OURS, SMALL, TINY, differs_in_timm, shifted_pair, within_map
 
 QKV = [f"{ATTENTION}.{part}" for part in ("query", "key", "value")]
 
 
 def swinv2(
-    *, dim: int, depths: PerStage, heads: PerStage, windows: PerStage, trained_windows: PerStage | None = None
+    *,
+    dim: int,
+    depths: PerStage,
+    heads: PerStage,
+    windows: PerStage,
+    trained_windows: PerStage | None = None,
+    img_size: int | None = None,
 ) -> Model:
     """A SwinV2 of `dim` channels in its first stage, twice as many in each next, with square windows of given sides.
 
-    `trained_windows` are those of the weights that were then fine-tuned with others.
+    `trained_windows` are those of the weights that were then fine-tuned with others. With `img_size` no window is
+    larger than the map.
     """
     stages: list[Stage] = []
-    numbers = zip(depths, heads, windows, trained_windows or windows, strict=True)
+    sides = tuple(within_map(window, index, img_size) for index, window in enumerate(windows))
+    numbers = zip(depths, heads, sides, trained_windows or sides, strict=True)
     for index, (depth, count, window, trained) in enumerate(numbers):
         width = dim * 2**index
         bias = ContinuousPositionBias(trained=(trained, trained))
@@ -46,11 +54,11 @@ def timm_rules(model: Model) -> KeyRules:
     )
 
 
-WINDOW_8 = {"windows": (8, 8, 8, 8)}
-WINDOW_16 = {"windows": (16, 16, 16, 8)}
-WINDOW_12 = {"windows": (12, 12, 12, 6), "img_size": 192}
+WINDOW_8 = {"windows": (8, 8, 8, 8), "img_size": 256}
+WINDOW_16 = {"windows": (16, 16, 16, 16), "img_size": 256}
+WINDOW_12 = {"windows": (12, 12, 12, 12), "img_size": 192}
 TO_16 = WINDOW_16 | {"trained_windows": (12, 12, 12, 6)}
-TO_24 = {"windows": (24, 24, 24, 12), "trained_windows": (12, 12, 12, 6), "img_size": 384}
+TO_24 = {"windows": (24, 24, 24, 24), "trained_windows": (12, 12, 12, 6), "img_size": 384}
 SIZES: Sizes = {
     "swinv2_tiny_window8_256": TINY | WINDOW_8,
     "swinv2_tiny_window16_256": TINY | WINDOW_16,
@@ -65,4 +73,4 @@ SIZES: Sizes = {
     "swinv2_large_window12to16_192to256": LARGE | TO_16,
     "swinv2_large_window12to24_192to384": LARGE | TO_24,
 }
-FAMILY = Family("swinv2", "arXiv 2111.09883", swinv2, SIZES, {"timm": timm_rules})
+FAMILY = Family("swinv2", "arXiv 2111.09883", swinv2, SIZES, {"timm": timm_rules}, differs_in_timm=differs_in_timm)

@@ -9,7 +9,7 @@ from ..components import Block, Branch, CosineAttention, MeanPool, RelativePosit
 from ..components.transitions import Normalize, Patchify, PatchMerging
 from ..keys import Split
 from . import Family, KeyRules, Model, PerStage, Rename, Sizes, Stage, classifier, renames
-from .swin import BASE, LARGE, NORM, OURS, SMALL, TINY, shifted_pair
+from .swin import BASE, LARGE, NORM, OURS, SMALL, TINY, differs_in_timm, shifted_pair
 from .swinv2 import ATTENTION, QKV
 
 LAST_NORM = Branch(mixer=Normalize(norm=NORM), residual=False)
@@ -63,4 +63,6 @@ SIZES: Sizes = {
     )
     for img_size in sizes
 }
-FAMILY = Family("swinv2_cr", "arXiv 2111.09883", swinv2_cr, SIZES, {"timm": timm_rules})
+FAMILY = Family(
+    "swinv2_cr", "arXiv 2111.09883", swinv2_cr, SIZES, {"timm": timm_rules}, differs_in_timm=differs_in_timm
+)

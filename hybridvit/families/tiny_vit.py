@@ -10,9 +10,8 @@ from . import Family, KeyRules, Model, Numbers, PerStage, Sizes, Stage, Transiti
 NORM, BATCH_NORM, AT_0 = LayerNorm(eps=1e-5), BatchNorm(), BatchNorm(zero_init=True)
 
 
-def tiny_vit(*, dims: PerStage, heads: PerStage, depths: PerStage = (2, 2, 6, 2), img_size: int = 224) -> Model:
-    """A TinyViT of given widths, heads and depths; windows have img_size / 32 positions a side, stage 2 twice that."""
-    side = img_size // 32
+def tiny_vit(*, dims: PerStage, heads: PerStage, depths: PerStage = (2, 2, 6, 2), window: int = 7) -> Model:
+    """A TinyViT of given widths, heads and depths; windows have `window` positions a side, in stage 2 twice that."""
 
     def conv_block(dim: int) -> Block:
         wide = Conv(dim=4 * dim, norm=BATCH_NORM, act="gelu")
@@ -20,14 +19,14 @@ def tiny_vit(*, dims: PerStage, heads: PerStage, depths: PerStage = (2, 2, 6, 2)
         return Block(branches=(Branch(mixer=body), Branch(mixer=Activate(act="gelu"), residual=False)))
 
     def window_block(index: int) -> Block:
-        dim, window = dims[index], 2 * side if index == 2 else side
+        dim, side = dims[index], 2 * window if index == 2 else window
         width = dim // heads[index]
         attention = NarrowAttention(heads=heads[index], key_dim=width, value_dim=width, bias=DistanceBias())
         # The norm is inside, for it comes after the padding.
         inside = Steps(steps=(Normalize(norm=NORM), attention))
         return Block(
             branches=(
-                Branch(mixer=WindowAttention(attention=inside, window=(window, window))),
+                Branch(mixer=WindowAttention(attention=inside, window=(side, side))),
                 Branch(mixer=Conv(dim=dim, kernel=3, groups=dim, norm=BATCH_NORM), residual=False),
                 Branch(mixer=Mlp(hidden=4 * dim), norm=NORM),
             )
@@ -41,7 +40,7 @@ def tiny_vit(*, dims: PerStage, heads: PerStage, depths: PerStage = (2, 2, 6, 2)
     stages = [Stage(enter=stem, blocks=(conv_block(dims[0]),) * depths[0])]
     for index in range(1, len(dims)):
         stages.append(Stage(enter=merge(dims[index]), blocks=(window_block(index),) * depths[index]))
-    return classifier(stages, MeanPool(post_norm=NORM), img_size)
+    return classifier(stages, MeanPool(post_norm=NORM))
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -62,7 +61,7 @@ SIZES: Sizes = {
     "tiny_vit_5m_224": {"dims": (64, 128, 160, 320), "heads": (2, 4, 5, 10)},
     "tiny_vit_11m_224": {"dims": (64, 128, 256, 448), "heads": (2, 4, 8, 14)},
     "tiny_vit_21m_224": LARGE,
-    "tiny_vit_21m_384": LARGE | {"img_size": 384},
-    "tiny_vit_21m_512": LARGE | {"img_size": 512},
+    "tiny_vit_21m_384": LARGE | {"window": 12, "img_size": 384},
+    "tiny_vit_21m_512": LARGE | {"window": 16, "img_size": 512},
 }
 FAMILY = Family("tiny_vit", "arXiv 2207.10666", tiny_vit, SIZES, {"timm": timm_rules})

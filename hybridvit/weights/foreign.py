@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from ..keys import KeyRules
 from ..preprocess import Preprocess
 from ..registry import UnknownNameError, family_of, index, model_spec
 from ..spec import nearest
+from .sources import WeightsWarning
 from .store import WeightsError
 
 if TYPE_CHECKING:
@@ -64,11 +66,22 @@ def from_timm(config: Mapping[str, Any], where: str) -> Foreign:
             f"{where} changes {architecture} by {', '.join(unknown)}; only img_size, in_chans and num_classes can be "
             "changed that way: build its spec with Model.replace and load the file with load_weights"
         )
+    family = family_of(architecture)
+    if "img_size" in changes:
+        spec = family.at_size(architecture, changes["img_size"])
     spec = spec.replace(**changes)
+    if family.differs_in_timm(spec):
+        height, width = spec.img_size
+        warnings.warn(
+            f"{where}: at {height}x{width} timm's {architecture} has other windows, or another border around maps that "
+            "they do not divide, so logits differ; evaluate or fine-tune before you use these weights",
+            WeightsWarning,
+            stacklevel=2,
+        )
     return Foreign(
         architecture=architecture,
         spec=spec,
-        rules=(family_of(architecture).layouts["timm"](spec),),
+        rules=(family.layouts["timm"](spec),),
         preprocess=timm_preprocess(given),
         labels=_timm_labels(config | given, spec.num_classes),
         licence=given.get("license"),
