@@ -17,6 +17,7 @@ from ..spec import SpecError
 from .entries import WeightEntry, find_entry, is_non_commercial
 from .foreign import Foreign, from_timm
 from .layouts import layouts_of
+from .shards import read_shards
 from .sources import (
     DIRECTORY,
     HUB,
@@ -273,11 +274,14 @@ def _converted(tensors: StateDict, rules: KeyRules | None, source: str) -> tuple
         return rules.to_ours(known), error.untaken
 
 
-def _weight_file(files: Files, name: str = WEIGHTS) -> Path:
-    found = files.get(name) or files.get(PICKLE)
-    if found is None:
-        raise WeightsNotFoundError(f"{files.where} has neither {name} nor {PICKLE}")
-    return found
+def _read_weights(files: Files, allow_pickle: bool, name: str = WEIGHTS) -> StateDict:
+    """The state dict in `name` or else in a pickle, either in one file or in several."""
+    for each in (name, PICKLE):
+        path = files.get(each)
+        tensors = read_shards(files, each, allow_pickle) if path is None else read_tensors(path, allow_pickle)
+        if tensors is not None:
+            return tensors
+    raise WeightsNotFoundError(f"{files.where} has neither {name} nor {PICKLE}")
 
 
 def _from_files(files: Files, num_classes: int | None, allow_pickle: bool) -> Encoder:
@@ -304,7 +308,7 @@ def _from_config(config: dict[str, Any], files: Files, num_classes: int | None, 
     if "format_version" in config:
         spec = saved_spec(config, files.where)
         rules = saved_rules(config, spec, files.where)
-        tensors = read_tensors(_weight_file(files), allow_pickle)
+        tensors = _read_weights(files, allow_pickle)
         ours, untaken = _converted(tensors, rules, files.where)
         model = fill(spec, ours, num_classes, files.where, untaken=untaken)
         attach(model, config, spec.num_classes, files.where)
@@ -316,9 +320,9 @@ def _from_foreign(config: dict[str, Any], files: Files, num_classes: int | None,
     foreign: Foreign
     if "architecture" in config:
         foreign = from_timm(config, files.where)
-        tensors = read_tensors(_weight_file(files), allow_pickle)
+        tensors = _read_weights(files, allow_pickle)
     elif "model_type" in config:
-        tensors = read_tensors(_weight_file(files), allow_pickle)
+        tensors = _read_weights(files, allow_pickle)
         foreign = from_transformers(config, files, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
     else:
         raise WeightsError(
@@ -347,7 +351,7 @@ def _from_entry(entry: WeightEntry, num_classes: int | None, allow_pickle: bool,
     origin: dict[str, Any] = {"architecture": entry.architecture, "source": entry.name, "licence": entry.licence}
     if kind == "hf":
         files = hub_files(place, **hub)
-        tensors = read_tensors(_weight_file(files, entry.file), allow_pickle)
+        tensors = _read_weights(files, allow_pickle, entry.file)
         origin |= _place(files)
     else:
         # What an installed package carries was trusted when it was installed; even so only tensors are read.
