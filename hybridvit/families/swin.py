@@ -26,6 +26,7 @@ def differs_in_timm(model: Model) -> bool:
     for stage in model.stages:
         grid = stage.out_grid(grid)
         for mixer in (block.branches[0].mixer for block in stage.blocks):
+            assert isinstance(mixer, WindowAttention)
             sides = zip(mixer.shift, mixer.window, grid.size, strict=True)
             differs |= any(moved and size % side for moved, side, size in sides)
     return differs

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..components.pools import TokenPool
+from ..components.pools import AttentionPool, TokenPool
 from ..keys import KeyRules
 from ..preprocess import Preprocess
 from ..registry import UnknownNameError, family_of, index, model_spec
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 TRAINING_ARGUMENTS = ("drop_rate", "drop_path_rate", "proj_drop_rate", "attn_drop_rate", "pos_drop_rate", "weight_init")
 # What timm needs to be told to take any size; ours always does.
 SIZE_ARGUMENTS = ("dynamic_img_size", "dynamic_img_pad", "strict_img_size")
+# timm's names of pools; that of the others is "avg".
+POOLS = {TokenPool.kind: "token", AttentionPool.kind: "map"}
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def from_timm(config: Mapping[str, Any], where: str) -> Foreign:
 
 def _global_pool(spec: Model) -> str:
     """timm's name of the spec's pool."""
-    return "token" if spec.pool.kind == TokenPool.kind else "avg"
+    return POOLS.get(spec.pool.kind, "avg")
 
 
 def timm_preprocess(given: Mapping[str, Any]) -> Preprocess | None:

@@ -279,6 +279,14 @@ def test_a_timm_directory(tmp_path: Path) -> None:
     assert torch.equal(logits(kept, batch), logits(ours, batch))
 
 
+def test_a_pool_is_what_the_architecture_has(tmp_path: Path) -> None:
+    """timm writes it into every config: of this one, that it attends."""
+    theirs = timm_saved("test_vit3", tmp_path, num_classes=3, img_size=32)
+    assert json.loads((tmp_path / "config.json").read_text())["model_args"]["global_pool"] == "map"
+    batch = images(32, 32)
+    assert error(logits(load(tmp_path), batch), logits(theirs, batch)) < 1e-4
+
+
 def test_windows_that_follow_from_the_size(tmp_path: Path) -> None:
     """timm's MaxViT has windows of a share of the image; its Swin has none that are larger than a map."""
     for name, size in (("test_maxvit", 64), ("swin_tiny_patch4_window7_224", 32)):

@@ -143,6 +143,7 @@ def test_timm_is_told_what_its_layers_depend_on(name: str, changes: Any, argumen
         ("swin_tiny_patch4_window7_224", (256, 256)),  # maps that windows do not divide
         ("swinv2_tiny_window16_256", (256, 512)),
         ("test_maxvit", (160, 320)),
+        ("efficientformer_l1", (256, 256)),  # tables of one size
     ],
 )
 def test_what_timm_computes_otherwise_is_for_us_alone(name: str, size: tuple[int, int]) -> None:
