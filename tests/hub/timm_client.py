@@ -17,7 +17,8 @@ from typing import Any
 import timm
 import torch
 from PIL import Image
-from timm.data import create_transform, resolve_data_config
+from timm.data.config import resolve_data_config
+from timm.data.transforms_factory import create_transform
 from torch import Tensor, nn
 
 from tests.parity import images, perturb
@@ -39,38 +40,38 @@ class Case:
         return self.arguments.get("in_chans", 3)
 
 
-def sized(height: int, width: int, later: tuple[int, int] = (96, 96), **arguments: Any) -> Case:
+def sized(height: int, width: int, later: tuple[int, int] = (96, 96), channels: int = 3) -> Case:
     """A model that is told the size of its images."""
-    return Case((height, width), later, {"img_size": (height, width), **arguments})
+    return Case((height, width), later, {"img_size": (height, width), "in_chans": channels})
 
 
-GREY = {"in_chans": 1}
-# A small one of each family. Those whose windows follow from the size keep theirs.
+GREY: dict[str, Any] = {"in_chans": 1}
+# A small one of a family each. Those whose windows follow from the size keep theirs.
 SMALL = {
     "vit_tiny_patch16_224": sized(32, 48, later=(64, 48)),
-    "deit_tiny_distilled_patch16_224": sized(32, 32, **GREY),
+    "deit_tiny_distilled_patch16_224": sized(32, 32, channels=1),
     "levit_128s": sized(64, 64),
-    "test_coatnet": sized(64, 64, **GREY),
+    "test_coatnet": sized(64, 64, channels=1),
     "test_maxvit": sized(64, 64, later=(64, 64)),
     "mobilevit_xxs": Case((64, 96), (96, 64), GREY),
     "efficientformerv2_s0": sized(64, 64),
     "fastvit_t8": Case(arguments=GREY),
     "tiny_vit_5m_224": Case((64, 96), (96, 64)),
-    "convit_tiny": sized(64, 64, **GREY),
     "xcit_nano_12_p8_224": Case((48, 64)),
-    "pit_ti_distilled_224": sized(64, 64, **GREY),
+}
+# The rest takes longer, some of it because there is no small one.
+LARGE = {
+    "convit_tiny": sized(64, 64, channels=1),
+    "pit_ti_distilled_224": sized(64, 64, channels=1),
     "eva02_tiny_patch14_224": sized(56, 56, later=(56, 84)),
     "mobilenetv4_conv_small_035": Case(arguments=GREY),
-}
-# What takes longer, some of it because there is no small one.
-LARGE = {
-    "swin_tiny_patch4_window7_224": sized(224, 224, later=(224, 224), **GREY),
+    "swin_tiny_patch4_window7_224": sized(224, 224, later=(224, 224), channels=1),
     "swinv2_tiny_window8_256": sized(64, 64, later=(64, 64)),
-    "swinv2_cr_tiny_224": sized(64, 64, later=(64, 64), **GREY),
+    "swinv2_cr_tiny_224": sized(64, 64, later=(64, 64), channels=1),
     "maxxvit_rmlp_nano_rw_256": sized(64, 64, later=(64, 64)),
-    "vit_small_patch16_rope_224": sized(64, 64, **GREY),
+    "vit_small_patch16_rope_224": sized(64, 64, channels=1),
     "vit_tiny_patch16_dinov3_qkvb": sized(64, 64),
-    "beit_base_patch16_224": sized(64, 64, **GREY),
+    "beit_base_patch16_224": sized(64, 64, channels=1),
     "caformer_s18": Case(),
     "nextvit_small": Case(arguments=GREY),
     "edgenext_xx_small": Case(),
@@ -80,9 +81,10 @@ LARGE = {
     "mobilevitv2_050": Case(),
     "pvt_v2_b0": Case((64, 96), (96, 64), GREY),
     "swiftformer_xs": Case(),
-    "hiera_tiny_224": sized(64, 64, **GREY),
+    "test_vit3": sized(64, 64),
+    "hiera_tiny_224": sized(64, 64, channels=1),
     "gcvit_xxtiny": sized(64, 64),
-    "visformer_tiny": sized(64, 64, **GREY),
+    "visformer_tiny": sized(64, 64, channels=1),
     "tf_efficientnet_lite0": Case(),
     "resnet18": Case(arguments=GREY),
 }
@@ -103,6 +105,12 @@ def logits_and_pixels(
         return {"logits": model(batch.double()), "pixels": transform(photo(batch.shape[1]))}
 
 
+def transform_for(config: dict[str, Any]) -> Callable[[Image.Image], Tensor]:
+    """timm's, of what a pretrained_cfg says."""
+    transform: Any = create_transform(**resolve_data_config(pretrained_cfg=config))
+    return transform
+
+
 def push(folder: Path, name: str) -> None:
     case = CASES[name]
     model = timm.create_model(name, num_classes=len(LABELS), **case.arguments).eval()
@@ -110,9 +118,10 @@ def push(folder: Path, name: str) -> None:
     config = {"label_names": LABELS, "label_descriptions": DESCRIPTIONS}
     timm.models.push_to_hf_hub(model, f"me/{name}", model_config=config, safe_serialization=True)
     pretrained, _, _ = timm.models.load_model_config_from_hf(f"me/{name}")
-    transform = create_transform(**resolve_data_config(pretrained_cfg=pretrained))
     batch = images(*case.size, case.channels)
-    torch.save({"batch": batch, **logits_and_pixels(model.double(), batch, transform)}, folder / f"{name}.pt")
+    torch.save(
+        {"batch": batch, **logits_and_pixels(model.double(), batch, transform_for(pretrained))}, folder / f"{name}.pt"
+    )
 
 
 def pull(folder: Path, name: str) -> None:
@@ -121,9 +130,8 @@ def pull(folder: Path, name: str) -> None:
 
     logging.disable_progress_bar()
     batch = torch.load(folder / f"{name}.batch.pt")
-    model = timm.create_model(f"hf-hub:me/{name}", pretrained=True).eval()
-    transform = create_transform(**resolve_data_config({}, model=model))
-    found = {"timm": logits_and_pixels(model.double(), batch, transform)}
+    model: Any = timm.create_model(f"hf-hub:me/{name}", pretrained=True).eval()
+    found = {"timm": logits_and_pixels(model.double(), batch, transform_for(model.pretrained_cfg))}
     found["timm"]["labels"] = model.pretrained_cfg["label_names"]
 
     wrapped: Any = AutoModelForImageClassification.from_pretrained(f"me/{name}").eval()
