@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from torch import Tensor
 
@@ -12,6 +12,8 @@ from .components.transitions import Normalize
 from .encoder import Model
 from .keys import Concat, KeyRules, Rename, Rule, Split, conv_to_linear, renames
 from .spec import Grid
+
+MakeRule = Callable[[str, str], Rule]
 
 
 def trunk_rules(stage: int = 0, first_block: int = 0, norm: str = "norm") -> list[Rule]:
@@ -117,13 +119,16 @@ def map_to_vector(theirs: str, ours: str, batch: tuple[int, ...] = ()) -> Rename
 
 
 def normed_renames(
-    theirs: str, ours: str, parts: str, conv: str = "c", norm: str = "bn", linear: bool = False
+    theirs: str, ours: str, parts: str, conv: str = "c", norm: str = "bn", linear: bool | MakeRule = False
 ) -> list[Rule]:
-    """As `renames`, of parts that are a convolution and its norm, by these names. `linear`: ours are linear layers."""
+    """As `renames`, of parts that are a convolution and its norm, by these names.
 
-    def layer(their: str, our: str) -> Rename:
-        their = f"{their}.{conv}"
-        return conv_to_linear(their, f"{our}.linear") if linear else Rename(their, f"{our}.conv")
+    `linear`: ours are linear layers, theirs 1 x 1 convolutions; or it is what makes the rule of a layer.
+    """
+    make = conv_to_linear if linear is True else linear
+
+    def layer(their: str, our: str) -> Rule:
+        return make(f"{their}.{conv}", f"{our}.linear") if make else Rename(f"{their}.{conv}", f"{our}.conv")
 
     norms = renames(theirs, ours, parts, lambda their, our: Rename(f"{their}.{norm}", f"{our}.norm"))
     return renames(theirs, ours, parts, layer) + norms

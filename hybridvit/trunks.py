@@ -13,7 +13,7 @@ from .components.heads import LinearHead
 from .components.mixers import Mlp
 from .components.norms import LayerNorm
 from .components.positions import LearnedPosition
-from .components.transitions import Normalize
+from .components.transitions import Normalize, Patchify
 from .encoder import Model, Stage
 from .spec import Head, Norm, Pool, Position, Transition
 
@@ -53,20 +53,25 @@ LINEAR = LinearHead()
 
 def vit_stage(
     *,
-    enter: Transition,
+    enter: Transition | int,
     width: Width,
     prefix: int = 1,
     position: Position = POSITION,
-    layer_scale: float | None = None,
     pre_norm: Norm | None = None,
+    attention: Transition | None = None,
+    mlp: Transition | None = None,
     norm: Norm = NORM,
+    layer_scale: float | None = None,
     block: Block | None = None,
 ) -> Stage:
     """The stage that is a ViT: `enter` makes the tokens, equal blocks mix them. `pre_norm` comes before these.
 
-    `block` is one other than the plain ViT's, which is the one that `norm` and `layer_scale` belong to.
+    A number to `enter` with is the side of patches. A block is `attention` and `mlp`, by default those of the plain
+    ViT, with a `norm` in front of each and a `layer_scale` behind; or it is another `block`.
     """
-    block = block or transformer_block(Attention(heads=width.heads), Mlp(hidden=width.hidden), norm, layer_scale)
+    enter = Patchify(dim=width.dim, patch=enter) if isinstance(enter, int) else enter
+    attention, mlp = attention or Attention(heads=width.heads), mlp or Mlp(hidden=width.hidden)
+    block = block or transformer_block(attention, mlp, norm, layer_scale)
     first = (Block(branches=(Branch(mixer=Normalize(norm=pre_norm), residual=False),)),) if pre_norm else ()
     return Stage(enter=enter, prefix=prefix, position=position, blocks=first + (block,) * width.depth)
 

@@ -1,5 +1,6 @@
 """Activation functions by name, and the few layers whose initialisation every component shares."""
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -9,17 +10,13 @@ from torch.nn import functional as F
 from ..spec import SpecError, nearest
 
 
-def _gelu_tanh(x: Tensor) -> Tensor:
-    return F.gelu(x, approximate="tanh")
-
-
 def _quick_gelu(x: Tensor) -> Tensor:
     return x * torch.sigmoid(1.702 * x)
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
-    "gelu_tanh": _gelu_tanh,
+    "gelu_tanh": functools.partial(F.gelu, approximate="tanh"),
     "quick_gelu": _quick_gelu,
     "relu": F.relu,
     "relu6": F.relu6,

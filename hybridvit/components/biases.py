@@ -1,7 +1,5 @@
 """Relative position biases: what attention adds to the scores of two positions, from the offset between them."""
 
-from __future__ import annotations
-
 import functools
 
 import torch
@@ -29,14 +27,11 @@ def by_pair(by_offset: Tensor, grid: Grid) -> Tensor:
 
 def growth(steps: int, reach: int) -> float:
     """The ratio, from 1.01 to 1.5, by which `steps` distances must grow, the first of them 1, to add up to `reach`."""
-    low, high = 1.01, 1.5
-    ratio = low
+    low, ratio, high = 1.01, 1.01, 1.5
     while high - low > 1e-6:
         ratio = (low + high) / 2
-        if (ratio**steps - 1) / (ratio - 1) > reach:
-            high = ratio
-        else:
-            low = ratio
+        too_far = (ratio**steps - 1) / (ratio - 1) > reach
+        low, high = (low, ratio) if too_far else (ratio, high)
     return ratio
 
 
@@ -104,8 +99,7 @@ class RelativePositionMlp(Bias):
 class RelativePositionMlpModule(nn.Module):
     def __init__(self, spec: RelativePositionMlp, heads: int, grid: Grid) -> None:
         super().__init__()
-        self.fc1 = linear(2, spec.hidden)
-        self.fc2 = linear(spec.hidden, heads)
+        self.fc1, self.fc2 = linear(2, spec.hidden), linear(spec.hidden, heads)
 
     def forward(self, grid: Grid) -> Tensor:
         axes = (torch.arange(1 - size, size, device=self.fc1.weight.device).float() for size in grid.size)
@@ -129,17 +123,14 @@ class ContinuousPositionBiasModule(nn.Module):
     def __init__(self, spec: ContinuousPositionBias, heads: int, grid: Grid) -> None:
         super().__init__()
         self.trained = spec.trained
-        self.fc1 = linear(2, spec.hidden)
-        self.fc2 = linear(spec.hidden, heads, bias=False)
+        self.fc1, self.fc2 = linear(2, spec.hidden), linear(spec.hidden, heads, bias=False)
 
     def forward(self, grid: Grid) -> Tensor:
-        axes = (
-            8 * torch.arange(1 - size, size, device=self.fc1.weight.device).float() / max(trained - 1, 1)
-            for size, trained in zip(grid.size, self.trained, strict=True)
-        )
+        like, sides = self.fc1.weight, zip(grid.size, self.trained, strict=True)
+        axes = (8 * torch.arange(1 - n, n, device=like.device).float() / max(trained - 1, 1) for n, trained in sides)
         offset = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
         coordinates = offset.sign() * (offset.abs() + 1).log2() / 3
-        values = self.fc2(F.relu(self.fc1(coordinates.to(self.fc1.weight.dtype))))
+        values = self.fc2(F.relu(self.fc1(coordinates.to(like.dtype))))
         return by_pair(16 * values.sigmoid(), grid)
 
 

@@ -58,9 +58,8 @@ def conv_mlp(dim: int, act: str) -> Steps:
 
 def excited_merge(in_dim: int, dim: int) -> Steps:
     """An inverted residual (arXiv 1801.04381) at stride 2, with squeeze-and-excitation."""
-    wide = Conv(dim=4 * in_dim, norm=BATCH_NORM, act="relu")
-    filters = wide.replace(kernel=3, stride=2, groups=4 * in_dim)
-    return Steps(steps=(wide, filters, excite_part(4 * in_dim), Conv(dim=dim, norm=BATCH_NORM)))
+    wide, filters, last = inverted_residual(dim, 4 * in_dim, "relu", stride=2).steps
+    return Steps(steps=(wide, filters, excite_part(4 * in_dim), last))
 
 
 def excite_part(dim: int, part: int = 4) -> SqueezeExcite:
@@ -104,18 +103,17 @@ class MBConv:
         excite = SqueezeExcite(hidden=int(self.excite.ratio * narrow), act=self.excite.act)
         pooled = self.pool_to_stride and stride > 1
         depthwise = Conv(dim=hidden, kernel=3, stride=1 if pooled else stride, padding=self.padding, groups=hidden)
-        return Steps(
-            steps=(
-                Normalize(norm=self.norm, act=self.act if self.act_first else None),
-                AvgPool(stride=stride) if pooled else absent,
-                Conv(dim=hidden, norm=self.norm, act=self.act),
-                depthwise,
-                excite if early else absent,
-                Normalize(norm=self.norm, act=self.act),
-                absent if early else excite,
-                Conv(dim=dim, bias=self.bias),
-            )
+        steps = (
+            Normalize(norm=self.norm, act=self.act if self.act_first else None),
+            AvgPool(stride=stride) if pooled else absent,
+            Conv(dim=hidden, norm=self.norm, act=self.act),
+            depthwise,
+            excite if early else absent,
+            Normalize(norm=self.norm, act=self.act),
+            absent if early else excite,
+            Conv(dim=dim, bias=self.bias),
         )
+        return Steps(steps=steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +128,6 @@ class ConvNeXt:
 
     def body(self, in_dim: int, dim: int, stride: int = 1) -> Transition:
         """The steps next to the shortcut."""
-        return Steps(
-            steps=(
-                Conv(dim=dim, kernel=7, stride=stride, padding=self.padding, groups=in_dim, bias=self.bias),
-                Normalize(norm=self.norm),
-                Mlp(hidden=4 * dim, act=self.act),
-                LayerScale(initial=self.layer_scale),
-            )
-        )
+        filters = Conv(dim=dim, kernel=7, stride=stride, padding=self.padding, groups=in_dim, bias=self.bias)
+        mlp, scale = Mlp(hidden=4 * dim, act=self.act), LayerScale(initial=self.layer_scale)
+        return Steps(steps=(filters, Normalize(norm=self.norm), mlp, scale))

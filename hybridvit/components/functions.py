@@ -1,7 +1,5 @@
 """Parts without parameters."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from ..spec import Grid, Position, Spec, Transition, module_of

@@ -27,8 +27,7 @@ class DistilledHead(Head):
 class DistilledHeadModule(nn.Module):
     def __init__(self, spec: DistilledHead, dim: int, num_classes: int) -> None:
         super().__init__()
-        self.class_token = linear(dim // 2, num_classes)
-        self.distillation_token = linear(dim // 2, num_classes)
+        self.class_token, self.distillation_token = (linear(dim // 2, num_classes) for _ in range(2))
 
     def forward(self, embedding: Tensor) -> Tensor:
         from_class, from_distillation = embedding.chunk(2, dim=-1)

@@ -71,8 +71,7 @@ class GatedMlp(Mixer):
 class GatedMlpModule(nn.Module):
     def __init__(self, spec: GatedMlp, dim: int, grid: Grid) -> None:
         super().__init__()
-        self.gate = linear(dim, spec.hidden, spec.bias)
-        self.value = linear(dim, spec.hidden, spec.bias)
+        self.gate, self.value = (linear(dim, spec.hidden, spec.bias) for _ in range(2))
         self.act = activation(spec.act)
         self.norm = spec.norm.build(spec.hidden) if spec.norm else nn.Identity()
         self.proj = linear(spec.hidden, dim, spec.bias)

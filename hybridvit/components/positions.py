@@ -1,7 +1,5 @@
 """What a stage puts to its tokens where it begins: prefix tokens in front, and absolute positions."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -11,6 +9,7 @@ from torch.nn import functional as F
 from ..spec import Grid, Position, fewer, module_of
 from ..tokens import join_prefix, known, map_to_tokens, same_size
 from .activations import linear
+from .functions import Function
 from .tables import GridTable
 
 
@@ -85,7 +84,7 @@ class WindowedPositionModule(nn.Module):
         return tokens + map_to_tokens(coarse + window)
 
 
-class SinePosition(Position):
+class SinePosition(Function, Position):
     """Fixed sines and cosines of the index along the sequence (arXiv 1706.03762) of a grid of (height, width) `size`.
 
     At any other grid the table is resized like a learned one, so that a trained model keeps its sense of place.
@@ -93,18 +92,11 @@ class SinePosition(Position):
 
     size: tuple[int, int]
 
-
-@module_of(SinePosition)
-class SinePositionModule(nn.Module):
-    def __init__(self, spec: SinePosition, dim: int, grid: Grid) -> None:
-        super().__init__()
-        self.dim = dim
-        self.grid = Grid(*spec.size, grid.prefix)
-
-    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        table = sine_table(self.grid.tokens, self.dim, tokens.device)
-        if not same_size(grid, self.grid):
-            table = resize_table(table, self.grid, grid)
+    def apply(self, tokens: Tensor, grid: Grid) -> Tensor:
+        built = Grid(*self.size, grid.prefix)
+        table = sine_table(built.tokens, tokens.shape[2], tokens.device)
+        if not same_size(grid, built):
+            table = resize_table(table, built, grid)
         return tokens + table.to(tokens.dtype)
 
 
@@ -132,10 +124,8 @@ class FourierPositionModule(nn.Module):
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         channel = torch.arange(self.spec.rates, device=tokens.device)
         rate = self.spec.temperature ** (-2 * (channel // 2) / self.spec.rates)
-        rows, columns = (
-            _waves(2 * math.pi / (size + 1e-6) * torch.arange(1, size + 1, device=tokens.device)[:, None] * rate)
-            for size in grid.size
-        )
+        turns = (2 * math.pi / (size + 1e-6) * torch.arange(1, size + 1, device=tokens.device) for size in grid.size)
+        rows, columns = (_waves(turn[:, None] * rate) for turn in turns)
         waves = torch.cat([rows[:, None].expand(-1, grid.width, -1), columns[None].expand(grid.height, -1, -1)], dim=-1)
         return tokens + self.proj(waves.flatten(0, 1).to(tokens.dtype))
 

@@ -34,14 +34,11 @@ class RelativeLogits(nn.Module):
         """
         query = query.unflatten(2, asking.size)
         # (queries, d, keys) at the offset key - query, which is 0 in the middle.
+        tables = zip(self._tables(keys), keys.size, asking.size, strict=True)
         if known(keys):  # windows of a table are views
-            rows, columns = (
-                table.unfold(0, size, 1).flip(0)[:count]
-                for table, size, count in zip(self._tables(keys), keys.size, asking.size, strict=True)
-            )
+            rows, columns = (table.unfold(0, size, 1).flip(0)[:count] for table, size, count in tables)
         else:
-            tables = zip(self._tables(keys), keys.size, strict=True)
-            rows, columns = (table[size - 1 - offsets(size, table.device)].transpose(1, 2) for table, size in tables)
+            rows, columns = (table[size - 1 - offsets(size, table.device)].transpose(1, 2) for table, size, _ in tables)
         by_row = torch.einsum("bhyxd,ydi->bhyxi", query, rows)
         by_column = torch.einsum("bhyxd,xdj->bhyxj", query, columns)
         return (by_row.unsqueeze(5) + by_column.unsqueeze(4)).flatten(4).flatten(2, 3)

@@ -5,6 +5,7 @@ offset of two positions. Prefix tokens have no position and are not turned.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +24,13 @@ class Rotary(Spec):
 class RotaryModule(nn.Module):
     """Turns queries and keys (B, heads, N, d). `halves`: channel i pairs with i + d / 2, else with its neighbour."""
 
-    def __init__(self, width: int, halves: bool) -> None:
+    halves = False
+
+    def __init__(self, spec: Any, heads: int, width: int) -> None:
         super().__init__()
         if width % 4:
             raise SpecError(f"rotary positions on two axes need heads of a multiple of 4 channels, not {width}")
-        self.width = width
-        self.halves = halves
+        self.spec, self.width = spec, width
 
     def angles(self, grid: Grid, device: torch.device) -> Tensor:
         """Angles (h * w, d / 2) or (heads, h * w, d / 2) in radians, in single precision."""
@@ -44,6 +46,11 @@ class RotaryModule(nn.Module):
         turned = x * cosine - y * sine, y * cosine + x * sine
         joined = torch.cat(turned, dim=-1) if self.halves else torch.stack(turned, dim=-1).flatten(-2)
         return joined.to(tokens.dtype)
+
+
+def falling(temperature: float, count: int, device: torch.device | None = None) -> Tensor:
+    """Rates (count) from 1 towards 1 / temperature, in geometric progression."""
+    return temperature ** -(torch.arange(count, device=device, dtype=torch.float32) / count)
 
 
 def by_axes(rows: Tensor, columns: Tensor, rates: Tensor, columns_first: bool = False) -> Tensor:
@@ -69,18 +76,11 @@ class IndexRotary(Rotary):
 
 @module_of(IndexRotary)
 class IndexRotaryModule(RotaryModule):
-    def __init__(self, spec: IndexRotary, heads: int, width: int) -> None:
-        super().__init__(width, halves=False)
-        self.spec = spec
-
     def angles(self, grid: Grid, device: torch.device) -> Tensor:
-        count = self.width // 4
-        rates = self.spec.temperature ** -(torch.arange(count, device=device, dtype=torch.float32) / count)
+        rates = falling(self.spec.temperature, self.width // 4, device)
         reference = self.spec.reference or grid.size
-        rows, columns = (
-            (torch.arange(size, device=device, dtype=torch.float32) + self.spec.first) * (known / size)
-            for size, known in zip(grid.size, reference, strict=True)
-        )
+        indices = (torch.arange(size, device=device, dtype=torch.float32) + self.spec.first for size in grid.size)
+        rows, columns = (i * (to / size) for i, to, size in zip(indices, reference, grid.size, strict=True))
         return by_axes(rows, columns, rates, self.spec.columns_first)
 
 
@@ -95,16 +95,12 @@ class CentredRotary(Rotary):
 
 @module_of(CentredRotary)
 class CentredRotaryModule(RotaryModule):
-    def __init__(self, spec: CentredRotary, heads: int, width: int) -> None:
-        super().__init__(width, halves=True)
-        self.temperature = spec.temperature
+    halves = True
 
     def angles(self, grid: Grid, device: torch.device) -> Tensor:
-        count = self.width // 4
-        turns = self.temperature ** -(torch.arange(count, device=device, dtype=torch.float32) / count)
-        rows, columns = (
-            2 * (torch.arange(size, device=device, dtype=torch.float32) + 0.5) / size - 1 for size in grid.size
-        )
+        turns = falling(self.spec.temperature, self.width // 4, device)
+        indices = (torch.arange(size, device=device, dtype=torch.float32) for size in grid.size)
+        rows, columns = (2 * (i + 0.5) / size - 1 for i, size in zip(indices, grid.size, strict=True))
         return by_axes(rows, columns, 2 * math.pi * turns)
 
 
@@ -121,9 +117,9 @@ class LearnedRotaryModule(RotaryModule):
     rates: nn.Parameter
 
     def __init__(self, spec: LearnedRotary, heads: int, width: int) -> None:
-        super().__init__(width, halves=False)
+        super().__init__(spec, heads, width)
         count = width // 4
-        size = spec.temperature ** -(torch.arange(count) / count)
+        size = falling(spec.temperature, count)
         # Each head starts with two axes at a right angle, and turned by a random angle of its own.
         direction = 2 * math.pi * torch.rand(heads, 1) + torch.tensor([0.0, math.pi / 2]).repeat_interleave(count)
         self.rates = nn.Parameter(torch.stack([direction.cos(), direction.sin()])[:, None] * size.repeat(2))

@@ -115,20 +115,17 @@ class NormalizeModule(nn.Module):
         return self.act(self.norm(tokens))
 
 
-class Activate(Mixer):
+class Activate(Function, Mixer):
     """An activation where a transition or mixer is expected, as after the sum of a ResNet block."""
 
     act: str
 
+    def build(self, in_dim: int, grid: Grid) -> nn.Module:
+        activation(self.act)  # an unknown one is an error of the model, not of its first images
+        return super().build(in_dim, grid)
 
-@module_of(Activate)
-class ActivateModule(nn.Module):
-    def __init__(self, spec: Activate, dim: int, grid: Grid) -> None:
-        super().__init__()
-        self.act = activation(spec.act)
-
-    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        return self.act(tokens)
+    def apply(self, tokens: Tensor, grid: Grid) -> Tensor:
+        return activation(self.act)(tokens)
 
 
 class InFront(Transition):

@@ -125,10 +125,8 @@ class WindowAttentionModule(nn.Module):
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         window, whole = self.window, whole_windows(grid, self.window)
         # No shift where one window covers the axis; computed without asking, see `known`.
-        down, right = (
-            moved * (1 - 1 // (size // side))
-            for size, side, moved in zip(whole.size, window.size, self.shift, strict=True)
-        )
+        axes = zip(whole.size, window.size, self.shift, strict=True)
+        down, right = (moved * (1 - 1 // (size // side)) for size, side, moved in axes)
         tokens = pad_map(tokens, grid, whole)
         if same_size(Grid(down, right), Grid(0, 0)) or not any(self.shift):
             windows = self.attention(to_windows(tokens, whole, window, self.layout), window)

@@ -12,12 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..encoder import Model, Stage
-from ..keys import KeyRules, Rename, Rule, renames
-from ..spec import Grid, Mixer, Norm, SpecError, Transition, Widening, module_of
+from ..keys import Concat, Fixed, KeyRules, Rename, Rule, Split, conv_to_linear, linear_to_conv, renames, split_heads
+from ..spec import Grid, SpecError
 from ..trunks import classifier
-
-__all__ = ["Family", "Grid", "KeyRules", "Mixer", "Model", "Norm", "Numbers", "PerStage", "Rename", "Rule", "Sizes"]
-__all__ += ["SpecError", "Stage", "Transition", "Widening", "classifier", "module_of", "renames"]
 
 # The arguments of a family's builder, and those for each model name; and numbers, of which each stage has one.
 Numbers = dict[str, Any]

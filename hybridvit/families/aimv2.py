@@ -3,27 +3,23 @@
 The patches are normalised before their positions are added.
 """
 
-from ..components import Attention, GatedMlp, MeanPool, Patchify, RmsNorm, transformer_block
+from .. import components as c
 from ..layouts import gated_rules, timm_vit_rules
 from ..trunks import Width, named_sizes, vit_stage
 from . import Family, KeyRules, Model, Rename, Sizes, classifier
 
-WIDTHS = {
-    "large": Width(1024, 24, 8, mlp_ratio=2816 / 1024),
-    "huge": Width(1536, 24, 12, mlp_ratio=4096 / 1536),
-    "1b": Width(2048, 24, 16, mlp_ratio=5632 / 2048),
-    "3b": Width(3072, 24, 24, mlp_ratio=8192 / 3072),
-}
-NORM = RmsNorm(eps=1e-5)
+WIDTHS = {"large": Width(1024, 24, 8, 2816 / 1024), "huge": Width(1536, 24, 12, 4096 / 1536)}
+WIDTHS |= {"1b": Width(2048, 24, 16, 5632 / 2048), "3b": Width(3072, 24, 24, 8192 / 3072)}
+NORM = c.RmsNorm(eps=1e-5)
 
 
 def aimv2(*, width: str, patch: int) -> Model:
     """An AIMv2 of a named width."""
     of = WIDTHS[width]
-    attention = Attention(heads=of.heads, qkv_bias=False, proj_bias=False)
-    block = transformer_block(attention, GatedMlp(hidden=of.hidden, bias=False), NORM)
-    stage = vit_stage(enter=Patchify(dim=of.dim, patch=patch, norm=NORM), width=of, prefix=0, block=block)
-    return classifier((stage,), MeanPool(norm=NORM))
+    attention = c.Attention(heads=of.heads, qkv_bias=False, proj_bias=False)
+    block = c.transformer_block(attention, c.GatedMlp(hidden=of.hidden, bias=False), NORM)
+    stage = vit_stage(enter=c.Patchify(dim=of.dim, patch=patch, norm=NORM), width=of, prefix=0, block=block)
+    return classifier((stage,), c.MeanPool(norm=NORM))
 
 
 def timm_rules(model: Model) -> KeyRules:

@@ -1,26 +1,20 @@
 """BEiT (arXiv 2106.08254) and BEiT v2 (2208.06366): ViTs whose every layer has relative positions of its own."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from ..components import Attention, MeanPool, Mlp, NoPosition, Patchify, transformer_block
-from ..components.biases import by_pair, resize_offset_table
-from ..components.tables import GridTable
+from .. import components as c
 from ..layouts import timm_eva_rules
-from ..spec import Bias
 from ..trunks import NORM, WIDTHS, named_sizes, vit_stage
-from . import Family, Grid, KeyRules, Model, Norm, Sizes, SpecError, classifier, module_of, renames
+from . import Family, Grid, KeyRules, Model, Sizes, SpecError, classifier, renames
 
 
-class ClassTokenBias(Bias):
+class ClassTokenBias(c.Bias):
     """A learned value a head for every offset, and three more: from, to and between class tokens."""
 
 
-@module_of(ClassTokenBias)
-class ClassTokenTable(GridTable):
+@c.module_of(ClassTokenBias)
+class ClassTokenTable(c.GridTable):
     """A table ((2h - 1) * (2w - 1) + 3, heads), of which the last three rows stay on any grid."""
 
     def __init__(self, spec: ClassTokenBias, heads: int, grid: Grid) -> None:
@@ -29,28 +23,24 @@ class ClassTokenTable(GridTable):
         super().__init__(grid, (2 * grid.height - 1) * (2 * grid.width - 1) + 3, heads)
 
     def resized(self, grid: Grid) -> Tensor:
-        return torch.cat([resize_offset_table(self.table[:-3], self.grid, grid), self.table[-3:]])
+        return torch.cat([c.resize_offset_table(self.table[:-3], self.grid, grid), self.table[-3:]])
 
     def forward(self, grid: Grid) -> Tensor:
         table = self.at(grid)
-        positions = by_pair(table[:-3].unflatten(0, (2 * grid.height - 1, 2 * grid.width - 1)), grid)
+        positions = c.by_pair(table[:-3].unflatten(0, (2 * grid.height - 1, 2 * grid.width - 1)), grid)
         of_class, to_class, itself = table[-3:, :, None, None]
         below = torch.cat([to_class.expand(-1, grid.tokens - 1, -1), positions], dim=2)
-        return torch.cat([F.pad(of_class.expand(-1, -1, grid.tokens - 1), (1, 0)), below], dim=1) + F.pad(
-            itself, (0, grid.tokens - 1, 0, grid.tokens - 1)
-        )
+        first = torch.cat([itself, of_class.expand(-1, -1, grid.tokens - 1)], dim=2)
+        return torch.cat([first, below], dim=1)
 
 
-def beit(*, width: str, patch: int, layer_scale: float = 1e-5, norm: Norm = NORM) -> Model:
+def beit(*, width: str, patch: int, layer_scale: float = 1e-5, norm: c.Norm = NORM) -> Model:
     """A BEiT of a named width. The class token takes part, but the mean leaves it out."""
     of = WIDTHS[width]
-    attention = Attention(heads=of.heads, key_bias=False, bias=ClassTokenBias())
-    block, patches = (
-        transformer_block(attention, Mlp(hidden=of.hidden), norm, layer_scale),
-        Patchify(dim=of.dim, patch=patch),
-    )
-    stage = vit_stage(enter=patches, width=of, position=NoPosition(), block=block)
-    return classifier((stage,), MeanPool(post_norm=norm))
+    attention = c.Attention(heads=of.heads, key_bias=False, bias=ClassTokenBias())
+    block = c.transformer_block(attention, c.Mlp(hidden=of.hidden), norm, layer_scale)
+    stage = vit_stage(enter=patch, width=of, position=c.NoPosition(), block=block)
+    return classifier((stage,), c.MeanPool(post_norm=norm))
 
 
 def timm_rules(model: Model) -> KeyRules:

@@ -1,19 +1,19 @@
 """BEiT-3's image towers (arXiv 2208.10442): ViTs with one more norm in attention and MLP (2210.06423), mean-pooled."""
 
-from ..components import Attention, LayerNorm, MeanPool, Mlp, Patchify, transformer_block
+from .. import components as c
 from ..layouts import timm_vit_rules
 from ..trunks import WIDTHS, named_sizes, vit_stage
 from . import Family, Model, Sizes, classifier
 
-NORM = LayerNorm(eps=1e-5)
+NORM = c.LayerNorm(eps=1e-5)
 
 
 def beit3(*, width: str, patch: int) -> Model:
     """A tower of a named width. The class token takes part, but the mean leaves it out."""
     of = WIDTHS[width]
-    attention, mlp = Attention(heads=of.heads, norm=NORM), Mlp(hidden=of.hidden, norm=NORM)
-    stage = vit_stage(enter=Patchify(dim=of.dim, patch=patch), width=of, block=transformer_block(attention, mlp, NORM))
-    return classifier((stage,), MeanPool(post_norm=NORM))
+    attention, mlp = c.Attention(heads=of.heads, norm=NORM), c.Mlp(hidden=of.hidden, norm=NORM)
+    stage = vit_stage(enter=patch, width=of, attention=attention, mlp=mlp, norm=NORM)
+    return classifier((stage,), c.MeanPool(post_norm=NORM))
 
 
 SIZES: Sizes = named_sizes("beit3_{base,large}_patch16_224 beit3_giant_patch14_{224,336}")

@@ -4,22 +4,20 @@ The two steps on the way to it are ViT-Lite (`vit_*_4_32`: patches, class token)
 sequence pooling).
 """
 
-from ..components import Attention, Block, Branch, Conv, LayerNorm, MaxPool, Mlp, SequencePool, TokenPool
-from ..components.positions import LearnedPosition, SinePosition
-from ..components.transitions import Normalize, Patchify, Steps
-from . import Family, Grid, KeyRules, Model, Sizes, Stage, Transition, classifier, renames
+from .. import components as c
+from . import Family, Grid, KeyRules, Model, Sizes, Stage, classifier, renames
 
-NORM = LayerNorm(eps=1e-5)
+NORM = c.LayerNorm(eps=1e-5)
 
 # Width, heads and ratio of the hidden width by the number of blocks.
 NUMBERS = {2: (128, 2, 1), 4: (128, 2, 1), 6: (256, 4, 2), 7: (256, 4, 2), 14: (384, 6, 3)}
 
 
-def tokenizer(dim: int, kernel: int, convs: int) -> Transition:
+def tokenizer(dim: int, kernel: int, convs: int) -> c.Transition:
     """`convs` times a convolution, ReLU and an overlapping maximum that halves the map; 64 channels until the last."""
     stride, padding = max(1, kernel // 2 - 1), kernel // 2
-    last = Conv(dim=dim, kernel=kernel, stride=stride, padding=padding, act="relu")
-    return Steps(steps=(*(last.replace(dim=64), MaxPool()) * (convs - 1), last, MaxPool()))
+    last = c.Conv(dim=dim, kernel=kernel, stride=stride, padding=padding, act="relu")
+    return c.Steps(steps=(*(last.replace(dim=64), c.MaxPool()) * (convs - 1), last, c.MaxPool()))
 
 
 def compact_transformer(
@@ -27,19 +25,15 @@ def compact_transformer(
 ) -> Model:
     """A compact transformer. Without convolutions (`convs` 0) patches of `kernel` x `kernel` pixels are the tokens."""
     dim, heads, mlp_ratio = NUMBERS[depth]
+    attention = c.Branch(mixer=c.Attention(heads=heads, qkv_bias=False), norm=NORM)
     # The norm in the middle replaces the residual stream instead of feeding a branch.
-    block = Block(
-        branches=(
-            Branch(mixer=Attention(heads=heads, qkv_bias=False), norm=NORM),
-            Branch(mixer=Normalize(norm=NORM), residual=False),
-            Branch(mixer=Mlp(hidden=mlp_ratio * dim)),
-        )
-    )
-    enter = tokenizer(dim, kernel, convs) if convs else Patchify(dim=dim, patch=kernel)
+    middle = c.Branch(mixer=c.Normalize(norm=NORM), residual=False)
+    block = c.Block(branches=(attention, middle, c.Branch(mixer=c.Mlp(hidden=mlp_ratio * dim))))
+    enter = tokenizer(dim, kernel, convs) if convs else c.Patchify(dim=dim, patch=kernel)
     size = enter.out_grid(Grid(img_size, img_size)).size
-    position = SinePosition(size=size) if sine else LearnedPosition()
+    position = c.SinePosition(size=size) if sine else c.LearnedPosition()
     stage = Stage(enter=enter, blocks=(block,) * depth, prefix=0 if sequence_pool else 1, position=position)
-    pool = SequencePool(norm=NORM) if sequence_pool else TokenPool(norm=NORM)
+    pool = c.SequencePool(norm=NORM) if sequence_pool else c.TokenPool(norm=NORM)
     return classifier((stage,), pool, img_size).replace(num_classes=10)
 
 
@@ -50,10 +44,10 @@ def original_rules(model: Model) -> KeyRules:
     ends += "norm=pool.norm attention_pool=pool.score fc=head"
     block = "pre_norm=0.norm self_attn=0.mixer norm1=1.mixer.norm linear1=2.mixer.fc1 linear2=2.mixer.fc2"
     # A tokenizer step is convolution, ReLU and pooling of theirs, convolution and pooling of ours.
-    convs = "0.0=steps.0.conv 1.0=steps.2.conv" if stage.enter.kind == Steps.kind else "0.0=conv"
+    convs = "0.0=steps.0.conv 1.0=steps.2.conv" if stage.enter.kind == c.Steps.kind else "0.0=conv"
     rules = renames("tokenizer.conv_layers", "stages.0.enter", convs) + renames("classifier", "", ends)
     rules += renames("classifier.blocks.{b}", "stages.0.blocks.{b}.branches", block)
-    return KeyRules(rules, dropped=() if stage.position == LearnedPosition() else ("classifier.positional_emb",))
+    return KeyRules(rules, dropped=() if stage.position == c.LearnedPosition() else ("classifier.positional_emb",))
 
 
 SIZES: Sizes = {

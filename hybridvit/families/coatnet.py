@@ -5,26 +5,21 @@ Pooling keeps what an odd border leaves over, where timm drops it or fails.
 
 from typing import Literal
 
-from ..components import Add, Attention, AvgPool, Conv, Identity, LayerNorm, LayerScale, MeanPool, Mlp, Normalize, Steps
-from ..components.biases import RelativePositionBias
-from ..components.blocks import Block, residual_block, transformer_block
-from ..components.convblocks import ConvNeXt, MBConv, conv_stem, pooled_shortcut
-from ..components.narrow import WideningAttention
+from .. import components as c
 from ..keys import conv_to_linear, linear_to_conv, split_heads
-from ..spec import Bias
-from . import Family, KeyRules, Model, Norm, PerStage, Rename, Rule, Sizes, Stage, Transition, classifier, renames
+from . import Family, KeyRules, Model, PerStage, Rule, Sizes, Stage, classifier, renames
 
 Kind = Literal["conv", "attention", "mixed"]
 HEAD_WIDTH = 32
-MBCONV, NORM, BIAS, POOL = MBConv(), LayerNorm(), RelativePositionBias(), AvgPool(stride=2)
+MBCONV, NORM, BIAS, POOL = c.MBConv(), c.LayerNorm(), c.RelativePositionBias(), c.AvgPool(stride=2)
 ENDS = renames("stem", "stages.0.enter.steps", "conv1=0.conv norm1=0.norm conv2=1.conv")
 ENDS += renames("", "", "norm=pool.norm head.norm=pool.post_norm head.fc=head")
-ENDS.append(linear_to_conv("head.pre_logits.fc", "pool.after.conv"))
+ENDS += renames("", "", "head.pre_logits.fc=pool.after.conv", linear_to_conv)
 
 
-def tanh_pool(norm: Norm, dim: int) -> MeanPool:
+def tanh_pool(norm: c.Norm, dim: int) -> c.MeanPool:
     """The mean, normalised, and a layer with a tanh."""
-    return MeanPool(post_norm=norm, after=Conv(dim=dim, bias=True, act="tanh"))
+    return c.MeanPool(post_norm=norm, after=c.Conv(dim=dim, bias=True, act="tanh"))
 
 
 def coatnet(
@@ -33,10 +28,10 @@ def coatnet(
     dims: PerStage,
     depths: PerStage,
     kinds: tuple[Kind, ...] = ("conv", "conv", "attention", "attention"),
-    conv: MBConv | ConvNeXt = MBCONV,
-    norm: Norm = NORM,
-    bias: Bias = BIAS,
-    pool: Transition = POOL,
+    conv: c.MBConv | c.ConvNeXt = MBCONV,
+    norm: c.Norm = NORM,
+    bias: c.Bias = BIAS,
+    pool: c.Transition = POOL,
     widen_last: bool = False,
     shortcut_bias: bool = True,
     layer_scale: float | None = None,
@@ -51,22 +46,22 @@ def coatnet(
     def stage(kind: Kind, in_dim: int, dim: int, depth: int) -> Stage:
         if kind == "attention":
             inner = in_dim if widen_last else dim
-            attend = WideningAttention(dim=dim, inner=inner, heads=inner // HEAD_WIDTH, bias=bias)
-            scale = LayerScale(initial=layer_scale) if layer_scale else Identity()
-            body = Steps(steps=(Normalize(norm=norm), pool, attend, scale))
+            attend = c.WideningAttention(dim=dim, inner=inner, heads=inner // HEAD_WIDTH, bias=bias)
+            scale = c.LayerScale(initial=layer_scale) if layer_scale else c.Identity()
+            body = c.Steps(steps=(c.Normalize(norm=norm), pool, attend, scale))
         else:
             body = conv.body(in_dim, dim, stride=2)
-        shortcut = pooled_shortcut(in_dim, dim, pool, shortcut_bias if kind == "attention" else conv.bias)
-        attention = Attention(heads=dim // HEAD_WIDTH, bias=bias)
-        block = transformer_block(attention, Mlp(hidden=4 * dim), norm, layer_scale)
+        shortcut = c.pooled_shortcut(in_dim, dim, pool, shortcut_bias if kind == "attention" else conv.bias)
+        attention = c.Attention(heads=dim // HEAD_WIDTH, bias=bias)
+        block = c.transformer_block(attention, c.Mlp(hidden=4 * dim), norm, layer_scale)
         if kind == "conv":
-            block = residual_block(conv.body(dim, dim))
-        first = (Block(branches=block.branches[1:]),) if kind == "attention" else ()
-        return Stage(enter=Add(shortcut=shortcut, body=body), blocks=first + (block,) * (depth - 1))
+            block = c.residual_block(conv.body(dim, dim))
+        first = (c.Block(branches=block.branches[1:]),) if kind == "attention" else ()
+        return Stage(enter=c.Add(shortcut=shortcut, body=body), blocks=first + (block,) * (depth - 1))
 
     stages = (stage(*numbers) for numbers in zip(kinds, (stem[1], *dims[:-1]), dims, depths, strict=True))
-    end = tanh_pool(norm, dims[-1]) if hidden else MeanPool(norm=norm)
-    return classifier((Stage(enter=conv_stem(stem, conv.norm, conv.act)), *stages), end)
+    end = tanh_pool(norm, dims[-1]) if hidden else c.MeanPool(norm=norm)
+    return classifier((Stage(enter=c.conv_stem(stem, conv.norm, conv.act)), *stages), end)
 
 
 def conv_rules(theirs: str, steps: str) -> list[Rule]:
@@ -90,12 +85,12 @@ def transformer_rules(theirs: str, norm: str, attention: str, scale: str, mlp: s
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout. The first block of a stage of theirs is our entrance, and our first block if it is attention."""
-    rules = [*ENDS, Rename("stages.{s}.blocks.0.shortcut.expand", "stages.{s+1}.enter.shortcut.steps.1.conv")]
+    rules = ENDS + renames("stages.{s}.blocks.0.shortcut", "stages.{s+1}.enter.shortcut.steps", "expand=1.conv")
     for index, stage in enumerate(model.stages[1:]):
         first, others = f"stages.{index}.blocks.0", f"stages.{index}.blocks.{{b+1}}"
         enter, blocks = f"stages.{index + 1}.enter.body.steps", f"stages.{index + 1}.blocks"
         mixers = [branch.mixer.kind for block in stage.blocks for branch in block.branches]
-        attends, attends_first = Attention.kind in mixers, mixers[:1] == [Mlp.kind]
+        attends, attends_first = c.Attention.kind in mixers, mixers[:1] == [c.Mlp.kind]
         branches = f"{blocks}.{{b+1}}.branches" if attends_first else f"{blocks}.{{b}}.branches"
         strided = f"{enter}.0", f"{enter}.2", f"{enter}.3.gamma", f"{blocks}.0.branches.0"
         regular = f"{branches}.0.norm", f"{branches}.0.mixer", f"{branches}.0.layer_scale", f"{branches}.1"

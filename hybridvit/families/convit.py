@@ -6,20 +6,19 @@ In its first blocks every head has a gate between where it looks by content and 
 import torch
 from torch import Tensor, nn
 
-from ..components import Identity, LearnedPosition, Mlp, Patchify, TokenPool, by_pair, linear, transformer_block
-from ..components.attention import Attention, ScaledDotProduct, head_width
+from .. import components as c
 from ..layouts import HEAD_RULES, counted_blocks
 from ..trunks import NORM
-from . import Family, Grid, KeyRules, Mixer, Model, Sizes, Stage, classifier, module_of, renames
+from . import Family, Grid, KeyRules, Model, Sizes, Stage, classifier, renames
 
 
-class GatedPositionalAttention(Mixer):
+class GatedPositionalAttention(c.Mixer):
     """A mean of two attentions, by content and by position, weighted by a learned gate a head."""
 
     heads: int
 
 
-class GatedDotProduct(ScaledDotProduct):
+class GatedDotProduct(c.ScaledDotProduct):
     """Weights by content, and weights by position, given in place of a bias, mixed by a gate a head."""
 
     def __init__(self, scale: float, heads: int) -> None:
@@ -38,22 +37,22 @@ class GatedDotProduct(ScaledDotProduct):
         return (1 - gate) * super().weights(query, key) + gate * bias
 
 
-@module_of(GatedPositionalAttention, prefix=False)
+@c.module_of(GatedPositionalAttention, prefix=False)
 class GatedPositionalAttentionModule(nn.Module):
     def __init__(self, spec: GatedPositionalAttention, dim: int, grid: Grid) -> None:
         super().__init__()
         self.heads = spec.heads
-        self.query_key = linear(dim, 2 * dim, bias=False)
-        self.value = linear(dim, dim, bias=False)
-        self.position = linear(3, spec.heads)
-        self.attend = GatedDotProduct(head_width(spec.kind, dim, spec.heads) ** -0.5, spec.heads)
-        self.proj = linear(dim, dim)
+        self.query_key = c.linear(dim, 2 * dim, bias=False)
+        self.value = c.linear(dim, dim, bias=False)
+        self.position = c.linear(3, spec.heads)
+        self.attend = GatedDotProduct(c.head_width(spec.kind, dim, spec.heads) ** -0.5, spec.heads)
+        self.proj = c.linear(dim, dim)
         self._start_as_convolution()
 
     def _start_as_convolution(self) -> None:
         """Every head looks at one of the positions of a square around its own, and hands its value on."""
         side = int(self.heads**0.5)
-        places = torch.arange(side) - (side - 1) / 2 if side % 2 == 0 else torch.arange(side) - side // 2
+        places = torch.arange(side) - (side - 1) / 2
         with torch.no_grad():
             nn.init.eye_(self.value.weight)
             self.position.weight[: side**2, 0] = 2 * places.repeat_interleave(side)
@@ -67,7 +66,7 @@ class GatedPositionalAttentionModule(nn.Module):
         down, right = (-torch.arange(1.0 - size, size, device=like.device)[:, None] for size in grid.size)
         down, right = down.expand(-1, right.shape[0]), right.T.expand(down.shape[0], -1)
         offsets = torch.stack([right, down, right**2 + down**2], dim=-1).to(like.dtype)
-        return by_pair(self.position(offsets), grid).softmax(dim=-1).unsqueeze(0)
+        return c.by_pair(self.position(offsets), grid).softmax(dim=-1).unsqueeze(0)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         query, key = self.query_key(tokens).chunk(2, dim=2)
@@ -77,12 +76,12 @@ class GatedPositionalAttentionModule(nn.Module):
 def convit(*, heads: int, depth: int = 12, gated: int = 10, head_dim: int = 48) -> Model:
     """A ConViT whose first blocks, so many, are `gated`; the class token comes behind these."""
     dim = heads * head_dim
-    mlp = Mlp(hidden=4 * dim)
-    local = transformer_block(GatedPositionalAttention(heads=heads), mlp, NORM)
-    last = transformer_block(Attention(heads=heads, qkv_bias=False), mlp, NORM)
-    first = Stage(enter=Patchify(dim=dim, patch=16), position=LearnedPosition(), blocks=(local,) * gated)
-    second = Stage(enter=Identity(), prefix=1, blocks=(last,) * (depth - gated))
-    return classifier((first, second), TokenPool(norm=NORM))
+    mlp = c.Mlp(hidden=4 * dim)
+    local = c.transformer_block(GatedPositionalAttention(heads=heads), mlp, NORM)
+    last = c.transformer_block(c.Attention(heads=heads, qkv_bias=False), mlp, NORM)
+    first = Stage(enter=c.Patchify(dim=dim, patch=16), position=c.LearnedPosition(), blocks=(local,) * gated)
+    second = Stage(enter=c.Identity(), prefix=1, blocks=(last,) * (depth - gated))
+    return classifier((first, second), c.TokenPool(norm=NORM))
 
 
 def timm_rules(model: Model) -> KeyRules:

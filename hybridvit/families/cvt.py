@@ -6,16 +6,13 @@ Microsoft trained the released weights with QuickGELU; transformers runs them wi
 
 from torch import Tensor, nn
 
-from ..components import BatchNorm, Conv, LayerNorm, Mlp, TokenPool, linear, transformer_block
-from ..components.attention import ScaledDotProduct, head_width
-from ..spec import Grid, Mixer, module_of
-from ..tokens import join_prefix, split_prefix
-from . import Family, KeyRules, Model, Numbers, PerStage, Sizes, Stage, classifier, renames
+from .. import components as c
+from . import Family, Grid, KeyRules, Model, Numbers, PerStage, Sizes, Stage, classifier, renames
 
-NORM = LayerNorm(eps=1e-5)
+NORM = c.LayerNorm(eps=1e-5)
 
 
-class ConvAttention(Mixer):
+class ConvAttention(c.Mixer):
     """Self-attention whose queries, keys and values are each a depthwise convolution with batch norm, then linear.
 
     Keys and values are taken every `key_stride` positions. Prefix tokens bypass the convolutions. As in the released
@@ -27,17 +24,17 @@ class ConvAttention(Mixer):
     key_stride: int = 2
 
 
-@module_of(ConvAttention)
+@c.module_of(ConvAttention)
 class ConvAttentionModule(nn.Module):
     def __init__(self, spec: ConvAttention, dim: int, grid: Grid) -> None:
         super().__init__()
-        head_width(spec.kind, dim, spec.heads)
+        c.head_width(spec.kind, dim, spec.heads)
         self.heads = spec.heads
         self.query = ConvProjection(spec, dim, grid, stride=1)
         self.key = ConvProjection(spec, dim, grid, stride=spec.key_stride)
         self.value = ConvProjection(spec, dim, grid, stride=spec.key_stride)
-        self.attend = ScaledDotProduct(dim**-0.5)
-        self.proj = linear(dim, dim)
+        self.attend = c.ScaledDotProduct(dim**-0.5)
+        self.proj = c.linear(dim, dim)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         query, key, value = (part(tokens, grid) for part in (self.query, self.key, self.value))
@@ -49,14 +46,14 @@ class ConvProjection(nn.Module):
 
     def __init__(self, spec: ConvAttention, dim: int, grid: Grid, stride: int) -> None:
         super().__init__()
-        conv = Conv(dim=dim, kernel=spec.kernel, stride=stride, groups=dim, norm=BatchNorm())
+        conv = c.Conv(dim=dim, kernel=spec.kernel, stride=stride, groups=dim, norm=c.BatchNorm())
         build = conv.build_keeping if stride == 1 else conv.build
         self.conv = build(dim, grid._replace(prefix=0))
-        self.linear = linear(dim, dim)
+        self.linear = c.linear(dim, dim)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        prefix, positions = split_prefix(tokens, grid)
-        return self.linear(join_prefix(prefix, self.conv(positions, grid._replace(prefix=0))))
+        prefix, positions = c.split_prefix(tokens, grid)
+        return self.linear(c.join_prefix(prefix, self.conv(positions, grid._replace(prefix=0))))
 
 
 def cvt(*, dims: PerStage, depths: PerStage, heads: PerStage, act: str = "gelu") -> Model:
@@ -64,10 +61,10 @@ def cvt(*, dims: PerStage, depths: PerStage, heads: PerStage, act: str = "gelu")
     stages: list[Stage] = []
     for index, (dim, depth, count) in enumerate(zip(dims, depths, heads, strict=True)):
         kernel, stride, padding = (3, 2, 1) if stages else (7, 4, 2)
-        enter = Conv(dim=dim, kernel=kernel, stride=stride, padding=padding, bias=True, norm=NORM)
-        block = transformer_block(ConvAttention(heads=count), Mlp(hidden=4 * dim, act=act), NORM)
+        enter = c.Conv(dim=dim, kernel=kernel, stride=stride, padding=padding, bias=True, norm=NORM)
+        block = c.transformer_block(ConvAttention(heads=count), c.Mlp(hidden=4 * dim, act=act), NORM)
         stages.append(Stage(enter=enter, prefix=int(index == len(dims) - 1), blocks=(block,) * depth))
-    return classifier(stages, TokenPool(norm=NORM))
+    return classifier(stages, c.TokenPool(norm=NORM))
 
 
 def original_rules(model: Model) -> KeyRules:

@@ -5,16 +5,13 @@ The `_fl` models are the image towers of Florence-2 (2311.06242).
 
 from torch import Tensor, nn
 
-from ..components import Block, Branch, Conv, LayerNorm, MeanPool, Mlp, WindowAttention, linear
-from ..components.attention import Attention, ChannelProduct, head_width
-from ..components.transitions import Normalize, Patchify, Steps
-from ..spec import Grid, Mixer, module_of
-from . import Family, KeyRules, Model, Numbers, PerStage, Rename, Sizes, Stage, classifier, renames
+from .. import components as c
+from . import Family, Grid, KeyRules, Model, Numbers, PerStage, Rename, Sizes, Stage, classifier, renames
 
-NORM = LayerNorm(eps=1e-5)
+NORM = c.LayerNorm(eps=1e-5)
 
 
-class ChannelAttention(Mixer):
+class ChannelAttention(c.Mixer):
     """Self-attention in which the channels of a head are the tokens, and their values at all positions the features.
 
     Its weights, and maps, say which channel takes from which over the whole image; of positions there are none. Scores
@@ -25,15 +22,15 @@ class ChannelAttention(Mixer):
     by_positions: bool = False
 
 
-@module_of(ChannelAttention)
+@c.module_of(ChannelAttention)
 class ChannelAttentionModule(nn.Module):
     def __init__(self, spec: ChannelAttention, dim: int, grid: Grid) -> None:
         super().__init__()
-        self.heads, self.width = spec.heads, head_width(spec.kind, dim, spec.heads)
+        self.heads, self.width = spec.heads, c.head_width(spec.kind, dim, spec.heads)
         self.by_positions = spec.by_positions
-        self.attend = ChannelProduct(1.0)
-        self.qkv = linear(dim, 3 * dim)
-        self.proj = linear(dim, dim)
+        self.attend = c.ChannelProduct(1.0)
+        self.qkv = c.linear(dim, 3 * dim)
+        self.proj = c.linear(dim, dim)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         # (B, N, 3 * heads * d) -> three of (B, heads, d, N)
@@ -43,12 +40,12 @@ class ChannelAttentionModule(nn.Module):
         return self.proj(mixed.flatten(1, 2).transpose(1, 2).contiguous())
 
 
-def dual_block(dim: int, heads: int, window: int, florence: bool) -> Block:
+def dual_block(dim: int, heads: int, window: int, florence: bool) -> c.Block:
     """Attention in windows and attention between channels, each with an MLP, and a convolution in front of all four."""
-    windows = WindowAttention(attention=Attention(heads=heads), window=(window, window))
-    mlp, channels = Mlp(hidden=4 * dim), ChannelAttention(heads=heads, by_positions=florence)
-    mixers, position = (windows, mlp, channels, mlp), Branch(mixer=Conv(dim=dim, kernel=3, groups=dim, bias=True))
-    return Block(branches=tuple(part for mixer in mixers for part in (position, Branch(mixer=mixer, norm=NORM))))
+    windows = c.WindowAttention(attention=c.Attention(heads=heads), window=(window, window))
+    mlp, channels = c.Mlp(hidden=4 * dim), ChannelAttention(heads=heads, by_positions=florence)
+    mixers, position = (windows, mlp, channels, mlp), c.Branch(mixer=c.Conv(dim=dim, kernel=3, groups=dim, bias=True))
+    return c.Block(branches=tuple(part for mixer in mixers for part in (position, c.Branch(mixer=mixer, norm=NORM))))
 
 
 def davit(*, dims: PerStage, depths: PerStage, heads: PerStage, window: int = 7, florence: bool = False) -> Model:
@@ -58,11 +55,11 @@ def davit(*, dims: PerStage, depths: PerStage, heads: PerStage, window: int = 7,
     """
     stages: list[Stage] = []
     for dim, depth, count in zip(dims, depths, heads, strict=True):
-        merge = Conv(dim=dim, kernel=3, stride=2, bias=True) if florence else Patchify(dim=dim, patch=2)
-        first = Conv(dim=dim, kernel=7, stride=4, bias=True, norm=NORM)
-        enter = Steps(steps=(Normalize(norm=NORM), merge)) if stages else first
+        merge = c.Conv(dim=dim, kernel=3, stride=2, bias=True) if florence else c.Patchify(dim=dim, patch=2)
+        first = c.Conv(dim=dim, kernel=7, stride=4, bias=True, norm=NORM)
+        enter = c.Steps(steps=(c.Normalize(norm=NORM), merge)) if stages else first
         stages.append(Stage(enter=enter, blocks=(dual_block(dim, count, window, florence),) * depth))
-    return classifier(stages, MeanPool(post_norm=NORM))
+    return classifier(stages, c.MeanPool(post_norm=NORM))
 
 
 def timm_rules(model: Model) -> KeyRules:

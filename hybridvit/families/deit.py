@@ -1,25 +1,23 @@
 """DeiT: ViT trained on ImageNet-1k alone, with a distillation token (arXiv 2012.12877); DeiT III (2204.07118)."""
 
-from ..components import DistilledHead, LearnedPosition, LinearHead, Patchify, TokenPool
-from ..keys import Concat
+from .. import components as c
 from ..layouts import HEAD_RULES, trunk_rules
 from ..trunks import NORM, WIDTHS, named_sizes, vit_stage
-from . import Family, KeyRules, Model, Rename, Sizes, classifier, renames
+from . import Concat, Family, KeyRules, Model, Rename, Sizes, classifier, renames
 
 
 def deit(*, width: str, patch: int, distilled: bool = False, third: bool = False) -> Model:
     """A DeiT of a named width, or a DeiT III. `distilled` adds the second token, with a classifier of its own."""
     of, tokens = WIDTHS[width], 1 + distilled
-    patches, position = Patchify(dim=of.dim, patch=patch), LearnedPosition(on_prefix=not third)
-    scale = 1e-6 if third else None
-    stage = vit_stage(enter=patches, width=of, prefix=tokens, position=position, layer_scale=scale)
-    head = DistilledHead() if distilled else LinearHead()
-    return classifier((stage,), TokenPool(norm=NORM, tokens=tokens), head=head)
+    position, scale = c.LearnedPosition(on_prefix=not third), 1e-6 if third else None
+    stage = vit_stage(enter=patch, width=of, prefix=tokens, position=position, layer_scale=scale)
+    head = c.DistilledHead() if distilled else c.LinearHead()
+    return classifier((stage,), c.TokenPool(norm=NORM, tokens=tokens), head=head)
 
 
 def timm_rules(model: Model) -> KeyRules:
     """As for ViT; a distilled model has a second token and a second classifier."""
-    distilled = model.head == DistilledHead()
+    distilled = model.head == c.DistilledHead()
     tokens = ("cls_token", "dist_token")[: 1 + distilled]
     heads = renames("", "head", "head_dist=distillation_token head=class_token") if distilled else []
     first = [Rename("patch_embed.proj", "stages.0.enter.conv"), Concat(tokens, "stages.0.prefix.tokens", dim=1)]

@@ -4,26 +4,23 @@
 (2607.05247) are of the same kind, with their class token classified.
 """
 
-from ..components import CentredRotary, GatedMlp, LayerNorm, Mlp, NoPosition, Patchify, RotaryAttention
-from ..components.blocks import transformer_block
-from ..components.pools import MeanPool, TokenPool
+from .. import components as c
 from ..layouts import gated_rules, timm_eva_rules
 from ..trunks import WIDTHS, Width, named_sizes, vit_stage
 from . import Family, KeyRules, Model, Sizes, classifier
 
-NORM, REGISTERS = LayerNorm(eps=1e-5), 4
+NORM, REGISTERS = c.LayerNorm(eps=1e-5), 4
 WIDTHS = WIDTHS | {"huge": Width(1280, 32, 20), "giant": Width(1536, 40, 24, 8 / 3), "7b": Width(4096, 40, 32, 2)}
 
 
 def dinov3(*, width: str, patch: int, bias: bool = False, gated: bool = False, token: bool = False) -> Model:
     """A DINOv3 of a named width. `gated` MLPs; biases of queries and values; the class token instead of the mean."""
     of = WIDTHS[width]
-    attention = RotaryAttention(heads=of.heads, qkv_bias=bias, key_bias=not bias, rotary=CentredRotary())
-    mlp = GatedMlp(hidden=of.hidden) if gated else Mlp(hidden=of.hidden)
-    block = transformer_block(attention, mlp, NORM, layer_scale=1e-5)
-    enter, prefix = Patchify(dim=of.dim, patch=patch), 1 + REGISTERS
-    stage = vit_stage(enter=enter, width=of, prefix=prefix, position=NoPosition(), block=block)
-    return classifier((stage,), TokenPool(norm=NORM) if token else MeanPool(norm=NORM), 256).replace(num_classes=0)
+    attention = c.RotaryAttention(heads=of.heads, qkv_bias=bias, key_bias=not bias, rotary=c.CentredRotary())
+    mlp = c.GatedMlp(hidden=of.hidden) if gated else c.Mlp(hidden=of.hidden)
+    block = c.transformer_block(attention, mlp, NORM, layer_scale=1e-5)
+    stage = vit_stage(enter=patch, width=of, prefix=1 + REGISTERS, position=c.NoPosition(), block=block)
+    return classifier((stage,), c.TokenPool(norm=NORM) if token else c.MeanPool(norm=NORM), 256).replace(num_classes=0)
 
 
 def timm_rules(model: Model) -> KeyRules:

@@ -3,19 +3,14 @@
 import torch
 from torch import Tensor, nn
 
-from ..components import Block, Conv, FourierPosition, Identity, LayerNorm, LayerScale, MeanPool, Mlp, summaries
-from ..components.blocks import residual_block
-from ..components.linear_attention import CrossCovarianceAttention
-from ..components.transitions import Add, Normalize, Steps
-from ..keys import conv_to_linear
-from ..spec import Position, SpecError, fewer
-from . import Family, Grid, KeyRules, Mixer, Model, PerStage, Sizes, Stage, Transition, classifier, module_of, renames
+from .. import components as c
+from . import Family, Grid, KeyRules, Model, PerStage, Sizes, SpecError, Stage, classifier, conv_to_linear, renames
 
 KERNELS, SCALES, POSITION_STAGE = (3, 5, 7, 9), (2, 2, 3, 4), 1
-NORM, LAYER_SCALE = LayerNorm(), 1e-6
+NORM, LAYER_SCALE = c.LayerNorm(), 1e-6
 
 
-class Cascade(Mixer):
+class Cascade(c.Mixer):
     """Filters `parts` of the channels one after another, each with what came out of the one before added to it.
 
     The last part passes by. As in Res2Net (arXiv 1904.01169), positions so see each other over several distances.
@@ -25,14 +20,14 @@ class Cascade(Mixer):
     bias: bool = True
 
 
-@module_of(Cascade)
+@c.module_of(Cascade)
 class CascadeModule(nn.Module):
     def __init__(self, spec: Cascade, dim: int, grid: Grid) -> None:
         super().__init__()
-        self.width = fewer(dim, spec.parts)
+        self.width = c.fewer(dim, spec.parts)
         if (spec.parts - 1) * self.width >= dim:
             raise SpecError(f"{spec.kind}: {dim} channels do not make {spec.parts} parts of {self.width}")
-        filters = Conv(dim=self.width, kernel=3, groups=self.width, bias=spec.bias)
+        filters = c.Conv(dim=self.width, kernel=3, groups=self.width, bias=spec.bias)
         self.convs = nn.ModuleList(filters.build(self.width, grid) for _ in range(spec.parts - 1))
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
@@ -43,10 +38,10 @@ class CascadeModule(nn.Module):
         return torch.cat([*done, last], dim=2)
 
 
-class Placed(Mixer):
+class Placed(c.Mixer):
     """Positions, where a mixer is expected."""
 
-    position: Position
+    position: c.Position
 
     def build(self, in_dim: int, grid: Grid) -> nn.Module:
         return self.position.build(in_dim, grid)
@@ -55,33 +50,33 @@ class Placed(Mixer):
 def edgenext(*, dims: PerStage, depths: PerStage, heads: int = 8, overlap: bool = False) -> Model:
     """An EdgeNeXt of given widths and depths. `overlap`: strided filters, without biases, instead of patches."""
 
-    def block(local: Transition, dim: int) -> Block:
-        body = Steps(steps=(local, Normalize(norm=NORM), Mlp(hidden=4 * dim)))
-        return residual_block(body, layer_scale=LAYER_SCALE)
+    def block(local: c.Transition, dim: int) -> c.Block:
+        body = c.Steps(steps=(local, c.Normalize(norm=NORM), c.Mlp(hidden=4 * dim)))
+        return c.residual_block(body, layer_scale=LAYER_SCALE)
 
     stages: list[Stage] = []
     for index, (dim, depth, kernel, scales) in enumerate(zip(dims, depths, KERNELS, SCALES, strict=True)):
-        filters = Conv(dim=dim, kernel=kernel, groups=dim, bias=not overlap)
-        channels = CrossCovarianceAttention(heads=heads)
-        attend = Steps(steps=(Normalize(norm=NORM), channels, LayerScale(initial=LAYER_SCALE)))
-        position = Placed(position=FourierPosition()) if index == POSITION_STAGE else Identity()
+        filters = c.Conv(dim=dim, kernel=kernel, groups=dim, bias=not overlap)
+        channels = c.CrossCovarianceAttention(heads=heads)
+        attend = c.Steps(steps=(c.Normalize(norm=NORM), channels, c.LayerScale(initial=LAYER_SCALE)))
+        position = Placed(position=c.FourierPosition()) if index == POSITION_STAGE else c.Identity()
         cascade = Cascade(parts=scales, bias=not overlap)
-        transposed = Steps(steps=(cascade, position, Add(body=attend)))
-        locals_: list[Transition] = [filters] * depth
+        transposed = c.Steps(steps=(cascade, position, c.Add(body=attend)))
+        locals_: list[c.Transition] = [filters] * depth
         if index == 0:
-            enter = Conv(dim=dim, kernel=9, stride=4, norm=NORM) if overlap else summaries(dim, 4, NORM)
+            enter = c.Conv(dim=dim, kernel=9, stride=4, norm=NORM) if overlap else c.summaries(dim, 4, NORM)
         else:
             locals_[-1] = transposed
-            enter = Steps(steps=(Normalize(norm=NORM), summaries(dim, 2, None)))
+            enter = c.Steps(steps=(c.Normalize(norm=NORM), c.summaries(dim, 2, None)))
             if overlap:
-                enter, locals_[0] = filters.replace(stride=2, groups=dims[index - 1]), Identity()
+                enter, locals_[0] = filters.replace(stride=2, groups=dims[index - 1]), c.Identity()
         stages.append(Stage(enter=enter, blocks=tuple(block(local, dim) for local in locals_)))
-    return classifier(stages, MeanPool(post_norm=NORM), img_size=256)
+    return classifier(stages, c.MeanPool(post_norm=NORM), img_size=256)
 
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
-    overlap = isinstance(model.stages[0].enter, Conv)
+    overlap = isinstance(model.stages[0].enter, c.Conv)
     stem = "stages.0.enter" if overlap else "stages.0.enter.steps.1"
     block, ours = "stages.{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches.0"
     attention = "norm_xca=0.norm xca.temperature=1.factor xca=1 gamma_xca=2.gamma"

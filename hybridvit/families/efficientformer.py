@@ -3,32 +3,29 @@
 import torch
 from torch import Tensor
 
-from ..components import Conv, DistanceBias, MeanPool, Mlp, NarrowAttention, NeighbourMean, NormedHead, Steps
-from ..components.blocks import residual_block, transformer_block
-from ..components.norms import BatchNorm, LayerNorm
-from ..keys import Fixed
+from .. import components as c
 from ..layouts import normed_head_rules
-from . import Family, Grid, KeyRules, Model, Norm, PerStage, Rule, Sizes, Stage, classifier, renames
+from . import Family, Fixed, Grid, KeyRules, Model, PerStage, Rule, Sizes, Stage, classifier, renames
 
-NORM, BATCH_NORM, SCALE = LayerNorm(eps=1e-5), BatchNorm(), 1e-5
-ATTENTION = NarrowAttention(heads=8, key_dim=32, value_dim=128, bias=DistanceBias())
+NORM, BATCH_NORM, SCALE = c.LayerNorm(eps=1e-5), c.BatchNorm(), 1e-5
+ATTENTION = c.NarrowAttention(heads=8, key_dim=32, value_dim=128, bias=c.DistanceBias())
 
 
-def efficientformer(*, dims: PerStage, depths: PerStage, attending: int, norm: Norm = NORM) -> Model:
+def efficientformer(*, dims: PerStage, depths: PerStage, attending: int, norm: c.Norm = NORM) -> Model:
     """An EfficientFormer of given widths and depths, the last blocks of which, so many, are `attending`."""
 
     def stage(index: int, dim: int, depth: int, attends: int) -> Stage:
-        stem = Conv(dim=dim, kernel=3, stride=2, bias=True, norm=BATCH_NORM, act="relu")
-        down, first = stem.replace(act=None), Steps(steps=(stem.replace(dim=dim // 2), stem))
-        conv = Conv(dim=dim, bias=True, norm=BATCH_NORM)
-        mlp = Steps(steps=(conv.replace(dim=4 * dim, act="gelu"), conv))
-        pooling = residual_block(NeighbourMean(), mlp, layer_scale=SCALE)
-        attention = transformer_block(ATTENTION, Mlp(hidden=4 * dim), norm, SCALE)
+        stem = c.Conv(dim=dim, kernel=3, stride=2, bias=True, norm=BATCH_NORM, act="relu")
+        down, first = stem.replace(act=None), c.Steps(steps=(stem.replace(dim=dim // 2), stem))
+        conv = c.Conv(dim=dim, bias=True, norm=BATCH_NORM)
+        mlp = c.Steps(steps=(conv.replace(dim=4 * dim, act="gelu"), conv))
+        pooling = c.residual_block(c.NeighbourMean(), mlp, layer_scale=SCALE)
+        attention = c.transformer_block(ATTENTION, c.Mlp(hidden=4 * dim), norm, SCALE)
         return Stage(enter=down if index else first, blocks=(pooling,) * (depth - attends) + (attention,) * attends)
 
     attends = (0, 0, 0, attending)
     stages = (stage(index, *numbers) for index, numbers in enumerate(zip(dims, depths, attends, strict=True)))
-    return classifier(stages, MeanPool(norm=norm), head=NormedHead(count=2))
+    return classifier(stages, c.MeanPool(norm=norm), head=c.NormedHead(count=2))
 
 
 def distances(grid: Grid) -> Tensor:

@@ -5,25 +5,20 @@ The third stage attends on a map of half the height and width.
 
 from torch import Tensor, nn
 
-from ..components import BatchNorm, Block, Branch, Conv, DistanceBias, MaxPool, MeanPool, NormedHead
-from ..components.attention import ScaledDotProduct, TalkingHeads
-from ..components.transitions import Activate, Add, Steps
-from ..components.windows import crop_map, resize_map
+from .. import components as c
 from ..layouts import normed_head_rules
-from ..spec import Grid, Transition, module_of
-from ..tokens import every
-from . import Family, KeyRules, Model, PerStage, Rename, Rule, Sizes, Stage, classifier, renames
+from . import Family, Grid, KeyRules, Model, PerStage, Rename, Rule, Sizes, Stage, classifier, renames
 
-HEADS, SCALE, LAYER = 8, 1e-5, Conv(dim=1, bias=True, norm=BatchNorm())
+HEADS, SCALE, LAYER = 8, 1e-5, c.Conv(dim=1, bias=True, norm=c.BatchNorm())
 
 
-class LocalAttention(Transition):
+class LocalAttention(c.Transition):
     """Attention to values four times as wide as queries, plus a filter of each channel of these around the query.
 
     `query` makes the queries, of fewer positions if it strides.
     """
 
-    query: Transition
+    query: c.Transition
     talking: bool = False
 
     def out_dim(self, in_dim: int) -> int:
@@ -33,7 +28,7 @@ class LocalAttention(Transition):
         return self.query.out_stride(in_stride)
 
 
-@module_of(LocalAttention)
+@c.module_of(LocalAttention)
 class LocalAttentionModule(nn.Module):
     def __init__(self, spec: LocalAttention, dim: int, grid: Grid) -> None:
         super().__init__()
@@ -41,26 +36,26 @@ class LocalAttentionModule(nn.Module):
         key, value = (LAYER.replace(dim=width) for width in (spec.query.out_dim(dim), spec.out_dim(dim)))
         self.query, self.key, self.value = (part.build(dim, grid) for part in (spec.query, key, value))
         self.local = value.replace(kernel=3, stride=self.stride, groups=value.dim).build(value.dim, grid)
-        self.bias = DistanceBias().build(HEADS, grid)
+        self.bias = c.DistanceBias().build(HEADS, grid)
         scale = (key.dim // HEADS) ** -0.5
-        self.attend = TalkingHeads(scale, HEADS) if spec.talking else ScaledDotProduct(scale)
+        self.attend = c.TalkingHeads(scale, HEADS) if spec.talking else c.ScaledDotProduct(scale)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         query, key, value = (part(tokens, grid) for part in (self.query, self.key, self.value))
-        bias = every(self.bias(grid), grid, self.stride).unsqueeze(0)
+        bias = c.every(self.bias(grid), grid, self.stride).unsqueeze(0)
         return self.attend.in_heads(HEADS, query, key, value, bias) + self.local(value, grid)
 
 
-class Coarsely(Transition):
+class Coarsely(c.Transition):
     """A strided `body`, whose map is stretched by its stride, bilinearly, and cut to the size that it was."""
 
-    body: Transition
+    body: c.Transition
 
     def out_dim(self, in_dim: int) -> int:
         return self.body.out_dim(in_dim)
 
 
-@module_of(Coarsely)
+@c.module_of(Coarsely)
 class CoarselyModule(nn.Module):
     def __init__(self, spec: Coarsely, dim: int, grid: Grid) -> None:
         super().__init__()
@@ -69,7 +64,7 @@ class CoarselyModule(nn.Module):
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         coarse, stride = self.spec.out_grid(grid), self.spec.out_stride(1)
         whole = Grid(stride * coarse.height, stride * coarse.width)
-        return crop_map(resize_map(self.body(tokens, grid), coarse, whole), whole, grid)
+        return c.crop_map(c.resize_map(self.body(tokens, grid), coarse, whole), whole, grid)
 
 
 def efficientformerv2(*, dims: PerStage, ratios: tuple[str, ...], attending: int) -> Model:
@@ -79,25 +74,25 @@ def efficientformerv2(*, dims: PerStage, ratios: tuple[str, ...], attending: int
     """
     stages: list[Stage] = []
     for index, (dim, digits) in enumerate(zip(dims, ratios, strict=True)):
-        down, last = LAYER.replace(dim=dim, kernel=3, stride=2), (Activate(act="gelu"), LAYER.replace(dim=dim))
+        down, last = LAYER.replace(dim=dim, kernel=3, stride=2), (c.Activate(act="gelu"), LAYER.replace(dim=dim))
         stem = down.replace(act="gelu")
-        enter: Transition = down if index else Steps(steps=(stem.replace(dim=dim // 2), stem))
-        attend: Transition = LocalAttention(query=LAYER.replace(dim=32 * HEADS), talking=True)
+        enter: c.Transition = down if index else c.Steps(steps=(stem.replace(dim=dim // 2), stem))
+        attend: c.Transition = LocalAttention(query=LAYER.replace(dim=32 * HEADS), talking=True)
         if index == 2:
-            attend = Coarsely(body=Steps(steps=(down.replace(groups=dim), attend)))
+            attend = Coarsely(body=c.Steps(steps=(down.replace(groups=dim), attend)))
         if index == 3:
-            around = Conv(dim=dims[2], kernel=3, stride=2, groups=dims[2], bias=True)
-            asking = Add(shortcut=MaxPool(kernel=1, padding=0), body=around)  # that is, every second position
-            shrink = LocalAttention(query=Steps(steps=(asking, LAYER.replace(dim=16 * HEADS))))
-            enter = Add(shortcut=down, body=Steps(steps=(shrink, *last)))
-        mixing, blocks = Branch(mixer=Steps(steps=(attend, *last)), layer_scale=SCALE), list[Block]()
+            around = c.Conv(dim=dims[2], kernel=3, stride=2, groups=dims[2], bias=True)
+            asking = c.Add(shortcut=c.MaxPool(kernel=1, padding=0), body=around)  # that is, every second position
+            shrink = LocalAttention(query=c.Steps(steps=(asking, LAYER.replace(dim=16 * HEADS))))
+            enter = c.Add(shortcut=down, body=c.Steps(steps=(shrink, *last)))
+        mixing, blocks = c.Branch(mixer=c.Steps(steps=(attend, *last)), layer_scale=SCALE), list[c.Block]()
         for b, ratio in enumerate(map(int, digits)):
             wide = LAYER.replace(dim=ratio * dim, act="gelu")
-            mlp = Steps(steps=(wide, wide.replace(kernel=3, groups=wide.dim), last[1]))
+            mlp = c.Steps(steps=(wide, wide.replace(kernel=3, groups=wide.dim), last[1]))
             attends = index > 1 and b >= len(digits) - attending
-            blocks.append(Block(branches=(mixing,) * attends + (Branch(mixer=mlp, layer_scale=SCALE),)))
+            blocks.append(c.Block(branches=(mixing,) * attends + (c.Branch(mixer=mlp, layer_scale=SCALE),)))
         stages.append(Stage(enter=enter, blocks=tuple(blocks)))
-    return classifier(stages, MeanPool(norm=LAYER.norm), head=NormedHead(count=2))
+    return classifier(stages, c.MeanPool(norm=LAYER.norm), head=c.NormedHead(count=2))
 
 
 def timm_rules(model: Model) -> KeyRules:

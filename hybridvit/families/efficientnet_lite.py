@@ -6,25 +6,25 @@ its batch norm epsilon; the others pad symmetrically.
 
 import math
 
-from ..components import BatchNorm, Conv, MeanPool, Steps, residual_block
-from . import Family, KeyRules, Model, Sizes, Stage, Transition, classifier, renames
+from .. import components as c
+from . import Family, KeyRules, Model, Sizes, Stage, classifier, renames
 
 STEM_WIDTH, EXPANSION, LAST_WIDTH = 32, 6, 1280
 # Width, number of blocks, kernel, and stride of the first block, a stage, all at scale 1.
 STAGES = ((16, 1, 3, 1), (24, 2, 3, 2), (40, 2, 5, 2), (80, 3, 3, 2), (112, 3, 5, 1), (192, 4, 5, 2), (320, 1, 3, 1))
 
 
-def conv(dim: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, act: str | None = "relu6", tf: bool) -> Conv:
+def conv(dim: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, act: str | None = "relu6", tf: bool) -> c.Conv:
     """Convolution, batch norm and ReLU6. At stride 1 TensorFlow's padding is the symmetric one."""
-    padding, norm = "same" if tf and stride > 1 else None, BatchNorm(eps=1e-3 if tf else 1e-5)
-    return Conv(dim=dim, kernel=kernel, stride=stride, padding=padding, groups=groups, norm=norm, act=act)
+    padding, norm = "same" if tf and stride > 1 else None, c.BatchNorm(eps=1e-3 if tf else 1e-5)
+    return c.Conv(dim=dim, kernel=kernel, stride=stride, padding=padding, groups=groups, norm=norm, act=act)
 
 
-def inverted_residual(in_dim: int, dim: int, kernel: int, stride: int = 1, *, tf: bool) -> Transition:
+def inverted_residual(in_dim: int, dim: int, kernel: int, stride: int = 1, *, tf: bool) -> c.Transition:
     """Expand, filter each channel, project without activation (arXiv 1801.04381)."""
     hidden = EXPANSION * in_dim
     filters = conv(hidden, kernel, stride=stride, groups=hidden, tf=tf)
-    return Steps(steps=(conv(hidden, tf=tf), filters, conv(dim, act=None, tf=tf)))
+    return c.Steps(steps=(conv(hidden, tf=tf), filters, conv(dim, act=None, tf=tf)))
 
 
 def scaled_width(width: int, scale: float) -> int:
@@ -41,10 +41,10 @@ def lite_stages(*, width: float = 1.0, depth: float = 1.0, tf: bool = False) -> 
         dim = scaled_width(base_dim, width)
         if index == 0:
             separable = (conv(STEM_WIDTH, kernel, groups=STEM_WIDTH, tf=tf), conv(dim, act=None, tf=tf))
-            stages.append(Stage(enter=Steps(steps=(conv(STEM_WIDTH, 3, stride=2, tf=tf), *separable))))
+            stages.append(Stage(enter=c.Steps(steps=(conv(STEM_WIDTH, 3, stride=2, tf=tf), *separable))))
         else:
             in_dim = stages[-1].enter.out_dim(0)
-            block = residual_block(inverted_residual(dim, dim, kernel, tf=tf))
+            block = c.residual_block(inverted_residual(dim, dim, kernel, tf=tf))
             repeats = (count if index == len(STAGES) - 1 else math.ceil(depth * count)) - 1
             stages.append(Stage(enter=inverted_residual(in_dim, dim, kernel, stride, tf=tf), blocks=(block,) * repeats))
     return tuple(stages)
@@ -53,7 +53,7 @@ def lite_stages(*, width: float = 1.0, depth: float = 1.0, tf: bool = False) -> 
 def efficientnet_lite(*, width: float, depth: float, tf: bool) -> Model:
     """An EfficientNet-Lite with widths and depths scaled from Lite0."""
     stages = lite_stages(width=width, depth=depth, tf=tf)
-    return classifier(stages, MeanPool(before=conv(LAST_WIDTH, tf=tf)))
+    return classifier(stages, c.MeanPool(before=conv(LAST_WIDTH, tf=tf)))
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -86,10 +86,5 @@ SIZES: Sizes = {
     for prefix in ("tf_", "")
     for index, (width, depth, img_size) in enumerate(SCALES)
 }
-FAMILY = Family(
-    "efficientnet_lite",
-    "arXiv 1905.11946",
-    efficientnet_lite,
-    SIZES,
-    {"timm": timm_rules, "efficientnet_pytorch": efficientnet_pytorch_rules},
-)
+LAYOUTS = {"timm": timm_rules, "efficientnet_pytorch": efficientnet_pytorch_rules}
+FAMILY = Family("efficientnet_lite", "arXiv 1905.11946", efficientnet_lite, SIZES, LAYOUTS)

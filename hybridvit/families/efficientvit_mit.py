@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from ..components import BatchNorm, Conv, LayerNorm, Linear, MeanPool, ScaledLinearAttention, Steps
-from ..components.blocks import Branch, residual_block
+from .. import components as c
 from . import Family, KeyRules, Model, PerStage, Rule, Sizes, Stage, classifier, renames
 
 
-def conv_body(in_dim: int, dim: int, ratio: int, like: Conv, fused: bool = False, fewer: bool = False) -> Steps:
+def conv_body(in_dim: int, dim: int, ratio: int, like: c.Conv, fused: bool = False, fewer: bool = False) -> c.Steps:
     """Convolutions as `like`, through `ratio` times the width; `fewer` norms: only the last has one.
 
     Each channel by itself between two of 1 x 1; if `fused`, the first two of these are one; at a ratio of 1 there is
@@ -20,8 +19,8 @@ def conv_body(in_dim: int, dim: int, ratio: int, like: Conv, fused: bool = False
     wide = inner.replace(kernel=1, stride=1)
     last = like.replace(dim=dim, stride=1, act=None)
     if ratio == 1:
-        return Steps(steps=(inner, last.replace(kernel=3)) if fused else (apart, last))
-    return Steps(steps=(inner, last) if fused else (wide, apart, last))
+        return c.Steps(steps=(inner, last.replace(kernel=3)) if fused else (apart, last))
+    return c.Steps(steps=(inner, last) if fused else (wide, apart, last))
 
 
 def efficientvit(
@@ -32,25 +31,25 @@ def efficientvit(
     `large` models fuse convolutions in their first stages, and attend in their last alone.
     """
     eps, act, ratio = (1e-7, "gelu_tanh", 6) if large else (1e-5, "hard_swish", 4)
-    norm = BatchNorm(eps=eps)
-    like = Conv(dim=1, norm=norm, act=act)
+    norm = c.BatchNorm(eps=eps)
+    like = c.Conv(dim=1, norm=norm, act=act)
 
     def stage(index: int, in_dim: int, dim: int, depth: int) -> Stage:
         attends, fused, fewer = index >= (4 if large else 3), large and index < 3, large and index >= 3
         first_ratio = (24 if attends else 16) if large else ratio
         enter = conv_body(in_dim, dim, first_ratio, like.replace(stride=2), fused, attends or fewer)
         if attends:
-            attention = ScaledLinearAttention(head_dim=head_dim, norm=norm)
+            attention = c.ScaledLinearAttention(head_dim=head_dim, norm=norm)
             mixers = (attention, conv_body(dim, dim, ratio, like, fewer=True))
         else:
             mixers = (conv_body(dim, dim, 4, like, fused, fewer),)
-        return Stage(enter=enter, blocks=(residual_block(*mixers),) * (depth if large or attends else depth - 1))
+        return Stage(enter=enter, blocks=(c.residual_block(*mixers),) * (depth if large or attends else depth - 1))
 
-    stem = residual_block(conv_body(dims[0], dims[0], 1, like, large))
+    stem = c.residual_block(conv_body(dims[0], dims[0], 1, like, large))
     first = Stage(enter=like.replace(dim=dims[0], kernel=3, stride=2), blocks=(stem,) * depths[0])
     stages = (stage(index, dims[index - 1], dims[index], depths[index]) for index in range(1, len(dims)))
-    after = Linear(dim=head_dims[1], bias=False, norm=LayerNorm(eps=eps), act=act)
-    pool = MeanPool(before=like.replace(dim=head_dims[0]), after=after)
+    after = c.Linear(dim=head_dims[1], bias=False, norm=c.LayerNorm(eps=eps), act=act)
+    pool = c.MeanPool(before=like.replace(dim=head_dims[0]), after=after)
     return classifier((first, *stages), pool)
 
 
@@ -73,7 +72,7 @@ def timm_rules(model: Model) -> KeyRules:
     for s, stage in enumerate(model.stages[1:]):
         theirs, block = f"stages.{s}.blocks.{{b+1}}", f"stages.{s + 1}.blocks.{{b}}.branches"
         rules += body_rules(f"stages.{s}.blocks.0.main", f"stages.{s + 1}.enter", stage.enter)
-        *attention, conv = stage.blocks[0].branches if stage.blocks else (Branch(mixer=stage.enter),)
+        *attention, conv = stage.blocks[0].branches if stage.blocks else (c.Branch(mixer=stage.enter),)
         if attention:
             parts = "aggreg.0.0=blur.steps.0.conv aggreg.0.1=blur.steps.1.conv qkv proj"
             rules += renames(f"{theirs}.context_module.main", f"{block}.0.mixer", parts)

@@ -2,19 +2,15 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ..components import Add, BatchNorm, Conv, Linear, MeanPool, NormedHead, Steps, WindowAttention, residual_block
-from ..components.attention import ScaledDotProduct, head_width
-from ..components.biases import DistanceBias
-from ..components.convblocks import conv_mlp, doubling_stem, excited_merge
+from .. import components as c
 from ..layouts import excite_rules, normed_head_rules, normed_renames
-from . import Family, Grid, KeyRules, Mixer, Model, PerStage, Sizes, Stage, Transition, classifier, module_of, renames
+from . import Family, Grid, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
 
-NORM, AT_0 = BatchNorm(), BatchNorm(zero_init=True)
+NORM, AT_0 = c.BatchNorm(), c.BatchNorm(zero_init=True)
 
 
-class CascadedAttention(Mixer):
+class CascadedAttention(c.Mixer):
     """Each head attends in its share of the channels, to which what the head before it found has been added.
 
     Queries are filtered by a depthwise convolution, of one of the `kernels` for each head.
@@ -24,20 +20,20 @@ class CascadedAttention(Mixer):
     key_dim: int
 
 
-@module_of(CascadedAttention)
+@c.module_of(CascadedAttention)
 class CascadedAttentionModule(nn.Module):
     def __init__(self, spec: CascadedAttention, dim: int, grid: Grid) -> None:
         super().__init__()
         heads, key_dim = len(spec.kernels), spec.key_dim
-        width = head_width(spec.kind, dim, heads)
+        width = c.head_width(spec.kind, dim, heads)
         self.widths = [key_dim, key_dim, width]
-        first = Linear(dim=2 * key_dim + width, bias=False, norm=NORM)
-        filters = (Conv(dim=key_dim, kernel=kernel, groups=key_dim, norm=NORM) for kernel in spec.kernels)
+        first = c.Linear(dim=2 * key_dim + width, bias=False, norm=NORM)
+        filters = (c.Conv(dim=key_dim, kernel=kernel, groups=key_dim, norm=NORM) for kernel in spec.kernels)
         self.qkv = nn.ModuleList(first.build(width, grid) for _ in spec.kernels)
         self.filters = nn.ModuleList(conv.build(key_dim, grid) for conv in filters)
-        self.attends = nn.ModuleList(ScaledDotProduct(key_dim**-0.5) for _ in spec.kernels)
-        self.bias = DistanceBias().build(heads, grid)
-        self.proj = Linear(dim=dim, bias=False, norm=AT_0).build(dim, grid)
+        self.attends = nn.ModuleList(c.ScaledDotProduct(key_dim**-0.5) for _ in spec.kernels)
+        self.bias = c.DistanceBias().build(heads, grid)
+        self.proj = c.Linear(dim=dim, bias=False, norm=AT_0).build(dim, grid)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         biases = self.bias(grid)[:, None, None]
@@ -48,12 +44,12 @@ class CascadedAttentionModule(nn.Module):
             query, key, value = qkv(share, grid).split(self.widths, dim=2)
             query = filters(query.contiguous(), grid)
             found.append(attend(query[:, None], key[:, None], value[:, None], bias).squeeze(1))
-        return self.proj(F.relu(torch.cat(found, dim=2)), grid)
+        return self.proj(torch.cat(found, dim=2).relu(), grid)
 
 
-def local_bodies(dim: int) -> tuple[Transition, Transition]:
+def local_bodies(dim: int) -> tuple[c.Transition, c.Transition]:
     """A depthwise convolution, and two layers on each position."""
-    return Conv(dim=dim, kernel=3, groups=dim, norm=AT_0), conv_mlp(dim, "relu")
+    return c.Conv(dim=dim, kernel=3, groups=dim, norm=AT_0), c.conv_mlp(dim, "relu")
 
 
 def efficientvit(*, dims: PerStage, depths: PerStage, heads: PerStage, kernels: PerStage, img_size: int = 224) -> Model:
@@ -62,18 +58,18 @@ def efficientvit(*, dims: PerStage, depths: PerStage, heads: PerStage, kernels: 
     Windows have 7 positions a side, or as many as the smaller map of the last stage has.
     """
 
-    def merge(in_dim: int, dim: int) -> Transition:
-        before, after = (tuple(Add(body=body) for body in local_bodies(width)) for width in (in_dim, dim))
-        return Steps(steps=(*before, *excited_merge(in_dim, dim).steps, *after))
+    def merge(in_dim: int, dim: int) -> c.Transition:
+        before, after = (tuple(c.Add(body=body) for body in local_bodies(width)) for width in (in_dim, dim))
+        return c.Steps(steps=(*before, *c.excited_merge(in_dim, dim).steps, *after))
 
     stages: list[Stage] = []
     for dim, depth, count in zip(dims, depths, heads, strict=True):
         side = min(7, -(-img_size // (16 << len(stages))))
         attention = CascadedAttention(kernels=kernels[:count], key_dim=16)
-        mixers = (*local_bodies(dim), WindowAttention(attention=attention, window=(side, side)), *local_bodies(dim))
-        enter = merge(dims[len(stages) - 1], dim) if stages else doubling_stem(dim, 16, NORM, "relu")
-        stages.append(Stage(enter=enter, blocks=(residual_block(*mixers),) * depth))
-    return classifier(stages, MeanPool(), img_size, head=NormedHead(norm=NORM))
+        mixers = (*local_bodies(dim), c.WindowAttention(attention=attention, window=(side, side)), *local_bodies(dim))
+        enter = merge(dims[len(stages) - 1], dim) if stages else c.doubling_stem(dim, 16, NORM, "relu")
+        stages.append(Stage(enter=enter, blocks=(c.residual_block(*mixers),) * depth))
+    return classifier(stages, c.MeanPool(), img_size, head=c.NormedHead(norm=NORM))
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -95,16 +91,14 @@ def timm_rules(model: Model) -> KeyRules:
 
 EQUAL, FALLING = (5, 5, 5, 5), (7, 5, 3, 3)
 SIZES: Sizes = {
-    f"efficientvit_m{index}": {"dims": dims, "depths": depths, "heads": heads, "kernels": kernels}
-    for index, (dims, depths, heads, kernels) in enumerate(
-        (
-            ((64, 128, 192), (1, 2, 3), (4, 4, 4), EQUAL),
-            ((128, 144, 192), (1, 2, 3), (2, 3, 3), FALLING),
-            ((128, 192, 224), (1, 2, 3), (4, 3, 2), FALLING),
-            ((128, 240, 320), (1, 2, 3), (4, 3, 4), EQUAL),
-            ((128, 256, 384), (1, 2, 3), (4, 4, 4), FALLING),
-            ((192, 288, 384), (1, 3, 4), (3, 3, 4), FALLING),
-        )
+    f"efficientvit_{name}": {"dims": dims, "depths": depths, "heads": heads, "kernels": kernels}
+    for name, dims, depths, heads, kernels in (
+        ("m0", (64, 128, 192), (1, 2, 3), (4, 4, 4), EQUAL),
+        ("m1", (128, 144, 192), (1, 2, 3), (2, 3, 3), FALLING),
+        ("m2", (128, 192, 224), (1, 2, 3), (4, 3, 2), FALLING),
+        ("m3", (128, 240, 320), (1, 2, 3), (4, 3, 4), EQUAL),
+        ("m4", (128, 256, 384), (1, 2, 3), (4, 4, 4), FALLING),
+        ("m5", (192, 288, 384), (1, 3, 4), (3, 3, 4), FALLING),
     )
 }
 FAMILY = Family("efficientvit_msra", "arXiv 2305.07027", efficientvit, SIZES, {"timm": timm_rules})

@@ -4,30 +4,29 @@ EVA-02 turns queries and keys by their position, and has gated MLPs; its larger 
 the CLIP towers inside attention as well. The largest tower has norms behind attention and MLP instead of in front.
 """
 
-from ..components import Attention, GatedMlp, IndexRotary, MeanPool, Mlp, Patchify, RotaryAttention, TokenPool
-from ..components.blocks import residual_block
+from .. import components as c
 from ..layouts import timm_eva_rules
 from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_stage
-from . import Family, Mixer, Model, Sizes, classifier
+from . import Family, Model, Sizes, classifier
 
 WIDTHS = WIDTHS | {"enormous": Width(1792, 64, 16, 15360 / 1792)}
 # The grid of the pretraining, 224 / 14 positions a side.
-ROTARY = IndexRotary(reference=(16, 16))
+ROTARY = c.IndexRotary(reference=(16, 16))
 
 
 def eva(*, width: str, patch: int, rotary: bool = False, post_norm: bool = False, clip: bool = False) -> Model:
     """An EVA of a named width, or `rotary`, an EVA-02. Its mean is classified, or, `clip`, its class token."""
     of = WIDTHS[width]
-    attention: Attention = Attention(heads=of.heads, key_bias=False)
-    mlp: Mixer = Mlp(hidden=of.hidden)
+    attention: c.Attention = c.Attention(heads=of.heads, key_bias=False)
+    mlp: c.Mixer = c.Mlp(hidden=of.hidden)
     if rotary:
         inner = None if width in ("tiny", "small") else NORM
         # Two thirds of four times the width, for the gate has weights too.
-        attention = RotaryAttention(heads=of.heads, key_bias=False, rotary=ROTARY, norm=inner if clip else None)
-        mlp = GatedMlp(hidden=of.dim * 8 // 3, norm=inner)
-    block = residual_block(attention, mlp, norm=None if post_norm else NORM, post_norm=NORM if post_norm else None)
-    stage = vit_stage(enter=Patchify(dim=of.dim, patch=patch), width=of, block=block)
-    return classifier((stage,), TokenPool(norm=NORM) if clip else MeanPool(post_norm=NORM))
+        attention = c.RotaryAttention(heads=of.heads, key_bias=False, rotary=ROTARY, norm=inner if clip else None)
+        mlp = c.GatedMlp(hidden=of.dim * 8 // 3, norm=inner)
+    block = c.residual_block(attention, mlp, norm=None if post_norm else NORM, post_norm=NORM if post_norm else None)
+    stage = vit_stage(enter=patch, width=of, block=block)
+    return classifier((stage,), c.TokenPool(norm=NORM) if clip else c.MeanPool(post_norm=NORM))
 
 
 PRETRAINED = {"rotary": True, "num_classes": 0}

@@ -5,23 +5,20 @@ The `_mci` models are the image towers of MobileCLIP (2311.17049) and MobileCLIP
 
 from torch import Tensor, nn
 
-from ..components import Attention, BatchNorm, Block, Branch, Conv, Identity, LayerNorm, MeanPool, Mlp, SqueezeExcite
-from ..components.transitions import Activate, Add, Normalize, Steps
-from ..keys import conv_to_linear
+from .. import components as c
 from ..layouts import excite_rules, map_to_vector, normed_renames
-from ..spec import Grid, Mixer, Transition, module_of
-from . import Family, KeyRules, Model, PerStage, Rename, Rule, Stage, classifier, renames
+from . import Family, Grid, KeyRules, Model, PerStage, Rename, Rule, Stage, classifier, conv_to_linear, renames
 
-NORM, HEAD_WIDTH, LAYER_SCALE = BatchNorm(), 32, 1e-5
+NORM, HEAD_WIDTH, LAYER_SCALE = c.BatchNorm(), 32, 1e-5
 
 
-class RepMixer(Mixer):
+class RepMixer(c.Mixer):
     """What filters of each channel give beyond a norm of the token itself."""
 
-    filters: Transition
+    filters: c.Transition
 
 
-@module_of(RepMixer)
+@c.module_of(RepMixer)
 class RepMixerModule(nn.Module):
     def __init__(self, spec: RepMixer, dim: int, grid: Grid) -> None:
         super().__init__()
@@ -31,16 +28,16 @@ class RepMixerModule(nn.Module):
         return self.filters(tokens, grid) - self.norm(tokens)
 
 
-def parallel(conv: Conv, small: int = 0, skip: bool = False) -> Transition:
+def parallel(conv: c.Conv, small: int = 0, skip: bool = False) -> c.Transition:
     """The sum of a convolution, one with a smaller kernel and a norm: together linear, so one can do (2206.04040)."""
-    both = Add(shortcut=conv.replace(kernel=small), body=conv) if small else conv
-    return Add(shortcut=Normalize(norm=NORM), body=both) if skip else both
+    both = c.Add(shortcut=conv.replace(kernel=small), body=conv) if small else conv
+    return c.Add(shortcut=c.Normalize(norm=NORM), body=both) if skip else both
 
 
-def unit(conv: Conv, small: int = 0, skip: bool = False, act: str | None = "gelu", excite: float = 0) -> Steps:
+def unit(conv: c.Conv, small: int = 0, skip: bool = False, act: str | None = "gelu", excite: float = 0) -> c.Steps:
     """Parallel convolutions, squeeze-and-excitation through `excite` times the width, and an activation."""
-    gate = SqueezeExcite(hidden=int(excite * conv.dim)) if excite else Identity()
-    return Steps(steps=(parallel(conv, small, skip), gate, Activate(act=act) if act else Identity()))
+    gate = c.SqueezeExcite(hidden=int(excite * conv.dim)) if excite else c.Identity()
+    return c.Steps(steps=(parallel(conv, small, skip), gate, c.Activate(act=act) if act else c.Identity()))
 
 
 def fastvit(*, dims: PerStage, depths: PerStage, ratio: int = 4, attending: int = 0, clip: int = 0) -> Model:
@@ -50,46 +47,46 @@ def fastvit(*, dims: PerStage, depths: PerStage, ratio: int = 4, attending: int 
     the first, those before the last two stages are excited. The second's towers, of five stages, have no convolutions
     of 1 x 1 beside those of 3 x 3 in the stem, and layer norms in front of attention.
     """
-    conv = Conv(dim=dims[0], kernel=3, stride=2, norm=NORM)
+    conv = c.Conv(dim=dims[0], kernel=3, stride=2, norm=NORM)
     stages: list[Stage] = []
     for index, (dim, depth) in enumerate(zip(dims, depths, strict=True)):
-        attends, layer = index >= len(dims) - attending, unit(Conv(dim=dim, norm=NORM), skip=True)
-        filters = Conv(dim=dim, kernel=7, groups=dim, norm=NORM)
+        attends, layer = index >= len(dims) - attending, unit(c.Conv(dim=dim, norm=NORM), skip=True)
+        filters = c.Conv(dim=dim, kernel=7, groups=dim, norm=NORM)
         enter = (*(unit(conv.replace(groups=groups), int(clip < 2)) for groups in (1, dim)), layer)
         if index:
             patches = filters.replace(stride=2, groups=dims[index - 1])
             enter = (unit(patches, 3, act="gelu" if clip else None, excite=0.25 * (clip == 1 and index > 1)), layer)
         if attends:
-            enter += (Add(body=filters.replace(bias=True, norm=None)),)  # tells of places
-            norm = LayerNorm(eps=1e-5) if clip == 2 else NORM
-            mixing = Branch(mixer=Attention(heads=dim // HEAD_WIDTH, qkv_bias=False), norm=norm)
+            enter += (c.Add(body=filters.replace(bias=True, norm=None)),)  # tells of places
+            norm = c.LayerNorm(eps=1e-5) if clip == 2 else NORM
+            mixing = c.Branch(mixer=c.Attention(heads=dim // HEAD_WIDTH, qkv_bias=False), norm=norm)
         else:
-            mixing = Branch(mixer=RepMixer(filters=parallel(filters.replace(kernel=3), 1, skip=True)))
-        mlp = Branch(mixer=Steps(steps=(filters, Mlp(hidden=ratio * dim))))
-        block = Block(branches=(mixing.replace(layer_scale=LAYER_SCALE), mlp.replace(layer_scale=LAYER_SCALE)))
-        stages.append(Stage(enter=Steps(steps=enter), blocks=(block,) * depth))
+            mixing = c.Branch(mixer=RepMixer(filters=parallel(filters.replace(kernel=3), 1, skip=True)))
+        mlp = c.Branch(mixer=c.Steps(steps=(filters, c.Mlp(hidden=ratio * dim))))
+        block = c.Block(branches=(mixing.replace(layer_scale=LAYER_SCALE), mlp.replace(layer_scale=LAYER_SCALE)))
+        stages.append(Stage(enter=c.Steps(steps=enter), blocks=(block,) * depth))
     last = unit(conv.replace(dim=2 * dims[-1], stride=1, groups=dims[-1]), 1, excite=1 / 16)
-    return classifier(stages, MeanPool(before=last), 256)
+    return classifier(stages, c.MeanPool(before=last), 256)
 
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
-    assert isinstance(model.pool, MeanPool)
+    assert isinstance(model.pool, c.MeanPool)
     rules: list[Rule] = [Rename("head.fc", "head")]
 
-    def add(theirs: str, ours: str, part: Transition, large: str = "conv_kxk.0", small: str = "conv_scale") -> None:
-        if isinstance(part, Steps):
+    def add(theirs: str, ours: str, part: c.Transition, large: str = "conv_kxk.0", small: str = "conv_scale") -> None:
+        if isinstance(part, c.Steps):
             rules.extend(excite_rules(f"{theirs}.se", f"{ours}.steps.1"))
             part, ours = part.steps[0], f"{ours}.steps.0"
-        if isinstance(part, Add) and isinstance(part.shortcut, Normalize):
+        if isinstance(part, c.Add) and isinstance(part.shortcut, c.Normalize):
             rules.append(Rename(f"{theirs}.identity", f"{ours}.shortcut.norm"))
             part, ours = part.body, f"{ours}.body"
-        parts = f"{small}=shortcut {large}=body" if isinstance(part, Add) else f"{large}="
+        parts = f"{small}=shortcut {large}=body" if isinstance(part, c.Add) else f"{large}="
         rules.extend(normed_renames(theirs, ours, parts, "conv"))
 
     for s, stage in enumerate(model.stages):
         enter, ours, theirs = stage.enter, f"stages.{s}.blocks.{{b}}.branches", f"stages.{s}.blocks.{{b}}"
-        assert isinstance(enter, Steps)
+        assert isinstance(enter, c.Steps)
         for step, part in enumerate(enter.steps[:2] if s else enter.steps):
             place = f"stages.{s}.downsample.proj.{step}" if s else f"stem.{step}"
             names = ("large_conv", "small_conv") if s and not step else ()
@@ -101,7 +98,7 @@ def timm_rules(model: Model) -> KeyRules:
             add(f"{theirs}.token_mixer.mixer", f"{ours}.0.mixer.filters", mixer.filters)
             rules.append(Rename(f"{theirs}.token_mixer.norm.identity", f"{ours}.0.mixer.norm"))
         rules += renames(theirs, ours, scales, map_to_vector)
-        add(f"{theirs}.mlp", f"{ours}.1.mixer.steps.0", Identity(), "conv")
+        add(f"{theirs}.mlp", f"{ours}.1.mixer.steps.0", c.Identity(), "conv")
         rules.append(conv_to_linear(f"{theirs}.mlp", f"{ours}.1.mixer.steps.1"))
         rules += renames(theirs, f"{ours}.0", "norm token_mixer=mixer")
     add("final_conv", "pool.before", model.pool.before)

@@ -7,24 +7,16 @@ Windows are not of a size but of a number: they grow with the image.
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..components import Block, Branch, Conv, DropPrefix, Identity, LayerNorm, MaxPool, MeanPool, linear
-from ..components.attention import ScaledDotProduct, head_width
-from ..components.biases import RelativePositionBias
-from ..components.convblocks import excite_part
-from ..components.mixers import BehindPrefix, Mlp
-from ..components.transitions import Add, InFront, Normalize, Steps
-from ..components.windows import crop_map, from_windows, pad_map, to_windows
+from .. import components as c
 from ..layouts import excite_rules
-from ..spec import Grid, Mixer, Norm, SpecError, fewer, module_of
-from ..tokens import split_prefix
-from . import Family, KeyRules, Model, Numbers, PerStage, Rule, Sizes, Stage, classifier, renames
+from . import Family, Grid, KeyRules, Model, Numbers, PerStage, Rule, Sizes, SpecError, Stage, classifier, renames
 
-NORM = LayerNorm(eps=1e-5)
+HEAD_WIDTH, NORM = 32, c.LayerNorm(eps=1e-5)
 # How often the map is halved until it has the size of a window, of which there are as many along each axis.
 HALVINGS = (3, 2, 0, 0)
 
 
-class ContextAttention(Mixer):
+class ContextAttention(c.Mixer):
     """Attention in `windows` x `windows` windows of the map behind the prefix, whose own update is 0.
 
     `shared`: the prefix, of a window's size, holds the queries of every window. A map that does not divide is padded
@@ -33,15 +25,15 @@ class ContextAttention(Mixer):
 
     heads: int
     windows: int
-    norm: Norm
+    norm: c.Norm
     shared: bool = False
 
     def window(self, grid: Grid) -> Grid:
         """The size of the windows of a map."""
-        return Grid(*(fewer(size, self.windows) for size in grid.size))
+        return Grid(*(c.fewer(size, self.windows) for size in grid.size))
 
 
-@module_of(ContextAttention)
+@c.module_of(ContextAttention)
 class ContextAttentionModule(nn.Module):
     def __init__(self, spec: ContextAttention, dim: int, grid: Grid) -> None:
         super().__init__()
@@ -50,47 +42,49 @@ class ContextAttentionModule(nn.Module):
             raise SpecError(f"{spec.kind}: {grid.prefix} prefix tokens are not {window.tokens} queries of a window")
         self.spec, self.heads = spec, spec.heads
         self.norm = spec.norm.build(dim)
-        self.qkv = linear(dim, (2 if spec.shared else 3) * dim)
-        self.bias = RelativePositionBias().build(spec.heads, window)
-        self.attend = ScaledDotProduct(head_width(spec.kind, dim, spec.heads) ** -0.5)
-        self.proj = linear(dim, dim)
+        self.qkv = c.linear(dim, (2 if spec.shared else 3) * dim)
+        self.bias = c.RelativePositionBias().build(spec.heads, window)
+        self.attend = c.ScaledDotProduct(c.head_width(spec.kind, dim, spec.heads) ** -0.5)
+        self.proj = c.linear(dim, dim)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        queries, tokens = split_prefix(tokens, grid)
+        queries, tokens = c.split_prefix(tokens, grid)
         window, count = self.spec.window(grid), self.spec.windows
         whole = Grid(count * window.height, count * window.width)
-        parts = self.qkv(to_windows(pad_map(self.norm(tokens), grid, whole), whole, window)).split(tokens.shape[2], 2)
+        windows = c.to_windows(c.pad_map(self.norm(tokens), grid, whole), whole, window)
+        parts = self.qkv(windows).split(tokens.shape[2], dim=2)
         if self.spec.shared:
             parts = queries[:, None].expand(-1, count**2, -1, -1).flatten(0, 1), *parts
         query, key, value = parts
         mixed = self.proj(self.attend.in_heads(self.heads, query, key, value, self.bias(window).unsqueeze(0)))
-        return F.pad(crop_map(from_windows(mixed, tokens.shape[0], whole, window), whole, grid), (0, 0, grid.prefix, 0))
+        update = c.crop_map(c.from_windows(mixed, tokens.shape[0], whole, window), whole, grid)
+        return F.pad(update, (0, 0, grid.prefix, 0))
 
 
-def mbconv(dim: int) -> Add:
+def mbconv(dim: int) -> c.Add:
     """Filter each channel, excite, mix channels, with a shortcut and no norm."""
-    filters, excite = Conv(dim=dim, kernel=3, groups=dim, act="gelu"), excite_part(dim)
-    return Add(body=Steps(steps=(filters, excite.replace(act="gelu", bias=False), Conv(dim=dim))))
+    filters, excite = c.Conv(dim=dim, kernel=3, groups=dim, act="gelu"), c.excite_part(dim)
+    return c.Add(body=c.Steps(steps=(filters, excite.replace(act="gelu", bias=False), c.Conv(dim=dim))))
 
 
 def gcvit(
-    *, dim: int = 64, depths: PerStage = (3, 4, 19, 5), heads: int = 2, mlp_ratio: int = 3, scale: float | None = None
+    *, dim: int = 64, depths: PerStage = (3, 4, 19, 5), mlp_ratio: int = 3, layer_scale: float | None = None
 ) -> Model:
-    """A GCViT of given width and heads of its first stage, and as many layers a stage; `scale` is that of branches."""
+    """A GCViT of a given width of its first stage, and as many layers a stage."""
     stages: list[Stage] = []
     for index, (depth, halvings) in enumerate(zip(depths, HALVINGS, strict=True)):
         width, from_width = dim << index, dim << max(index - 1, 0)
-        first = DropPrefix() if stages else Conv(dim=dim, kernel=3, stride=2, bias=True)
-        down = Normalize(norm=NORM), mbconv(from_width), Conv(dim=width, kernel=3, stride=2, norm=NORM)
-        level = Steps(steps=(mbconv(width), MaxPool() if halvings else Identity()))
-        query = InFront(summary=Steps(steps=(level,) * max(halvings, 1)))
-        mlp = Branch(mixer=BehindPrefix(mixer=Mlp(hidden=mlp_ratio * width)), norm=NORM, layer_scale=scale)
-        local = ContextAttention(heads=heads << index, windows=1 << halvings, norm=NORM)
+        first = c.DropPrefix() if stages else c.Conv(dim=dim, kernel=3, stride=2, bias=True)
+        down = c.Normalize(norm=NORM), mbconv(from_width), c.Conv(dim=width, kernel=3, stride=2, norm=NORM)
+        level = c.Steps(steps=(mbconv(width), c.MaxPool() if halvings else c.Identity()))
+        query = c.InFront(summary=c.Steps(steps=(level,) * max(halvings, 1)))
+        mlp = c.Branch(mixer=c.BehindPrefix(mixer=c.Mlp(hidden=mlp_ratio * width)), norm=NORM, layer_scale=layer_scale)
+        local = ContextAttention(heads=width // HEAD_WIDTH, windows=1 << halvings, norm=NORM)
         mixers = local, local.replace(shared=True)
-        pair = tuple(Block(branches=(Branch(mixer=mixer, layer_scale=scale), mlp)) for mixer in mixers)
-        stages.append(Stage(enter=Steps(steps=(first, *down, query)), blocks=(pair * depth)[:depth]))
-    stages.append(Stage(enter=Steps(steps=(DropPrefix(), Normalize(norm=NORM)))))
-    return classifier(stages, MeanPool())
+        pair = tuple(c.Block(branches=(c.Branch(mixer=mixer, layer_scale=layer_scale), mlp)) for mixer in mixers)
+        stages.append(Stage(enter=c.Steps(steps=(first, *down, query)), blocks=(pair * depth)[:depth]))
+    stages.append(Stage(enter=c.Steps(steps=(c.DropPrefix(), c.Normalize(norm=NORM)))))
+    return classifier(stages, c.MeanPool())
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -112,12 +106,12 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, renames("stages.{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches", parts))
 
 
-LARGER: Numbers = {"mlp_ratio": 2, "scale": 1e-5}
+LARGER: Numbers = {"mlp_ratio": 2, "layer_scale": 1e-5}
 SIZES: Sizes = {
     "gcvit_xxtiny": {"depths": (2, 2, 6, 2)},
     "gcvit_xtiny": {"depths": (3, 4, 6, 5)},
     "gcvit_tiny": {},
-    "gcvit_small": LARGER | {"dim": 96, "heads": 3},
-    "gcvit_base": LARGER | {"dim": 128, "heads": 4},
+    "gcvit_small": LARGER | {"dim": 96},
+    "gcvit_base": LARGER | {"dim": 128},
 }
 FAMILY = Family("gcvit", "arXiv 2206.09959", gcvit, SIZES, {"timm": timm_rules})

@@ -5,47 +5,41 @@ The `abswin` models repeat a position table for one window over a coarser one fo
 
 from torch import Tensor, nn
 
-from ..components import Add, Identity, Join, LayerNorm, LayerScale, Linear, MeanPool, Mlp, Normalize, Steps, linear
-from ..components.attention import Attention, ScaledDotProduct, head_width
-from ..components.blocks import transformer_block
-from ..components.convs import AvgPool, Conv, MaxPool
-from ..components.positions import LearnedPosition, WindowedPosition
-from ..components.windows import WindowAttention, crop_map, from_windows, pad_map, to_windows, whole_windows
+from .. import components as c
 from ..layouts import counted_blocks
-from ..spec import Grid, Halving, SpecError, module_of
-from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
+from . import Family, Grid, KeyRules, Model, PerStage, Sizes, SpecError, Stage, classifier, renames
 
-NORM, POOL = LayerNorm(eps=1e-6), MaxPool(kernel=2, stride=2, padding="same")
+NORM, POOL = c.LayerNorm(eps=1e-6), c.MaxPool(kernel=2, stride=2, padding="same")
 
 
-class PoolingAttention(Halving):
+class PoolingAttention(c.Halving):
     """Attention whose queries are the maxima of squares of four positions, in windows `window` wide or everywhere."""
 
     heads: int
     window: int | None
 
 
-@module_of(PoolingAttention, prefix=False)
+@c.module_of(PoolingAttention, prefix=False)
 class PoolingAttentionModule(nn.Module):
     def __init__(self, spec: PoolingAttention, in_dim: int, grid: Grid) -> None:
         super().__init__()
         if spec.window and spec.window % POOL.stride:
             raise SpecError(f"{spec.kind}: squares of {POOL.stride} do not divide windows of {spec.window}")
         self.spec, self.heads = spec, spec.heads
-        self.qkv = linear(in_dim, 3 * spec.dim)
-        self.attend = ScaledDotProduct(head_width(spec.kind, spec.dim, spec.heads) ** -0.5)
-        self.proj = linear(spec.dim, spec.dim)
+        self.qkv = c.linear(in_dim, 3 * spec.dim)
+        self.attend = c.ScaledDotProduct(c.head_width(spec.kind, spec.dim, spec.heads) ** -0.5)
+        self.proj = c.linear(spec.dim, spec.dim)
         self.pool = POOL.build(spec.dim, Grid(1, 1))
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         window = whole = grid
         if self.spec.window:
             window = Grid(self.spec.window, self.spec.window)
-            whole = whole_windows(grid, window)
-        query, *rest = self.qkv(to_windows(pad_map(tokens, grid, whole), whole, window)).chunk(3, dim=2)
+            whole = c.whole_windows(grid, window)
+        query, *rest = self.qkv(c.to_windows(c.pad_map(tokens, grid, whole), whole, window)).chunk(3, dim=2)
         mixed = self.proj(self.attend.in_heads(self.heads, self.pool(query, window), *rest))
         halves = self.spec.out_grid(whole), self.spec.out_grid(window)
-        return crop_map(from_windows(mixed, tokens.shape[0], *halves), halves[0], self.spec.out_grid(grid))
+        return c.crop_map(c.from_windows(mixed, tokens.shape[0], *halves), halves[0], self.spec.out_grid(grid))
 
 
 def hiera(*, dim: int, depths: PerStage, heads: int = 1, coarse: int | None = None, expand: bool = True) -> Model:
@@ -57,34 +51,34 @@ def hiera(*, dim: int, depths: PerStage, heads: int = 1, coarse: int | None = No
     layer_scale, img_size = (1e-5, 256) if coarse else (None, 224)
     for index, depth in enumerate(depths):
         width, count, window = dim << index, heads << index, 8 >> index
-        attention, mlp = Attention(heads=count), Mlp(hidden=4 * width)
-        windowed = WindowAttention(attention=attention, window=(window, window))
-        block = transformer_block(windowed if index < 2 else attention, mlp, NORM, layer_scale)
+        attention, mlp = c.Attention(heads=count), c.Mlp(hidden=4 * width)
+        windowed = c.WindowAttention(attention=attention, window=(window, window))
+        block = c.transformer_block(windowed if index < 2 else attention, mlp, NORM, layer_scale)
         if index:
             # The window that pools is that of the stage before.
             pooling = PoolingAttention(dim=width, heads=count, window=2 * window if index < 3 else None)
-            body = Steps(steps=(pooling, LayerScale(initial=layer_scale) if layer_scale else Identity()))
-            layer, norm = Steps(steps=(Linear(dim=width), POOL)), Normalize(norm=NORM)
-            wide = Steps(steps=(norm, Add(shortcut=layer, body=body)))
-            both = Add(shortcut=Join(parts=(POOL, AvgPool())), body=Steps(steps=(norm, body)))
+            body = c.Steps(steps=(pooling, c.LayerScale(initial=layer_scale) if layer_scale else c.Identity()))
+            layer, norm = c.Steps(steps=(c.Linear(dim=width), POOL)), c.Normalize(norm=NORM)
+            wide = c.Steps(steps=(norm, c.Add(shortcut=layer, body=body)))
+            both = c.Add(shortcut=c.Join(parts=(POOL, c.AvgPool())), body=c.Steps(steps=(norm, body)))
             first = block.replace(branches=block.branches[1:])
             stages.append(Stage(enter=wide if expand else both, blocks=(first, *(block,) * (depth - 1))))
         else:
-            patches = Conv(dim=width, kernel=7, stride=4, bias=True)
-            position = WindowedPosition(coarse=coarse, window=window) if coarse else LearnedPosition()
+            patches = c.Conv(dim=width, kernel=7, stride=4, bias=True)
+            position = c.WindowedPosition(coarse=coarse, window=window) if coarse else c.LearnedPosition()
             stages.append(Stage(enter=patches, position=position, blocks=(block,) * depth))
-    return classifier(stages, MeanPool(post_norm=NORM), img_size)
+    return classifier(stages, c.MeanPool(post_norm=NORM), img_size)
 
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout, which counts blocks across stages; the first of a stage is our entrance and MLP."""
-    table = "coarse" if isinstance(model.stages[0].position, WindowedPosition) else "table"
+    table = "coarse" if isinstance(model.stages[0].position, c.WindowedPosition) else "table"
     rules = renames("", "stages.0", f"patch_embed.proj=enter.conv pos_embed=position.{table}")
     rules += renames("", "", "pos_embed_win=stages.0.position.window head.norm=pool.post_norm head.fc=head")
     for count, s, b in counted_blocks(model):
         theirs, ours, mlp = f"blocks.{count}", f"stages.{s}.blocks.{b}.branches", 1
         if s and not b:
-            expand, mlp = isinstance(model.stages[s].enter, Steps), 0
+            expand, mlp = isinstance(model.stages[s].enter, c.Steps), 0
             norm, body = ("steps.0", "steps.1.body") if expand else ("body.steps.0", "body.steps.1")
             first = f"norm1={norm}.norm proj=steps.1.shortcut.steps.0.linear attn={body}.steps.0"
             rules += renames(theirs, f"stages.{s}.enter", f"{first} ls1.gamma={body}.steps.1.gamma")

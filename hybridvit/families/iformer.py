@@ -2,28 +2,27 @@
 
 from torch import Tensor, nn
 
-from ..components import BatchNorm, Block, Branch, Conv, Linear, MeanPool, NormedHead, ScaledDotProduct, Steps
-from ..components.blocks import residual_block
+from .. import components as c
 from ..layouts import map_to_vector, normed_head_rules, normed_renames
-from . import Family, Grid, KeyRules, Mixer, Model, PerStage, Sizes, Stage, classifier, module_of
+from . import Family, Grid, KeyRules, Model, PerStage, Sizes, Stage, classifier
 
-NORM = BatchNorm()
+NORM = c.BatchNorm()
 
 
-class GatedAttention(Mixer):
+class GatedAttention(c.Mixer):
     """Attention of one head of `key_dim` channels; values pass a sigmoid, and another part of them is a gate."""
 
     key_dim: int
 
 
-@module_of(GatedAttention)
+@c.module_of(GatedAttention)
 class GatedAttentionModule(nn.Module):
     def __init__(self, spec: GatedAttention, dim: int, grid: Grid) -> None:
         super().__init__()
         widths = (spec.key_dim, spec.key_dim, 2 * dim, dim)
-        layers = (Linear(dim=width, bias=False, norm=NORM).build(dim, grid) for width in widths)
+        layers = (c.Linear(dim=width, bias=False, norm=NORM).build(dim, grid) for width in widths)
         self.query, self.key, self.value_gate, self.proj = layers
-        self.attend = ScaledDotProduct(spec.key_dim**-0.5)
+        self.attend = c.ScaledDotProduct(spec.key_dim**-0.5)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         value, gate = self.value_gate(tokens, grid).sigmoid().chunk(2, dim=2)
@@ -48,25 +47,26 @@ def iformer(
     """
 
     def stage(index: int, dim: int) -> Stage:
-        def mlp(ratio: int) -> tuple[Conv, Conv]:
-            return Conv(dim=ratio * dim, norm=NORM, act="gelu"), Conv(dim=dim, norm=NORM)
+        def mlp(ratio: int) -> tuple[c.Conv, c.Conv]:
+            return c.Conv(dim=ratio * dim, norm=NORM, act="gelu"), c.Conv(dim=dim, norm=NORM)
 
-        filters = Conv(dim=dim, kernel=7, groups=dim, norm=NORM)
-        conv = residual_block(Steps(steps=(filters, *mlp(conv_ratio))), layer_scale=layer_scale)
-        place, convs = Branch(mixer=filters.replace(kernel=3)), depths[index] - 3 * groups[index]
+        filters = c.Conv(dim=dim, kernel=7, groups=dim, norm=NORM)
+        conv = c.residual_block(c.Steps(steps=(filters, *mlp(conv_ratio))), layer_scale=layer_scale)
+        place, convs = c.Branch(mixer=filters.replace(kernel=3)), depths[index] - 3 * groups[index]
         enter = filters.replace(kernel=3, stride=2, groups=1)
         if not index:
-            first = Conv(dim=dim // 2, kernel=5, stride=2, norm=NORM, act="gelu")
-            enter = Steps(steps=(first, first.replace(dim=2 * dim), Conv(dim=dim, norm=NORM)))
+            first = c.Conv(dim=dim // 2, kernel=5, stride=2, norm=NORM, act="gelu")
+            enter = c.Steps(steps=(first, first.replace(dim=2 * dim), c.Conv(dim=dim, norm=NORM)))
         if not groups[index]:
             return Stage(enter=enter, blocks=(conv,) * convs)
-        attention = Branch(mixer=GatedAttention(key_dim=dim // reductions[index]), layer_scale=layer_scale)
-        group = Block(branches=(place, attention, Branch(mixer=Steps(steps=mlp(mlp_ratio)), layer_scale=layer_scale)))
+        attention = c.Branch(mixer=GatedAttention(key_dim=dim // reductions[index]), layer_scale=layer_scale)
+        last_mlp = attention.replace(mixer=c.Steps(steps=mlp(mlp_ratio)))
+        group = c.Block(branches=(place, attention, last_mlp))
         last = (conv,) * (convs > 0)
         return Stage(enter=enter, blocks=((conv,) * (convs - 1)) + (group,) * groups[index] + last)
 
     stages = (stage(index, dim) for index, dim in enumerate(dims))
-    return classifier(stages, MeanPool(), head=NormedHead(norm=NORM, count=1 + distilled))
+    return classifier(stages, c.MeanPool(), head=c.NormedHead(norm=NORM, count=1 + distilled))
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -75,17 +75,15 @@ def timm_rules(model: Model) -> KeyRules:
     rules += normed_renames("stem", "stages.0.enter.steps", "conv1=0 conv2=1 conv3=2")
     rules += normed_renames("", "", "stages.{s}.downsample=stages.{s}.enter")
     for s, stage in enumerate(model.stages):
-        branches = [
-            (b, i, branch.mixer) for b, block in enumerate(stage.blocks) for i, branch in enumerate(block.branches)
-        ]
-        for count, (b, i, mixer) in enumerate(branches):
+        branches = ((b, *numbered) for b, block in enumerate(stage.blocks) for numbered in enumerate(block.branches))
+        for count, (b, i, branch) in enumerate(branches):
             theirs, ours = f"stages.{s}.blocks.{count}", f"stages.{s}.blocks.{b}.branches.{i}"
             rules.append(map_to_vector(f"{theirs}.mixer.gamma", f"{ours}.layer_scale", (1,)))
-            if isinstance(mixer, GatedAttention):
+            if isinstance(branch.mixer, GatedAttention):
                 parts = "q=query k=key v_gate=value_gate proj"
                 rules += normed_renames(f"{theirs}.mixer.module", f"{ours}.mixer", parts, linear=True)
-            elif isinstance(mixer, Steps):
-                parts = "0=0 1=1 3=2" if len(mixer.steps) == 3 else "0=0 2=1"
+            elif isinstance(branch.mixer, c.Steps):
+                parts = "0=0 1=1 3=2" if len(branch.mixer.steps) == 3 else "0=0 2=1"
                 rules += normed_renames(f"{theirs}.mixer.module", f"{ours}.mixer.steps", parts)
             else:
                 rules += normed_renames(theirs, ours, "cpe.module=mixer")

@@ -5,16 +5,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..components import BatchNorm, BottleneckAttention, HaloAttention, RelativePositionBias, linear
-from ..components.attention import head_width
-from ..spec import SpecError
-from ..tokens import tokens_to_map
-from . import Family, Grid, KeyRules, Mixer, Model, Rename, Rule, Sizes, module_of, renames
+from .. import components as c
+from . import Family, Grid, KeyRules, Model, Rename, Rule, Sizes, SpecError, renames
 from .botnet import T26, TS50, attention_resnet, bodies
 from .botnet import timm_rules as botnet_rules
 
 
-class LambdaLayer(Mixer):
+class LambdaLayer(c.Mixer):
     """Each position's queries, one a head, are put into its lambda, a matrix (key_dim, channels of a head).
 
     A lambda sums up the values of the map, each times its key, a softmax over positions and so the same for all
@@ -27,16 +24,16 @@ class LambdaLayer(Mixer):
     key_dim: int = 16
 
 
-@module_of(LambdaLayer, prefix=False)
+@c.module_of(LambdaLayer, prefix=False)
 class LambdaModule(nn.Module):
     def __init__(self, spec: LambdaLayer, dim: int, grid: Grid) -> None:
         super().__init__()
         self.heads, self.local = spec.heads, spec.kernel is not None
-        self.widths = [spec.heads * spec.key_dim, spec.key_dim, head_width(spec.kind, dim, spec.heads)]
-        self.qkv = linear(dim, sum(self.widths), bias=False)
-        self.q_norm, self.v_norm = (BatchNorm().build(width) for width in self.widths[::2])
+        self.widths = [spec.heads * spec.key_dim, spec.key_dim, c.head_width(spec.kind, dim, spec.heads)]
+        self.qkv = c.linear(dim, sum(self.widths), bias=False)
+        self.q_norm, self.v_norm = (c.BatchNorm().build(width) for width in self.widths[::2])
         if spec.kernel is None:
-            self.positions = RelativePositionBias().build(spec.key_dim, grid)
+            self.positions = c.RelativePositionBias().build(spec.key_dim, grid)
         elif spec.kernel % 2 == 0:
             raise SpecError(f"{spec.kind}: a neighbourhood of {spec.kernel} x {spec.kernel} has no middle")
         else:
@@ -47,7 +44,7 @@ class LambdaModule(nn.Module):
         query, value = self.q_norm(query).unflatten(2, (self.heads, -1)), self.v_norm(value)
         content = key.softmax(dim=1).transpose(1, 2) @ value
         if self.local:
-            channels = tokens_to_map(value, grid).flatten(0, 1).unsqueeze(1)
+            channels = c.tokens_to_map(value, grid).flatten(0, 1).unsqueeze(1)
             positions = self.positions(channels).unflatten(0, (-1, value.shape[2])).flatten(3).permute(0, 3, 2, 1)
         else:  # the table is by the offset from the asking position, the second here, to the one that answers
             positions = torch.einsum("kmn,bmv->bnkv", self.positions(grid), value)
@@ -72,7 +69,7 @@ def timm_rules(model: Model) -> KeyRules:
 
 
 LOCAL = {"attentions": {"a": LambdaLayer(kernel=9)}}
-MIXED = {"l": LambdaLayer(kernel=13), "h": HaloAttention(halo=3), "b": BottleneckAttention()}
+MIXED = {"l": LambdaLayer(kernel=13), "h": c.HaloAttention(halo=3), "b": c.BottleneckAttention()}
 SIZES: Sizes = {
     "lambda_resnet26t": T26 | LOCAL,
     "lambda_resnet26rpt_256": T26 | {"attentions": {"a": LambdaLayer()}},

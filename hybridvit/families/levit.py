@@ -3,15 +3,13 @@
 Every linear layer has a batch norm behind it, and there are no other norms.
 """
 
-from collections.abc import Callable
+from functools import partial
 
-from ..components import BatchNorm, DistanceBias, Linear, MeanPool, NormedHead, doubling_stem, residual_block
-from ..components.narrow import NarrowAttention, ShrinkingAttention
-from ..components.transitions import Add, Steps
-from ..layouts import normed_head_rules, normed_renames
-from . import Family, KeyRules, Model, Numbers, PerStage, Rename, Sizes, Stage, Transition, classifier, renames
+from .. import components as c
+from ..layouts import MakeRule, normed_head_rules, normed_renames
+from . import Family, KeyRules, Model, Numbers, PerStage, Rename, Sizes, Stage, classifier, renames
 
-NORM, AT_0 = BatchNorm(), BatchNorm(zero_init=True)
+NORM, AT_0 = c.BatchNorm(), c.BatchNorm(zero_init=True)
 
 
 def levit(
@@ -25,24 +23,23 @@ def levit(
     distilled: bool = False,
 ) -> Model:
     """A LeViT of given widths, heads and depths behind a stem of a given stride."""
-
     like: Numbers = {"key_dim": key_dim, "act": act, "norm": NORM}
 
-    def mlp(dim: int) -> Steps:
-        first = Linear(dim=2 * dim, bias=False, norm=NORM, act=act)
-        return Steps(steps=(first, Linear(dim=dim, bias=False, norm=AT_0)))
+    def mlp(dim: int) -> c.Steps:
+        first = c.Linear(dim=2 * dim, bias=False, norm=NORM, act=act)
+        return c.Steps(steps=(first, c.Linear(dim=dim, bias=False, norm=AT_0)))
 
     def stage(index: int, dim: int) -> Stage:
-        enter: Transition = doubling_stem(dim, stride, NORM, act)
+        enter: c.Transition = c.doubling_stem(dim, stride, NORM, act)
         if index:
             count = dims[index - 1] // key_dim
-            shrink = ShrinkingAttention(dim=dim, heads=count, value_dim=4 * key_dim, **like)
-            enter = Steps(steps=(shrink, Add(body=mlp(dim))))
-        attention = NarrowAttention(heads=heads[index], value_dim=2 * key_dim, bias=DistanceBias(), **like)
-        return Stage(enter=enter, blocks=(residual_block(attention, mlp(dim)),) * depths[index])
+            shrink = c.ShrinkingAttention(dim=dim, heads=count, value_dim=4 * key_dim, **like)
+            enter = c.Steps(steps=(shrink, c.Add(body=mlp(dim))))
+        attention = c.NarrowAttention(heads=heads[index], value_dim=2 * key_dim, bias=c.DistanceBias(), **like)
+        return Stage(enter=enter, blocks=(c.residual_block(attention, mlp(dim)),) * depths[index])
 
     stages = (stage(index, dim) for index, dim in enumerate(dims))
-    return classifier(stages, MeanPool(), head=NormedHead(norm=NORM, count=1 + distilled))
+    return classifier(stages, c.MeanPool(), head=c.NormedHead(norm=NORM, count=1 + distilled))
 
 
 def model_sizes(kind: str = "levit") -> Sizes:
@@ -65,22 +62,18 @@ def model_sizes(kind: str = "levit") -> Sizes:
     return {f"{kind}_{name}": of for name, of in numbers.items()}
 
 
-def timm_rules(model: Model, make: Callable[[str, str], Rename] = Rename) -> KeyRules:
+def timm_rules(model: Model, make: MakeRule = Rename) -> KeyRules:
     """timm's layout; `make` makes the rule of a linear layer."""
     down, block = "stages.{s}.downsample", "stages.{s}.blocks.{b}"
     shrink, widen, ours = "stages.{s}.enter.steps.0", "stages.{s}.enter.steps.1.body.steps", f"{block}.branches"
     rules = renames(f"{down}.attn_downsample", shrink, "attention_biases=bias.table")
     rules += renames(f"{block}.attn", f"{ours}.0.mixer", "attention_biases=bias.table")
     rules += normed_renames("stem", "stages.0.enter.steps", "conv1=0 conv2=1 conv3=2 conv4=3", "linear")
-    parts = {
-        (f"{down}.attn_downsample", shrink): "q.ln=query kv=key_value proj.ln=proj",
-        (f"{down}.mlp", widen): "ln1=0 ln2=1",
-        (f"{block}.attn", f"{ours}.0.mixer"): "qkv proj.ln=proj",
-        (f"{block}.mlp", f"{ours}.1.mixer.steps"): "ln1=0 ln2=1",
-    }
-    for (theirs, place), layers in parts.items():
-        rules += renames(theirs, place, layers, lambda their, our: make(f"{their}.linear", f"{our}.linear"))
-        rules += renames(theirs, place, layers, lambda their, our: Rename(f"{their}.bn", f"{our}.norm"))
+    linears = partial(normed_renames, conv="linear", linear=make)
+    rules += linears(f"{down}.attn_downsample", shrink, "q.ln=query kv=key_value proj.ln=proj")
+    rules += linears(f"{down}.mlp", widen, "ln1=0 ln2=1")
+    rules += linears(f"{block}.attn", f"{ours}.0.mixer", "qkv proj.ln=proj")
+    rules += linears(f"{block}.mlp", f"{ours}.1.mixer.steps", "ln1=0 ln2=1")
     return KeyRules(rules, normed_head_rules("head", "head_dist"))
 
 

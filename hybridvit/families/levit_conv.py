@@ -2,8 +2,7 @@
 
 from functools import partial
 
-from ..keys import conv_to_linear
-from . import Family
+from . import Family, conv_to_linear
 from .levit import levit, model_sizes, timm_rules
 
 SIZES = model_sizes("levit_conv")

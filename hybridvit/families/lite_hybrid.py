@@ -4,7 +4,7 @@ The stem is that of `tf_efficientnet_lite0` stage for stage, so its ImageNet wei
 Its map takes the place of the patches, as in the hybrids of arXiv 2010.11929; the mean over the tokens is classified.
 """
 
-from ..components import Conv, MeanPool
+from .. import components as c
 from ..trunks import NORM, WIDTHS, vit_stage
 from . import Family, Model, Sizes, classifier
 from .efficientnet_lite import lite_stages
@@ -13,9 +13,9 @@ from .efficientnet_lite import lite_stages
 def lite_hybrid(*, width: str, depth: int, stem_stages: int) -> Model:
     """A ViT of a named width and `depth` blocks on the first `stem_stages` stages of EfficientNet-Lite0."""
     vit_width = WIDTHS[width]._replace(depth=depth)
-    trunk = vit_stage(enter=Conv(dim=vit_width.dim, bias=True), width=vit_width, prefix=0)
+    trunk = vit_stage(enter=c.Conv(dim=vit_width.dim, bias=True), width=vit_width, prefix=0)
     stages = (*lite_stages(tf=True)[:stem_stages], trunk)
-    return classifier(stages, MeanPool(post_norm=NORM))
+    return classifier(stages, c.MeanPool(post_norm=NORM))
 
 
 SIZES: Sizes = {

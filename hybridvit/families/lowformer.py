@@ -2,20 +2,14 @@
 
 from torch import Tensor, nn
 
-from ..components import Block, Branch, Conv, Linear, MeanPool, Mlp, ScaledDotProduct, Steps, linear, residual_block
-from ..components.attention import join_heads, split_heads
-from ..components.norms import BatchNorm, GroupNorm, LayerNorm
-from ..components.windows import crop_map
-from ..keys import conv_to_linear
-from ..tokens import map_to_tokens, tokens_to_map
-from . import Family, Grid, KeyRules, Mixer, Model, PerStage, Sizes, Stage, classifier, module_of, renames
+from .. import components as c
+from . import Family, Grid, KeyRules, Model, PerStage, Sizes, Stage, classifier, conv_to_linear, renames
 from .efficientvit_mit import body_rules, conv_body
 
-NORM = GroupNorm(groups=1)
-CONV = Conv(dim=1, norm=BatchNorm(), act="hard_swish")
+NORM, CONV = c.GroupNorm(groups=1), c.Conv(dim=1, norm=c.BatchNorm(), act="hard_swish")
 
 
-class LowAttention(Mixer):
+class LowAttention(c.Mixer):
     """Attention between every `stride`-th position, with filters in front; it is spread to all of them behind."""
 
     stride: int
@@ -23,22 +17,22 @@ class LowAttention(Mixer):
     head_dim: int
 
 
-@module_of(LowAttention)
+@c.module_of(LowAttention)
 class LowAttentionModule(nn.Module):
     def __init__(self, spec: LowAttention, dim: int, grid: Grid) -> None:
         super().__init__()
         self.heads, inner, stride = spec.heads, spec.heads * spec.head_dim, spec.stride
-        self.down = Conv(dim=dim, kernel=2 * stride + 1, stride=stride, groups=dim, norm=CONV.norm)
+        self.down = c.Conv(dim=dim, kernel=2 * stride + 1, stride=stride, groups=dim, norm=CONV.norm)
         self.filters = self.down.build(dim, grid)
-        self.qkv = linear(dim, 3 * inner, bias=False)
-        self.attend = ScaledDotProduct(spec.head_dim**-0.5)
+        self.qkv = c.linear(dim, 3 * inner, bias=False)
+        self.attend = c.ScaledDotProduct(spec.head_dim**-0.5)
         self.spread = nn.ConvTranspose2d(inner, dim, stride + 2, stride, padding=1)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        heads = split_heads(self.qkv(self.filters(tokens, grid)), self.heads)
-        mixed = join_heads(self.attend(*heads.chunk(3, dim=3)))
-        map_ = self.spread(tokens_to_map(mixed, self.down.out_grid(grid)))
-        return crop_map(map_to_tokens(map_), Grid(*map_.shape[2:]), grid)
+        heads = c.split_heads(self.qkv(self.filters(tokens, grid)), self.heads)
+        mixed = c.join_heads(self.attend(*heads.chunk(3, dim=3)))
+        map_ = self.spread(c.tokens_to_map(mixed, self.down.out_grid(grid)))
+        return c.crop_map(c.map_to_tokens(map_), Grid(*map_.shape[2:]), grid)
 
 
 def lowformer(
@@ -58,7 +52,7 @@ def lowformer(
     def stage(index: int) -> Stage:
         dim = width << index
         enter = conv_body(dim // 2, dim, ratio, CONV.replace(stride=2), fused=True)
-        plain = residual_block(conv_body(dim, dim, 4, CONV, fused=True))
+        plain = c.residual_block(conv_body(dim, dim, 4, CONV, fused=True))
         if not index:
             return Stage(enter=CONV.replace(dim=dim, kernel=3, stride=2), blocks=(plain,) * depths[0])
         if index < 3:
@@ -66,13 +60,13 @@ def lowformer(
         heads, norm = max(1, dim // 60), NORM if mlp else None
         attention = LowAttention(stride=5 - index, heads=heads, head_dim=dim // heads // 2)
         first, *others = conv_body(dim, dim, 4, CONV, fused=dim < 256, fewer=dim >= 256).steps
-        mixers = (attention,) * attends + (Mlp(hidden=4 * dim),) * mlp
-        convs = Branch(mixer=Steps(steps=(first.replace(bias=True), *others)))
-        branches = (*(Branch(mixer=mixer, norm=norm) for mixer in mixers), convs)
-        return Stage(enter=enter, blocks=(Block(branches=branches),) * depths[index])
+        mixers = (attention,) * attends + (c.Mlp(hidden=4 * dim),) * mlp
+        convs = c.Branch(mixer=c.Steps(steps=(first.replace(bias=True), *others)))
+        branches = (*(c.Branch(mixer=mixer, norm=norm) for mixer in mixers), convs)
+        return Stage(enter=enter, blocks=(c.Block(branches=branches),) * depths[index])
 
-    after = Linear(dim=head_dims[1], bias=False, norm=LayerNorm(eps=1e-5), act=CONV.act)
-    pool = MeanPool(before=CONV.replace(dim=head_dims[0]), after=after)
+    after = c.Linear(dim=head_dims[1], bias=False, norm=c.LayerNorm(eps=1e-5), act=CONV.act)
+    pool = c.MeanPool(before=CONV.replace(dim=head_dims[0]), after=after)
     return classifier(map(stage, range(len(depths))), pool)
 
 
@@ -92,7 +86,7 @@ def timm_rules(model: Model) -> KeyRules:
                 rules += renames(block, place, "attn.main.0=norm")
                 rules += renames(attention, mixer, "conv_proj=filters upsampling=spread")
                 rules += renames(attention, mixer, "pwise=qkv", conv_to_linear)
-            elif isinstance(branch.mixer, Mlp):
+            elif isinstance(branch.mixer, c.Mlp):
                 rules += renames(block, place, "mlp.main.0=norm")
                 rules += renames(f"{block}.mlp.main", mixer, "1=fc1 3=fc2", conv_to_linear)
             else:

@@ -4,20 +4,28 @@ The sizes here are Ross Wightman's; `maxvit_rmlp_*` compute relative positions b
 `maxvit_tf`. Maps that the windows do not divide are padded, where timm fails.
 """
 
-from collections.abc import Callable
 from functools import partial
 
-from ..components import Add, Attention, AvgPool, LayerNorm, Layout, MeanPool, Mlp, WindowAttention
-from ..components.biases import RelativePositionBias, RelativePositionMlp
-from ..components.blocks import Block, Branch, transformer_block
-from ..components.convblocks import ConvNeXt, MBConv, conv_stem, pooled_shortcut
-from ..keys import split_heads
-from ..spec import Bias
-from . import Family, KeyRules, Model, Norm, Numbers, PerStage, Rename, Rule, Sizes, Stage, classifier, oblong, renames
+from .. import components as c
+from ..layouts import MakeRule
+from . import (
+    Family,
+    KeyRules,
+    Model,
+    Numbers,
+    PerStage,
+    Rename,
+    Rule,
+    Sizes,
+    Stage,
+    classifier,
+    oblong,
+    renames,
+    split_heads,
+)
 from .coatnet import ENDS, HEAD_WIDTH, conv_rules, tanh_pool
 
-CONV, NORM, BIAS = MBConv(act="silu", bias=False, widen_last=True), LayerNorm(), RelativePositionBias()
-MakeRule = Callable[[str, str], Rule]
+CONV, NORM, BIAS = c.MBConv(act="silu", bias=False, widen_last=True), c.LayerNorm(), c.RelativePositionBias()
 heads_apart: MakeRule = partial(split_heads, width=HEAD_WIDTH, conv=False)
 
 
@@ -26,10 +34,11 @@ def maxvit(
     stem: tuple[int, int],
     dims: PerStage,
     depths: PerStage,
-    layouts: tuple[Layout, ...] = ("block", "grid"),
-    conv: MBConv | ConvNeXt = CONV,
-    norm: Norm = NORM,
-    bias: Bias = BIAS,
+    layouts: tuple[c.Layout, ...] = ("block", "grid"),
+    attention: type[c.Attention] = c.Attention,
+    conv: c.MBConv | c.ConvNeXt = CONV,
+    norm: c.Norm = NORM,
+    bias: c.Bias = BIAS,
     act: str = "gelu",
     layer_scale: float | None = None,
     stem_bias: bool = False,
@@ -39,24 +48,24 @@ def maxvit(
     """A MaxViT of given widths of the two stem convolutions, and widths and depths of the stages.
 
     `layouts` are those of the windows that a block attends in, one after another; a window has img_size / 32 positions
-    a side. `norm`, `bias`, `act` and `layer_scale` are those of attention and its MLP. `hidden`: a layer between mean
-    and classifier.
+    a side. `norm`, `bias`, `act` and `layer_scale` are those of the `attention` and its MLP. `hidden`: a layer between
+    mean and classifier.
     """
     window = img_size // 32, img_size // 32
 
     def stage(in_dim: int, dim: int, depth: int) -> Stage:
-        attention, mlp = Attention(heads=dim // HEAD_WIDTH, bias=bias), Mlp(hidden=4 * dim, act=act)
-        windows = (WindowAttention(attention=attention, window=window, layout=layout) for layout in layouts)
-        attends = tuple(b for mixer in windows for b in transformer_block(mixer, mlp, norm, layer_scale).branches)
-        block = Block(branches=(Branch(mixer=conv.body(dim, dim)), *attends))
-        shortcut = pooled_shortcut(in_dim, dim, AvgPool(), conv.bias)
+        attend, mlp = attention(heads=dim // HEAD_WIDTH, bias=bias), c.Mlp(hidden=4 * dim, act=act)
+        windows = (c.WindowAttention(attention=attend, window=window, layout=layout) for layout in layouts)
+        attends = tuple(b for mixer in windows for b in c.transformer_block(mixer, mlp, norm, layer_scale).branches)
+        block = c.Block(branches=(c.Branch(mixer=conv.body(dim, dim)), *attends))
+        shortcut = c.pooled_shortcut(in_dim, dim, c.AvgPool(), conv.bias)
         # The first convolution of a stage is its entrance.
-        enter = Add(shortcut=shortcut, body=conv.body(in_dim, dim, stride=2))
-        return Stage(enter=enter, blocks=(Block(branches=attends), *(block,) * (depth - 1)))
+        enter = c.Add(shortcut=shortcut, body=conv.body(in_dim, dim, stride=2))
+        return Stage(enter=enter, blocks=(c.Block(branches=attends), *(block,) * (depth - 1)))
 
     stages = (stage(*numbers) for numbers in zip((stem[1], *dims[:-1]), dims, depths, strict=True))
-    enter = Stage(enter=conv_stem(stem, conv.norm, conv.act, conv.padding, stem_bias))
-    return classifier((enter, *stages), tanh_pool(norm, dims[-1]) if hidden else MeanPool(norm=norm), img_size)
+    enter = Stage(enter=c.conv_stem(stem, conv.norm, conv.act, conv.padding, stem_bias))
+    return classifier((enter, *stages), tanh_pool(norm, dims[-1]) if hidden else c.MeanPool(norm=norm), img_size)
 
 
 def attention_rules(theirs: str, ours: str, qkv: MakeRule = heads_apart, table: MakeRule = Rename) -> list[Rule]:
@@ -86,7 +95,7 @@ def timm_rules(model: Model, qkv: MakeRule = heads_apart, table: MakeRule = Rena
     return KeyRules(rules)
 
 
-MLP, AT_256, AT_384 = {"bias": RelativePositionMlp()}, {"img_size": 256}, {"img_size": 384}
+MLP, AT_256, AT_384 = {"bias": c.RelativePositionMlp()}, {"img_size": 256}, {"img_size": 384}
 PICO: Numbers = {"stem": (24, 32), "dims": (32, 64, 128, 256), "depths": (2, 2, 5, 2)}
 TINY = PICO | {"stem": (32, 64), "dims": (64, 128, 256, 512)}
 NANO = TINY | {"depths": (1, 2, 3, 1)}

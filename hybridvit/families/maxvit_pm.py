@@ -5,28 +5,28 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ..components import Attention, Block, WindowAttention, linear
-from . import Family, Grid, KeyRules, Mixer, Model, PerStage, Rename, Sizes, Stage, module_of, oblong
+from .. import components as c
+from . import Family, Grid, KeyRules, Model, PerStage, Rename, Sizes, Stage, oblong
 from .coatnet import ENDS, conv_rules
 from .maxvit import AT_256, TINY, attention_rules, maxvit, transformer_rules
 
 
-class ParallelWindows(Mixer):
+class ParallelWindows(c.Mixer):
     """Attention in blocks of neighbours and attention over a grid; each gives one half of the channels."""
 
-    attention: Attention
+    attention: c.Attention
     window: tuple[int, int]
 
 
-@module_of(ParallelWindows)
+@c.module_of(ParallelWindows)
 class ParallelWindowsModule(nn.Module):
     def __init__(self, spec: ParallelWindows, dim: int, grid: Grid) -> None:
         super().__init__()
-        blocks = WindowAttention(attention=spec.attention, window=spec.window)
+        blocks = c.WindowAttention(attention=spec.attention, window=spec.window)
         self.in_blocks = blocks.build(dim, grid)
         self.over_grid = blocks.replace(layout="grid").build(dim, grid)
         for half in (self.in_blocks, self.over_grid):
-            cast("nn.Module", half.attention).proj = linear(dim, dim // 2)
+            cast("nn.Module", half.attention).proj = c.linear(dim, dim // 2)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         return torch.cat([self.in_blocks(tokens, grid), self.over_grid(tokens, grid)], dim=-1)
@@ -41,10 +41,10 @@ def maxvit_pm(*, stem: tuple[int, int], dims: PerStage, depths: PerStage, img_si
     def parallel(stage: Stage) -> Stage:
         conv, attend, mlp = stage.blocks[1].branches
         windows = attend.mixer
-        assert isinstance(windows, WindowAttention)
-        assert isinstance(windows.attention, Attention)
+        assert isinstance(windows, c.WindowAttention)
+        assert isinstance(windows.attention, c.Attention)
         attend = attend.replace(mixer=ParallelWindows(attention=windows.attention, window=windows.window))
-        first, block = Block(branches=(conv, attend, mlp)), Block(branches=(conv, conv, attend, mlp))
+        first, block = c.Block(branches=(conv, attend, mlp)), c.Block(branches=(conv, conv, attend, mlp))
         return stage.replace(blocks=(first, *(block,) * (len(stage.blocks) - 2)))
 
     return model.replace(stages=(model.stages[0], *map(parallel, model.stages[1:])))

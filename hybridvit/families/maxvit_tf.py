@@ -8,7 +8,7 @@ from math import isqrt
 
 from torch import Tensor
 
-from ..components import BatchNorm, LayerNorm, MBConv
+from .. import components as c
 from . import Family, Numbers, Rename, Sizes, oblong
 from .maxvit import maxvit, timm_rules
 
@@ -26,8 +26,8 @@ def by_key_offset(theirs: str, ours: str) -> Rename:
     return Rename(theirs, ours, to_ours, to_theirs)
 
 
-TF: Numbers = {"norm": LayerNorm(eps=1e-5), "act": "gelu_tanh", "stem_bias": True, "hidden": True}
-TF |= {"conv": MBConv(act="gelu_tanh", norm=BatchNorm(eps=1e-3), padding="same")}
+TF: Numbers = {"norm": c.LayerNorm(eps=1e-5), "act": "gelu_tanh", "stem_bias": True, "hidden": True}
+TF |= {"conv": c.MBConv(act="gelu_tanh", norm=c.BatchNorm(eps=1e-3), padding="same")}
 SIZES: Sizes = {
     f"maxvit_{name}_tf_{size}": TF | {"stem": (stem, stem), "dims": dims, "depths": depths, "img_size": size}
     for name, stem, dims, depths in (
@@ -39,11 +39,5 @@ SIZES: Sizes = {
     )
     for size in (224, 384, 512)
 }
-FAMILY = Family(
-    "maxvit_tf",
-    "arXiv 2204.01697",
-    maxvit,
-    SIZES,
-    {"timm": partial(timm_rules, qkv=Rename, table=by_key_offset)},
-    differs_in_timm=oblong,
-)
+LAYOUTS = {"timm": partial(timm_rules, qkv=Rename, table=by_key_offset)}
+FAMILY = Family("maxvit_tf", "arXiv 2204.01697", maxvit, SIZES, LAYOUTS, differs_in_timm=oblong)

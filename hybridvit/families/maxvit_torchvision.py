@@ -7,52 +7,40 @@ scores are scaled by the width of all heads together; the classifier has no bias
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..components import Add, AvgPool, BatchNorm, Conv, LayerNorm, LinearHead, MBConv, Mlp, RelativePositionBias, Steps
-from ..components.attention import Attention, ScaledDotProduct
-from ..components.blocks import Block, Branch, transformer_block
-from ..components.windows import Layout, WindowAttention
-from ..tokens import map_to_tokens, tokens_to_map
-from . import Family, Grid, Model, PerStage, Sizes, Stage, classifier
-from .coatnet import HEAD_WIDTH, tanh_pool
+from .. import components as c
+from . import Family, Grid, Model, Numbers, PerStage, Sizes, Stage
+from .maxvit import maxvit
 
-NORM, BATCH_NORM = LayerNorm(eps=1e-5), BatchNorm(eps=1e-3)
-CONV = MBConv(norm=BATCH_NORM)
-LAYOUTS: tuple[Layout, ...] = ("block", "grid")
+NORM, BATCH_NORM = c.LayerNorm(eps=1e-5), c.BatchNorm(eps=1e-3)
+CONV = c.MBConv(norm=BATCH_NORM)
 
 
-class WholeScaleAttention(Attention):
+class WholeScaleAttention(c.Attention):
     """Attention whose scores are scaled by the width of all heads together and not by the width of one."""
 
     def build(self, in_dim: int, grid: Grid) -> nn.Module:
         module = super().build(in_dim, grid)
-        module.attend = ScaledDotProduct(in_dim**-0.5)
+        module.attend = c.ScaledDotProduct(in_dim**-0.5)
         return module
 
 
-class ZeroPaddedPool(AvgPool):
+class ZeroPaddedPool(c.AvgPool):
     """The mean over windows of 3 x 3 around every second position, the zeros beyond the border included."""
 
     def apply(self, tokens: Tensor, grid: Grid) -> Tensor:
-        return map_to_tokens(F.avg_pool2d(tokens_to_map(tokens, grid), 3, stride=2, padding=1))
+        return c.map_to_tokens(F.avg_pool2d(c.tokens_to_map(tokens, grid), 3, stride=2, padding=1))
 
 
 def maxvit_torchvision(*, stem: int, dims: PerStage, depths: PerStage, window: int = 7) -> Model:
     """A MaxViT of a given width of the stem, and widths and depths of the stages."""
-
-    def stage(in_dim: int, dim: int, depth: int) -> Stage:
-        attention = WholeScaleAttention(heads=dim // HEAD_WIDTH, bias=RelativePositionBias())
-        windows = (WindowAttention(attention=attention, window=(window, window), layout=layout) for layout in LAYOUTS)
-        attends = tuple(b for mixer in windows for b in transformer_block(mixer, Mlp(hidden=4 * dim), NORM).branches)
-        shortcut = Steps(steps=(ZeroPaddedPool(), Conv(dim=dim, bias=True)))
-        block = Block(branches=(Branch(mixer=CONV.body(dim, dim)), *attends))
-        # The first convolution of a stage is its entrance.
-        enter = Add(shortcut=shortcut, body=CONV.body(in_dim, dim, stride=2))
-        return Stage(enter=enter, blocks=(Block(branches=attends), *(block,) * (depth - 1)))
-
-    first = Conv(dim=stem, kernel=3, stride=2, norm=BATCH_NORM, act="gelu")
-    enter = Steps(steps=(first, Conv(dim=stem, kernel=3, bias=True)))
-    stages = (stage(*numbers) for numbers in zip((stem, *dims[:-1]), dims, depths, strict=True))
-    return classifier((Stage(enter=enter), *stages), tanh_pool(NORM, dims[-1]), head=LinearHead(bias=False))
+    numbers: Numbers = {"conv": CONV, "norm": NORM, "attention": WholeScaleAttention, "hidden": True}
+    model = maxvit(stem=(stem, stem), dims=dims, depths=depths, img_size=32 * window, **numbers)
+    first = c.Conv(dim=stem, kernel=3, stride=2, norm=BATCH_NORM, act="gelu")
+    stages = [Stage(enter=c.Steps(steps=(first, c.Conv(dim=stem, kernel=3, bias=True))))]
+    for stage, dim in zip(model.stages[1:], dims, strict=True):
+        shortcut = c.Steps(steps=(ZeroPaddedPool(), c.Conv(dim=dim, bias=True)))
+        stages.append(stage.replace(enter=stage.enter.replace(shortcut=shortcut)))
+    return model.replace(stages=tuple(stages), head=c.LinearHead(bias=False))
 
 
 SIZES: Sizes = {"maxvit_t": {"stem": 64, "dims": (64, 128, 256, 512), "depths": (2, 2, 5, 2)}}

@@ -2,22 +2,18 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ..components import Attention, Block, Branch, Conv, Identity, LayerNorm, MeanPool, linear
-from ..components.transitions import Activate, Normalize, Steps
-from ..keys import linear_to_conv
-from ..spec import Grid, Head, Mixer, Norm, Transition, module_of
-from . import Family, KeyRules, Model, PerStage, Rename, Sizes, Stage, classifier, renames
+from .. import components as c
+from . import Family, Grid, KeyRules, Model, PerStage, Rename, Sizes, Stage, classifier, linear_to_conv, renames
 
-HEAD_WIDTH, UNBIASED = 32, LayerNorm(bias=False)
+HEAD_WIDTH, UNBIASED = 32, c.LayerNorm(bias=False)
 
 
-class StarRelu(Mixer):
+class StarRelu(c.Mixer):
     """scale * relu(x)^2 + bias with a learned scale and bias, one number each (arXiv 2210.13452)."""
 
 
-@module_of(StarRelu)
+@c.module_of(StarRelu)
 class StarReluModule(nn.Module):
     def __init__(self, spec: StarRelu, dim: int, grid: Grid) -> None:
         super().__init__()
@@ -25,58 +21,58 @@ class StarReluModule(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1))
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        return self.scale * F.relu(tokens).square() + self.bias
+        return self.scale * tokens.relu().square() + self.bias
 
 
-class MlpHead(Head):
+class MlpHead(c.Head):
     """Two linear layers with a squared ReLU and a norm between them."""
 
 
-@module_of(MlpHead)
+@c.module_of(MlpHead)
 class MlpHeadModule(nn.Module):
     def __init__(self, spec: MlpHead, dim: int, num_classes: int) -> None:
         super().__init__()
-        self.fc1 = linear(dim, 4 * dim)
+        self.fc1 = c.linear(dim, 4 * dim)
         self.norm = nn.LayerNorm(4 * dim, eps=1e-6)
-        self.fc2 = linear(4 * dim, num_classes)
+        self.fc2 = c.linear(4 * dim, num_classes)
 
     def forward(self, embedding: Tensor) -> Tensor:
-        return self.fc2(self.norm(F.relu(self.fc1(embedding)).square()))
+        return self.fc2(self.norm(self.fc1(embedding).relu().square()))
 
 
-def inverted(dim: int, hidden: int, act: Mixer, *middle: Transition, bias: bool = False) -> Steps:
+def inverted(dim: int, hidden: int, act: c.Mixer, *middle: c.Transition, bias: bool = False) -> c.Steps:
     """Expand, activate, what there is in the middle, project."""
-    return Steps(steps=(Conv(dim=hidden, bias=bias), act, *middle, Conv(dim=dim, bias=bias)))
+    return c.Steps(steps=(c.Conv(dim=hidden, bias=bias), act, *middle, c.Conv(dim=dim, bias=bias)))
 
 
 def pyramid(
-    dims: PerStage, depths: PerStage, mixers: list[Transition], norm: Norm = UNBIASED, layer_scale: float | None = None
+    dims: PerStage, depths: PerStage, mixers: list[c.Transition], norm: c.Norm = UNBIASED, scale: float | None = None
 ) -> tuple[Stage, ...]:
     """The stages of a MetaFormer of given widths, depths and mixers. The last two learn a scale of their shortcuts.
 
-    With a `layer_scale`, the first version: GELU, biases everywhere, no norm at the entrances, no scale of shortcuts.
+    With a layer `scale`, the first version: GELU, biases everywhere, no norm at the entrances, no scale of shortcuts.
     """
-    first = layer_scale is not None
-    act = Activate(act="gelu") if first else StarRelu()
-    normalize = Identity() if first else Normalize(norm=UNBIASED)
+    first = scale is not None
+    act = c.Activate(act="gelu") if first else StarRelu()
+    normalize = c.Identity() if first else c.Normalize(norm=UNBIASED)
     stages: list[Stage] = []
     for dim, depth, mixer in zip(dims, depths, mixers, strict=True):
-        down = Steps(steps=(normalize, Conv(dim=dim, kernel=3, stride=2, bias=True)))
-        stem = Conv(dim=dim, kernel=7, stride=4, padding=2, bias=True, norm=None if first else UNBIASED)
+        down = c.Steps(steps=(normalize, c.Conv(dim=dim, kernel=3, stride=2, bias=True)))
+        stem = c.Conv(dim=dim, kernel=7, stride=4, padding=2, bias=True, norm=None if first else UNBIASED)
         scaled = len(stages) >= 2 and not first
-        mix = Branch(mixer=mixer, norm=norm, layer_scale=layer_scale, shortcut_scale=scaled)
-        block = Block(branches=(mix, mix.replace(mixer=inverted(dim, 4 * dim, act, bias=first))))
+        mix = c.Branch(mixer=mixer, norm=norm, layer_scale=scale, shortcut_scale=scaled)
+        block = c.Block(branches=(mix, mix.replace(mixer=inverted(dim, 4 * dim, act, bias=first))))
         stages.append(Stage(enter=down if stages else stem, blocks=(block,) * depth))
     return tuple(stages)
 
 
 def metaformer(*, dims: PerStage, depths: PerStage, attending: int) -> Model:
     """A ConvFormer of given widths and depths, or, with some last stages `attending`, a CAFormer."""
-    convs = [inverted(dim, 2 * dim, StarRelu(), Conv(dim=2 * dim, kernel=7, groups=2 * dim)) for dim in dims]
-    attentions = [Attention(heads=dim // HEAD_WIDTH, qkv_bias=False, proj_bias=False) for dim in dims]
+    convs = [inverted(dim, 2 * dim, StarRelu(), c.Conv(dim=2 * dim, kernel=7, groups=2 * dim)) for dim in dims]
+    attentions = [c.Attention(heads=dim // HEAD_WIDTH, qkv_bias=False, proj_bias=False) for dim in dims]
     first = len(dims) - attending
     stages = pyramid(dims, depths, [*convs[:first], *attentions[first:]])
-    return classifier(stages, MeanPool(post_norm=LayerNorm()), head=MlpHead())
+    return classifier(stages, c.MeanPool(post_norm=c.LayerNorm()), head=MlpHead())
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -89,7 +85,7 @@ def timm_rules(model: Model) -> KeyRules:
     rules += renames(block, ours, "norm1=0.norm layer_scale1.scale=0.layer_scale res_scale1.scale=0.shortcut_scale")
     rules += renames(block, ours, "norm2=1.norm layer_scale2.scale=1.layer_scale res_scale2.scale=1.shortcut_scale")
     for s, stage in enumerate(model.stages):
-        make = linear_to_conv if isinstance(stage.blocks[0].branches[0].mixer, Attention) else Rename
+        make = linear_to_conv if isinstance(stage.blocks[0].branches[0].mixer, c.Attention) else Rename
         theirs, mlp = f"stages.{s}.blocks.{{b}}.mlp", f"stages.{s}.blocks.{{b}}.branches.1.mixer.steps"
         rules += renames(theirs, mlp, "fc1=0.conv act=1 fc2=2.conv", make)
     return KeyRules(rules)

@@ -5,36 +5,34 @@ The transformer attends between patches: each position of a patch to those at th
 
 from torch import Tensor, nn
 
-from ..components import Attention, BatchNorm, Conv, Identity, Join, LayerNorm, MeanPool, Mlp, Steps, inverted_residual
-from ..components.blocks import Block, Branch, residual_block, transformer_block
-from ..components.windows import from_windows, resize_map, to_windows, whole_windows
-from ..layouts import normed_rules
-from . import Family, Grid, KeyRules, Mixer, Model, Norm, Rule, Sizes, Stage, classifier, module_of, renames
+from .. import components as c
+from ..layouts import normed_renames
+from . import Family, Grid, KeyRules, Model, Rule, Sizes, Stage, classifier, renames
 
 HEADS, STEM, DEPTHS = 4, 16, (2, 4, 3)
-CONV, NORM = Conv(dim=STEM, norm=BatchNorm(), act="silu"), LayerNorm(eps=1e-5)
+CONV, NORM = c.Conv(dim=STEM, norm=c.BatchNorm(), act="silu"), c.LayerNorm(eps=1e-5)
 FUSED = "stages.{s+1}.blocks.0.branches.0.mixer.steps"
 BODY = f"{FUSED}.0.parts.1.steps"
 LAYER = f"{BODY}.2.blocks.{{b}}.branches"
 
 
-class BetweenPatches(Mixer):
+class BetweenPatches(c.Mixer):
     """Blocks, then a norm, on the positions at the same place of every square patch, for each place by itself.
 
     A map that the patch does not divide is stretched to the next size that it does, bilinearly, and shrunk again.
     """
 
-    blocks: tuple[Block, ...]
-    norm: Norm
+    blocks: tuple[c.Block, ...]
+    norm: c.Norm
     patch: int = 2
 
 
-@module_of(BetweenPatches, prefix=False)
+@c.module_of(BetweenPatches, prefix=False)
 class BetweenPatchesModule(nn.Module):
     def __init__(self, spec: BetweenPatches, dim: int, grid: Grid) -> None:
         super().__init__()
         self.patch = Grid(spec.patch, spec.patch)
-        patches = self.patches(whole_windows(grid, self.patch))
+        patches = self.patches(c.whole_windows(grid, self.patch))
         self.blocks = nn.ModuleList(block.build(dim, patches) for block in spec.blocks)
         self.norm = spec.norm.build(dim)
 
@@ -42,21 +40,21 @@ class BetweenPatchesModule(nn.Module):
         return Grid(grid.height // self.patch.height, grid.width // self.patch.width)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        whole = whole_windows(grid, self.patch)
+        whole = c.whole_windows(grid, self.patch)
         patches = self.patches(whole)
-        places = to_windows(resize_map(tokens, grid, whole), whole, patches, "grid")
+        places = c.to_windows(c.resize_map(tokens, grid, whole), whole, patches, "grid")
         for block in self.blocks:
             places = block(places, patches)
-        return resize_map(from_windows(self.norm(places), tokens.shape[0], whole, patches, "grid"), whole, grid)
+        return c.resize_map(c.from_windows(self.norm(places), tokens.shape[0], whole, patches, "grid"), whole, grid)
 
 
 def residual_stages(stem: int, dims: tuple[int, ...], depth: int, expand: int) -> list[Stage]:
     """The stem, one inverted residual, and `depth` of them at stride 4; all hidden widths are `expand` fold."""
     first, second = dims
-    body = inverted_residual(first, expand * stem, "silu")
-    keeping = Stage(enter=Identity(), blocks=(residual_block(body),))
-    block = residual_block(inverted_residual(second, expand * second, "silu"))
-    down = inverted_residual(second, expand * first, "silu", stride=2)
+    body = c.inverted_residual(first, expand * stem, "silu")
+    keeping = Stage(enter=c.Identity(), blocks=(c.residual_block(body),))
+    block = c.residual_block(c.inverted_residual(second, expand * second, "silu"))
+    down = c.inverted_residual(second, expand * first, "silu", stride=2)
     return [
         Stage(enter=CONV.replace(dim=stem, kernel=3, stride=2)),
         keeping if first == stem else Stage(enter=body),
@@ -68,20 +66,19 @@ def mobilevit(*, dims: tuple[int, ...], inner: tuple[int, ...], last: int, expan
     """A MobileViT of given widths of its five stages, of the transformers in three, and before the classifier."""
     stages = residual_stages(STEM, dims[:2], 3, expand)
     for in_dim, dim, width, depth in zip(dims[1:-1], dims[2:], inner, DEPTHS, strict=True):
-        block = transformer_block(Attention(heads=HEADS), Mlp(hidden=2 * width, act="silu"), NORM)
+        block = c.transformer_block(c.Attention(heads=HEADS), c.Mlp(hidden=2 * width, act="silu"), NORM)
         local = CONV.replace(dim=dim, kernel=3)
         between = BetweenPatches(blocks=(block,) * depth, norm=NORM)
-        body = Steps(steps=(local, Conv(dim=width), between, CONV.replace(dim=dim)))
-        fused = Branch(mixer=Steps(steps=(Join(parts=(Identity(), body)), local)), residual=False)
-        down = inverted_residual(dim, expand * in_dim, "silu", stride=2)
-        stages.append(Stage(enter=down, blocks=(Block(branches=(fused,)),)))
-    return classifier(stages, MeanPool(before=CONV.replace(dim=last)), 256)
+        body = c.Steps(steps=(local, c.Conv(dim=width), between, CONV.replace(dim=dim)))
+        fused = c.Branch(mixer=c.Steps(steps=(c.Join(parts=(c.Identity(), body)), local)), residual=False)
+        down = c.inverted_residual(dim, expand * in_dim, "silu", stride=2)
+        stages.append(Stage(enter=down, blocks=(c.Block(branches=(fused,)),)))
+    return classifier(stages, c.MeanPool(before=CONV.replace(dim=last)), 256)
 
 
-def residual(theirs: str, ours: str) -> dict[str, str]:
-    """timm's convolutions of an inverted residual, theirs -> ours."""
-    names = ("conv1_1x1", "conv2_kxk", "conv3_1x1")
-    return {f"{theirs}.{name}": f"{ours}.steps.{step}" for step, name in enumerate(names)}
+def residual_rules(theirs: str, ours: str) -> list[Rule]:
+    """timm's names of the convolutions of an inverted residual."""
+    return normed_renames(theirs, f"{ours}.steps", "conv1_1x1=0 conv2_kxk=1 conv3_1x1=2", "conv")
 
 
 def first_residual(model: Model) -> str:
@@ -89,23 +86,22 @@ def first_residual(model: Model) -> str:
     return "stages.1.blocks.0.branches.0.mixer" if model.stages[1].blocks else "stages.1.enter"
 
 
-def end_rules(model: Model, convs: dict[str, str]) -> list[Rule]:
-    """timm's names of what both versions start and end with, and of `convs`, which have a norm each."""
-    ends = {"stem": "stages.0.enter", "final_conv": "pool.before"}
-    ends |= residual("stages.0.0", first_residual(model)) | residual("stages.1.0", "stages.2.enter")
-    ends |= residual("stages.1.{b+1}", "stages.2.blocks.{b}.branches.0.mixer")
-    return [*normed_rules(ends | convs, "conv"), *renames("", "", "head.fc=head")]
+def end_rules(model: Model) -> list[Rule]:
+    """timm's names of what both versions start and end with."""
+    rules = normed_renames("", "", "stem=stages.0.enter final_conv=pool.before", "conv")
+    rules += renames("", "", "head.fc=head")
+    rules += residual_rules("stages.0.0", first_residual(model)) + residual_rules("stages.1.0", "stages.2.enter")
+    return rules + residual_rules("stages.1.{b+1}", "stages.2.blocks.{b}.branches.0.mixer")
 
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     unit = "stages.{s}.1"
-    convs = {f"{unit}.conv_kxk": f"{BODY}.0", f"{unit}.conv_proj": f"{BODY}.3", f"{unit}.conv_fusion": f"{FUSED}.1"}
-    return KeyRules(
-        end_rules(model, residual("stages.{s}.0", "stages.{s+1}.enter") | convs),
-        renames(unit, BODY, "conv_1x1=1.conv norm=2.norm"),
-        renames(f"{unit}.transformer.{{b}}", LAYER, "norm1=0.norm attn=0.mixer norm2=1.norm mlp=1.mixer"),
-    )
+    rules = end_rules(model) + residual_rules("stages.{s}.0", "stages.{s+1}.enter")
+    rules += normed_renames(unit, "", f"conv_kxk={BODY}.0 conv_proj={BODY}.3 conv_fusion={FUSED}.1", "conv")
+    rules += renames(unit, BODY, "conv_1x1=1.conv norm=2.norm")
+    rules += renames(f"{unit}.transformer.{{b}}", LAYER, "norm1=0.norm attn=0.mixer norm2=1.norm mlp=1.mixer")
+    return KeyRules(rules)
 
 
 SIZES: Sizes = {

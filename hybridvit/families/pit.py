@@ -2,22 +2,19 @@
 
 from torch import Tensor, nn
 
-from ..components import Attention, Conv, LearnedPosition, Linear, Mlp, TokenPool, transformer_block
-from ..components.heads import DistilledHead, LinearHead
+from .. import components as c
 from ..layouts import map_to_table
-from ..spec import Around
-from ..tokens import join_prefix, split_prefix
 from ..trunks import NORM
-from . import Family, Grid, KeyRules, Model, PerStage, Sizes, Stage, Transition, classifier, module_of, renames
+from . import Family, Grid, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
 
 
-class Apart(Around):
+class Apart(c.Around):
     """`body` for the map, and another transition for the prefix tokens."""
 
-    prefix: Transition
+    prefix: c.Transition
 
 
-@module_of(Apart)
+@c.module_of(Apart)
 class ApartModule(nn.Module):
     def __init__(self, spec: Apart, dim: int, grid: Grid) -> None:
         super().__init__()
@@ -25,9 +22,9 @@ class ApartModule(nn.Module):
         self.prefix = spec.prefix.build(dim, Grid(1, 1))
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        prefix, positions = split_prefix(tokens, grid)
+        prefix, positions = c.split_prefix(tokens, grid)
         positions = self.body(positions.contiguous(), grid._replace(prefix=0))
-        return join_prefix(self.prefix(prefix, Grid(1, 1)), positions)
+        return c.join_prefix(self.prefix(prefix, Grid(1, 1)), positions)
 
 
 def pit(
@@ -37,28 +34,27 @@ def pit(
     stages, tokens = list[Stage](), 1 + distilled
     for count, depth in zip(heads, depths, strict=True):
         dim = count * head_dim
-        blocks = (transformer_block(Attention(heads=count), Mlp(hidden=4 * dim), NORM),) * depth
+        blocks = (c.transformer_block(c.Attention(heads=count), c.Mlp(hidden=4 * dim), NORM),) * depth
         if not stages:
-            embed = Conv(dim=dim, kernel=patch, stride=patch // 2, padding=0, bias=True)
-            stages.append(Stage(enter=embed, prefix=tokens, position=LearnedPosition(on_prefix=False), blocks=blocks))
+            embed = c.Conv(dim=dim, kernel=patch, stride=patch // 2, padding=0, bias=True)
+            stages.append(Stage(enter=embed, prefix=tokens, position=c.LearnedPosition(on_prefix=False), blocks=blocks))
         else:
-            half = Conv(dim=dim, kernel=3, stride=2, groups=dim // 2, bias=True)
-            stages.append(Stage(enter=Apart(body=half, prefix=Linear(dim=dim)), blocks=blocks))
-    head = DistilledHead() if distilled else LinearHead()
-    return classifier(stages, TokenPool(norm=NORM, tokens=tokens), head=head)
+            half = c.Conv(dim=dim, kernel=3, stride=2, groups=dim // 2, bias=True)
+            stages.append(Stage(enter=Apart(body=half, prefix=c.Linear(dim=dim)), blocks=blocks))
+    head = c.DistilledHead() if distilled else c.LinearHead()
+    return classifier(stages, c.TokenPool(norm=NORM, tokens=tokens), head=head)
 
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     block, ours = "transformers.{s}.blocks.{b}", "stages.{s}.blocks.{b}.branches"
     grid = model.stages[0].out_grid(Grid(*model.img_size))
-    heads = "head_dist=distillation_token head=class_token" if model.head == DistilledHead() else "head="
+    heads = "head_dist=distillation_token head=class_token" if model.head == c.DistilledHead() else "head="
     return KeyRules(
         map_to_table("pos_embed", "stages.0.position.table", grid),
-        renames("", "stages.0", "patch_embed.conv=enter.conv cls_token=prefix.tokens"),
+        renames("", "", "patch_embed.conv=stages.0.enter.conv cls_token=stages.0.prefix.tokens norm=pool.norm"),
         renames("transformers.{s}.pool", "stages.{s}.enter", "conv=body.conv fc=prefix.linear"),
         renames(block, ours, "norm1=0.norm attn=0.mixer norm2=1.norm mlp=1.mixer"),
-        renames("", "", "norm=pool.norm"),
         renames("", "head", heads),
     )
 

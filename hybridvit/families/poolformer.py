@@ -4,20 +4,20 @@
 and transformers normalise the map, by groups, and then take the mean: `poolformer(..., norm_first=True)`.
 """
 
-from ..components import GroupNorm, LayerNorm, MeanPool, NeighbourMean
+from .. import components as c
 from . import Family, Model, PerStage, Sizes, classifier
 from .metaformer import pyramid, timm_rules
 
-NORM, UNBIASED = GroupNorm(groups=1), GroupNorm(groups=1, eps=1e-6, bias=False)
+NORM, UNBIASED = c.GroupNorm(groups=1), c.GroupNorm(groups=1, eps=1e-6, bias=False)
 
 
 def poolformer(
     *, dims: PerStage, depths: PerStage, layer_scale: float | None = None, norm_first: bool = False
 ) -> Model:
-    """A PoolFormer of given widths and depths: of the first version with a `layer_scale`, of the second without."""
+    """A PoolFormer of given widths and depths: of the first version with `layer_scale`, of the second without."""
     norm = UNBIASED if layer_scale is None else NORM
-    stages = pyramid(dims, depths, [NeighbourMean()] * len(dims), norm, layer_scale)
-    pool = MeanPool(norm=norm) if norm_first else MeanPool(post_norm=LayerNorm())
+    stages = pyramid(dims, depths, [c.NeighbourMean()] * len(dims), norm, layer_scale)
+    pool = c.MeanPool(norm=norm) if norm_first else c.MeanPool(post_norm=c.LayerNorm())
     return classifier(stages, pool)
 
 

@@ -7,19 +7,15 @@ an epsilon of 1e-6 in every norm; the authors and timm have 1e-5 in entrances an
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..components import Block, Conv, Function, LayerNorm, MeanPool, Normalize, ReducedAttention, Steps, summaries
-from ..components.blocks import Branch, transformer_block
-from ..keys import linear_to_conv
-from ..spec import Grid, Norm, Transition
-from ..tokens import map_to_tokens, tokens_to_map
-from . import Family, KeyRules, Model, Numbers, PerStage, Rename, Rule, Sizes, Stage, classifier, renames
+from .. import components as c
+from . import Family, Grid, KeyRules, Model, Numbers, PerStage, Rule, Sizes, Stage, classifier, linear_to_conv, renames
 
-NORM, ENTRANCE_NORM = LayerNorm(eps=1e-6), LayerNorm(eps=1e-5)
+NORM, ENTRANCE_NORM = c.LayerNorm(eps=1e-6), c.LayerNorm(eps=1e-5)
 SIDES, POOLED_SIDE = (8, 4, 2, 1), 7  # squares that give one key; keys along an axis
 OURS = "stages.{s}.blocks.{b}.branches"
 
 
-class PoolTo(Function, Transition):
+class PoolTo(c.Function, c.Transition):
     """The mean over `side` x `side` equal parts of the map, whatever its size; parts of a smaller map repeat."""
 
     takes_prefix = False
@@ -29,7 +25,7 @@ class PoolTo(Function, Transition):
         return Grid(self.side, self.side, grid.prefix)
 
     def apply(self, tokens: Tensor, grid: Grid) -> Tensor:
-        return map_to_tokens(F.adaptive_avg_pool2d(tokens_to_map(tokens, grid), self.side))
+        return c.map_to_tokens(F.adaptive_avg_pool2d(c.tokens_to_map(tokens, grid), self.side))
 
 
 def pvt_v2(
@@ -39,7 +35,7 @@ def pvt_v2(
     heads: PerStage,
     ratios: PerStage = (8, 8, 4, 4),
     linear: bool = False,
-    entrance_norm: Norm = ENTRANCE_NORM,
+    entrance_norm: c.Norm = ENTRANCE_NORM,
 ) -> Model:
     """A PVTv2 of given widths, depths and heads; `linear`: with as many keys at any size.
 
@@ -47,24 +43,24 @@ def pvt_v2(
     """
 
     def stage(index: int, dim: int, hidden: int) -> Stage:
-        pooled = Steps(steps=(PoolTo(side=POOLED_SIDE), Conv(dim=dim, bias=True, norm=entrance_norm, act="gelu")))
-        keys = pooled if linear else summaries(dim, SIDES[index], entrance_norm)
-        expand = Conv(dim=hidden, bias=True, act="relu" if linear else None)
-        depthwise = Conv(dim=hidden, kernel=3, groups=hidden, bias=True, act="gelu")
-        mlp = Steps(steps=(expand, depthwise, Conv(dim=dim, bias=True)))
-        block = transformer_block(ReducedAttention(heads=heads[index], reduce=keys), mlp, NORM)
+        pooled = c.Steps(steps=(PoolTo(side=POOLED_SIDE), c.Conv(dim=dim, bias=True, norm=entrance_norm, act="gelu")))
+        keys = pooled if linear else c.summaries(dim, SIDES[index], entrance_norm)
+        expand = c.Conv(dim=hidden, bias=True, act="relu" if linear else None)
+        depthwise = c.Conv(dim=hidden, kernel=3, groups=hidden, bias=True, act="gelu")
+        mlp = c.Steps(steps=(expand, depthwise, c.Conv(dim=dim, bias=True)))
+        block = c.transformer_block(c.ReducedAttention(heads=heads[index], reduce=keys), mlp, NORM)
         kernel, stride = (3, 2) if index else (7, 4)
-        enter = Conv(dim=dim, kernel=kernel, stride=stride, bias=True, norm=entrance_norm)
-        last = Block(branches=(Branch(mixer=Normalize(norm=NORM), residual=False),))
+        enter = c.Conv(dim=dim, kernel=kernel, stride=stride, bias=True, norm=entrance_norm)
+        last = c.Block(branches=(c.Branch(mixer=c.Normalize(norm=NORM), residual=False),))
         return Stage(enter=enter, blocks=(*(block,) * depths[index], last))
 
-    return classifier((stage(index, dim, dim * ratios[index]) for index, dim in enumerate(dims)), MeanPool())
+    return classifier((stage(index, dim, dim * ratios[index]) for index, dim in enumerate(dims)), c.MeanPool())
 
 
 def last_norms(model: Model, theirs: str) -> list[Rule]:
     """The norm at the end of each stage: ours is its last block, so that its place depends on the depth."""
-    ends = (f"stages.{s}.blocks.{len(stage.blocks) - 1}" for s, stage in enumerate(model.stages))
-    return [Rename(theirs.format(s=s), f"{end}.branches.0.mixer.norm") for s, end in enumerate(ends)]
+    ends = (f"{theirs.format(s=s)}=stages.{s}.blocks.{len(stage.blocks) - 1}" for s, stage in enumerate(model.stages))
+    return renames("", "", " ".join(f"{end}.branches.0.mixer.norm" for end in ends))
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -78,7 +74,7 @@ def timm_rules(model: Model) -> KeyRules:
         renames(block, OURS, "norm1=0.norm norm2=1.norm mlp.dwconv=1.mixer.steps.1.conv"),
         renames(f"{block}.mlp", f"{OURS}.1.mixer.steps", "fc1=0.conv fc2=2.conv", linear_to_conv),
         last_norms(model, "stages.{s}.norm"),
-        Rename("head", "head"),
+        renames("", "", "head"),
     )
 
 

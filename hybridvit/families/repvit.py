@@ -3,45 +3,43 @@
 A filter trains as two convolutions and a shortcut, which one convolution can replace. No attention: it is a CNN.
 """
 
-from ..components import Add, BatchNorm, Block, Branch, Conv, Identity, MeanPool, Normalize, NormedHead, Steps
-from ..components.convblocks import conv_mlp, doubling_stem, excite_part
+from .. import components as c
 from ..layouts import excite_rules, normed_head_rules, normed_renames
 from . import Family, KeyRules, Model, PerStage, Rule, Sizes, Stage, classifier, renames
 
-NORM = BatchNorm()
+NORM = c.BatchNorm()
 
 
-def filters(dim: int, early: bool, excite: bool = False) -> Steps:
+def filters(dim: int, early: bool, excite: bool = False) -> c.Steps:
     """The filter and what gates it. `early` models have a norm behind each convolution, others one behind the sum."""
-    conv = Conv(dim=dim, kernel=3, groups=dim, norm=NORM)
+    conv = c.Conv(dim=dim, kernel=3, groups=dim, norm=NORM)
     small = conv.replace(kernel=1) if early else conv.replace(kernel=1, norm=None, bias=True)
-    gate = excite_part(dim) if excite else Identity()
-    both = Add(body=Add(shortcut=small, body=conv))
-    return Steps(steps=(both, Identity() if early else Normalize(norm=NORM), gate))
+    gate = c.excite_part(dim) if excite else c.Identity()
+    both = c.Add(body=c.Add(shortcut=small, body=conv))
+    return c.Steps(steps=(both, c.Identity() if early else c.Normalize(norm=NORM), gate))
 
 
 def repvit(*, dims: PerStage, depths: PerStage, early: bool = False) -> Model:
     """A RepViT of given widths and depths."""
     stages: list[Stage] = []
     for index, (dim, depth) in enumerate(zip(dims, depths, strict=True)):
-        enter = doubling_stem(dim, 4, NORM, "gelu")
+        enter = c.doubling_stem(dim, 4, NORM, "gelu")
         if index:
             before = dims[index - 1]
-            down = Conv(dim=before, kernel=3, stride=2, groups=before, norm=NORM)
-            more, wide = (Add(body=conv_mlp(width, "gelu")) for width in (before, dim))
-            enter = Steps(steps=(filters(before, early), more, down, Conv(dim=dim, norm=NORM), wide))
-        last = Branch(mixer=conv_mlp(dim, "gelu"))
-        excited, plain = (
-            Block(branches=(Branch(mixer=filters(dim, early, gate), residual=False), last)) for gate in (True, False)
-        )
+            down = c.Conv(dim=before, kernel=3, stride=2, groups=before, norm=NORM)
+            more, wide = (c.Add(body=c.conv_mlp(width, "gelu")) for width in (before, dim))
+            enter = c.Steps(steps=(filters(before, early), more, down, c.Conv(dim=dim, norm=NORM), wide))
+        last = c.Branch(mixer=c.conv_mlp(dim, "gelu"))
+        firsts = (c.Branch(mixer=filters(dim, early, gate), residual=False) for gate in (True, False))
+        excited, plain = (c.Block(branches=(first, last)) for first in firsts)
         stages.append(Stage(enter=enter, blocks=(excited, plain) * (depth // 2)))
-    return classifier(stages, MeanPool(), head=NormedHead(norm=NORM, count=2))
+    return classifier(stages, c.MeanPool(), head=c.NormedHead(norm=NORM, count=2))
 
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     mixer = model.stages[0].blocks[0].branches[0].mixer
-    early = isinstance(mixer, Steps) and mixer.steps[1] == Identity()
+    early = isinstance(mixer, c.Steps) and mixer.steps[1] == c.Identity()
     rules = normed_head_rules("head.head", "head.head_dist", layer="l")
 
     def block(theirs: str, mixer: str, mlp: str) -> list[Rule]:

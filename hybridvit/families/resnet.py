@@ -6,8 +6,8 @@ norm starts at zero, as in timm and torchvision.
 
 from collections.abc import Sequence
 
-from ..components import BatchNorm, Identity, MaxPool, MeanPool, Residual, Steps
-from . import Family, KeyRules, Model, Rename, Rule, Sizes, Stage, Transition, classifier, renames
+from .. import components as c
+from . import Family, KeyRules, Model, Rename, Rule, Sizes, Stage, classifier, renames
 
 STEM_WIDTH = 64
 DEEP_STEM = (32, 32, 64)
@@ -20,7 +20,7 @@ DEEP_STEM_PARTS = "conv1.0=0.conv conv1.1=0.norm conv1.3=1.conv conv1.4=1.norm c
 
 
 def residual_stages(
-    recipe: Residual, *, stem: Sequence[int], depths: Sequence[int], pool: Transition, width: int = STEM_WIDTH
+    recipe: c.Residual, *, stem: Sequence[int], depths: Sequence[int], pool: c.Transition, width: int = STEM_WIDTH
 ) -> tuple[Stage, ...]:
     """The stem at stride 2, its pooling, and a stage for each of the strides 4, 8, 16 and 32 that has a depth.
 
@@ -32,7 +32,7 @@ def residual_stages(
         dim = width * 2**index * (4 if recipe.bottleneck else 1)
         block = recipe.block(dim)
         if index == 0 and dim == in_dim:
-            stages.append(Stage(enter=Identity(), blocks=(block,) * depth))
+            stages.append(Stage(enter=c.Identity(), blocks=(block,) * depth))
         else:
             first = recipe.first_block(dim, stride=2 if index else 1)
             stages.append(Stage(enter=first, blocks=(block,) * (depth - 1)))
@@ -42,14 +42,14 @@ def residual_stages(
 
 def resnet_stages(*, layers: int, deep: bool = False, count: int = 4) -> tuple[Stage, ...]:
     """Stem and the first `count` stages of a ResNet of so many layers. `deep`: ResNet-D."""
-    recipe = Residual(last_norm=BatchNorm(zero_init=True), bottleneck=layers not in BASIC, pooled_shortcut=deep)
+    recipe = c.Residual(last_norm=c.BatchNorm(zero_init=True), bottleneck=layers not in BASIC, pooled_shortcut=deep)
     stem = DEEP_STEM if deep else (STEM_WIDTH,)
-    return residual_stages(recipe, stem=stem, depths=DEPTHS[layers][:count], pool=MaxPool())
+    return residual_stages(recipe, stem=stem, depths=DEPTHS[layers][:count], pool=c.MaxPool())
 
 
 def resnet(*, layers: int, deep: bool = False) -> Model:
     """A ResNet of so many layers. `deep`: ResNet-D."""
-    return classifier(resnet_stages(layers=layers, deep=deep), MeanPool())
+    return classifier(resnet_stages(layers=layers, deep=deep), c.MeanPool())
 
 
 def body_rules(theirs: str, ours: str, norm: str, first_norm: int = 1) -> list[Rule]:
@@ -61,12 +61,12 @@ def body_rules(theirs: str, ours: str, norm: str, first_norm: int = 1) -> list[R
 def resnet_rules(model: Model, prefix: str = "") -> list[Rule]:
     """timm's and torchvision's names of the stem and the blocks, all after `prefix`."""
     stem = model.stages[0].enter
-    assert isinstance(stem, Steps)
+    assert isinstance(stem, c.Steps)
     deep = len(stem.steps) > 1
     first, enter, blocks = f"{prefix}layer{{s}}.0", "stages.{s+1}.enter.steps.0", "blocks.{b}.branches.0.mixer"
     shortcut = f"{enter}.shortcut.steps.1" if deep else f"{enter}.shortcut"
     rules = renames(prefix.removesuffix("."), "stages.0.enter.steps", DEEP_STEM_PARTS if deep else STEM)
-    if model.stages[2].enter == Identity():
+    if model.stages[2].enter == c.Identity():
         rules += body_rules(f"{prefix}layer1.{{b}}", f"stages.2.{blocks}", "bn")
     rules += renames(f"{first}.downsample", shortcut, "1=conv 2=norm" if deep else "0=conv 1=norm")
     rules += body_rules(first, f"{enter}.body", "bn")

@@ -3,23 +3,20 @@
 import torch
 from torch import Tensor, nn
 
-from ..components import Add, BatchNorm, Block, Branch, Conv, GroupNorm, Linear, MeanPool, NormedHead, Steps
-from ..components.attention import ScaledDotProduct
-from ..components.convblocks import conv_mlp, doubling_stem, excited_merge
+from .. import components as c
 from ..layouts import excite_rules, normed_head_rules, normed_renames
-from ..spec import SpecError
-from . import Family, Grid, KeyRules, Mixer, Model, PerStage, Sizes, Stage, classifier, module_of, renames
+from . import Family, Grid, KeyRules, Model, PerStage, Sizes, SpecError, Stage, classifier, renames
 
-NORM, AT_0, PART_NORM, KEY_DIM = BatchNorm(), BatchNorm(zero_init=True), GroupNorm(groups=1), 16
+NORM, AT_0, PART_NORM, KEY_DIM = c.BatchNorm(), c.BatchNorm(zero_init=True), c.GroupNorm(groups=1), 16
 
 
-class PartAttention(Mixer):
+class PartAttention(c.Mixer):
     """Attention of one head over the first `part` channels; a layer then mixes these with the others."""
 
     part: int
 
 
-@module_of(PartAttention)
+@c.module_of(PartAttention)
 class PartAttentionModule(nn.Module):
     def __init__(self, spec: PartAttention, dim: int, grid: Grid) -> None:
         super().__init__()
@@ -28,9 +25,9 @@ class PartAttentionModule(nn.Module):
             raise SpecError(f"{spec.kind}: {part} channels are no part of {dim}")
         self.widths = [part, dim - part], [KEY_DIM, KEY_DIM, part]
         self.norm = PART_NORM.build(part)
-        self.qkv = Linear(dim=sum(self.widths[1]), bias=False, norm=NORM).build(part, grid)
-        self.attend = ScaledDotProduct(KEY_DIM**-0.5)
-        self.proj = Linear(dim=dim, bias=False, norm=AT_0).build(dim, grid)
+        self.qkv = c.Linear(dim=sum(self.widths[1]), bias=False, norm=NORM).build(part, grid)
+        self.attend = c.ScaledDotProduct(KEY_DIM**-0.5)
+        self.proj = c.Linear(dim=dim, bias=False, norm=AT_0).build(dim, grid)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         part, others = tokens.split(self.widths[0], dim=2)
@@ -41,20 +38,20 @@ class PartAttentionModule(nn.Module):
 def shvit(*, dims: PerStage, parts: PerStage, depths: PerStage) -> Model:
     """An SHViT of given widths, numbers of attending channels (0: a stage does not attend) and depths."""
 
-    def both(dim: int) -> list[Add]:
-        return [Add(body=Conv(dim=dim, kernel=3, groups=dim, norm=NORM)), Add(body=conv_mlp(dim, "relu"))]
+    def both(dim: int) -> list[c.Add]:
+        return [c.Add(body=c.Conv(dim=dim, kernel=3, groups=dim, norm=NORM)), c.Add(body=c.conv_mlp(dim, "relu"))]
 
     stages: list[Stage] = []
     for index, (dim, part, depth) in enumerate(zip(dims, parts, depths, strict=True)):
-        attend = (Branch(mixer=PartAttention(part=part)),) if part else ()
-        first = Branch(mixer=Conv(dim=dim, kernel=3, groups=dim, norm=AT_0))
-        last = Branch(mixer=conv_mlp(dim, "relu"))
-        enter = doubling_stem(dim, 16, NORM, "relu")
+        attend = (c.Branch(mixer=PartAttention(part=part)),) if part else ()
+        first = c.Branch(mixer=c.Conv(dim=dim, kernel=3, groups=dim, norm=AT_0))
+        last = c.Branch(mixer=c.conv_mlp(dim, "relu"))
+        enter = c.doubling_stem(dim, 16, NORM, "relu")
         if index:
             before = dims[index - 1]
-            enter = Steps(steps=(*both(before), excited_merge(before, dim), *both(dim)))
-        stages.append(Stage(enter=enter, blocks=(Block(branches=(first, *attend, last)),) * depth))
-    return classifier(stages, MeanPool(), head=NormedHead(norm=NORM))
+            enter = c.Steps(steps=(*both(before), c.excited_merge(before, dim), *both(dim)))
+        stages.append(Stage(enter=enter, blocks=(c.Block(branches=(first, *attend, last)),) * depth))
+    return classifier(stages, c.MeanPool(), head=c.NormedHead(norm=NORM))
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -62,8 +59,7 @@ def timm_rules(model: Model) -> KeyRules:
     down, enter, two = "stages.{s}.downsample", "stages.{s}.enter.steps", "m.pw1=body.steps.0 m.pw2=body.steps.1"
     rules = normed_head_rules("head", layer="l") + excite_rules(f"{down}.2.se", f"{enter}.2.steps.2")
     rules += normed_renames("patch_embed", "stages.0.enter.steps", "0=0 2=1 4=2 6=3")
-    rules += normed_renames(down, enter, "0.m=0.body 3.m=3.body")
-    rules += normed_renames(f"{down}.2", f"{enter}.2.steps", "conv1=0 conv2=1 conv3=3")
+    rules += normed_renames(down, enter, "0.m=0.body 3.m=3.body 2.conv1=2.steps.0 2.conv2=2.steps.1 2.conv3=2.steps.3")
     for step in (1, 4):
         rules += normed_renames(f"{down}.{step}", f"{enter}.{step}", two)
     for s, stage in enumerate(model.stages):

@@ -4,15 +4,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..components import BatchNorm, Block, Branch, Conv, MeanPool, NormedHead, Steps, linear
+from .. import components as c
 from ..layouts import map_to_vector, normed_head_rules
-from . import Family, Grid, KeyRules, Mixer, Model, PerStage, Sizes, Stage, classifier, module_of, renames
+from . import Family, Grid, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
 
-NORM = BatchNorm()
+NORM = c.BatchNorm()
 CONVS = "dwconv=steps.0.conv norm=steps.0.norm pwconv1=steps.1.conv pwconv2=steps.2.conv"
 
 
-class AdditiveAttention(Mixer):
+class AdditiveAttention(c.Mixer):
     """Every key is multiplied with one query, the sum of all queries by a learned score or, not `scored`, as they are.
 
     The scores are of length 1 over the positions, not a softmax, and are no map of what a position takes from another.
@@ -21,27 +21,25 @@ class AdditiveAttention(Mixer):
     scored: bool = True
 
 
-@module_of(AdditiveAttention)
+@c.module_of(AdditiveAttention)
 class AdditiveAttentionModule(nn.Module):
     def __init__(self, spec: AdditiveAttention, dim: int, grid: Grid) -> None:
         super().__init__()
-        self.query, self.key, self.proj, self.last = (linear(dim, dim) for _ in range(4))
+        self.query, self.key, self.proj, self.last = (c.linear(dim, dim) for _ in range(4))
         self.score = nn.Parameter(torch.randn(dim, 1)) if spec.scored else None
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         query, key = (F.normalize(layer(tokens), dim=-1) for layer in (self.query, self.key))
-        scores = 1.0
-        if self.score is not None:
-            scores = F.normalize(query @ self.score * tokens.shape[2] ** -0.5, dim=1)
+        scores = 1.0 if self.score is None else F.normalize(query @ self.score * tokens.shape[2] ** -0.5, dim=1)
         whole = (scores * query).sum(dim=1, keepdim=True)
         return self.last(self.proj(whole * key) + query)
 
 
-def conv_encoder(dim: int, hidden: int) -> Branch:
+def conv_encoder(dim: int, hidden: int) -> c.Branch:
     """Filter each channel, norm, then two layers on each position."""
-    filters = Conv(dim=dim, kernel=3, groups=dim, bias=True, norm=NORM)
-    layers = (Conv(dim=hidden, bias=True, act="gelu"), Conv(dim=dim, bias=True))
-    return Branch(mixer=Steps(steps=(filters, *layers)), layer_scale=1.0)
+    filters = c.Conv(dim=dim, kernel=3, groups=dim, bias=True, norm=NORM)
+    layers = (c.Conv(dim=hidden, bias=True, act="gelu"), c.Conv(dim=dim, bias=True))
+    return c.Branch(mixer=c.Steps(steps=(filters, *layers)), layer_scale=1.0)
 
 
 def swiftformer(*, dims: PerStage, depths: PerStage, scored: bool = True) -> Model:
@@ -51,21 +49,20 @@ def swiftformer(*, dims: PerStage, depths: PerStage, scored: bool = True) -> Mod
     """
     stages: list[Stage] = []
     for dim, depth in zip(dims, depths, strict=True):
-        down = Conv(dim=dim, kernel=3, stride=2, bias=True, norm=NORM)
+        down = c.Conv(dim=dim, kernel=3, stride=2, bias=True, norm=NORM)
         relu = down.replace(act="relu")
-        mlp = Steps(steps=(Conv(dim=4 * dim, bias=True, act="gelu"), Conv(dim=dim, bias=True)))
-        attend = Branch(mixer=AdditiveAttention(scored=scored), layer_scale=1e-5)
-        last = Block(branches=(conv_encoder(dim, dim), attend, attend.replace(mixer=mlp, norm=NORM)))
-        enter = down if stages else Steps(steps=(relu.replace(dim=dim // 2), relu))
-        block = Block(branches=(conv_encoder(dim, 4 * dim),))
+        mlp = c.Steps(steps=(c.Conv(dim=4 * dim, bias=True, act="gelu"), c.Conv(dim=dim, bias=True)))
+        attend = c.Branch(mixer=AdditiveAttention(scored=scored), layer_scale=1e-5)
+        last = c.Block(branches=(conv_encoder(dim, dim), attend, attend.replace(mixer=mlp, norm=NORM)))
+        enter = down if stages else c.Steps(steps=(relu.replace(dim=dim // 2), relu))
+        block = c.Block(branches=(conv_encoder(dim, 4 * dim),))
         stages.append(Stage(enter=enter, blocks=(*(block,) * (depth - 1), last)))
-    return classifier(stages, MeanPool(norm=NORM), head=NormedHead(count=2))
+    return classifier(stages, c.MeanPool(norm=NORM), head=c.NormedHead(count=2))
 
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
-    rules = renames("", "", "norm=pool.norm stem.0=stages.0.enter.steps.0.conv stem.1=stages.0.enter.steps.0.norm")
-    rules += renames("stem", "stages.0.enter.steps", "3=1.conv 4=1.norm")
+    rules = renames("stem", "stages.0.enter.steps", "0=0.conv 1=0.norm 3=1.conv 4=1.norm")
     for s, stage in enumerate(model.stages):
         last, theirs, ours = len(stage.blocks) - 1, f"stages.{s}.blocks.{{b}}", f"stages.{s}.blocks.{{b}}.branches"
         local = f"stages.{s}.blocks.{last}.local_representation", f"stages.{s}.blocks.{last}.branches"
@@ -77,7 +74,7 @@ def timm_rules(model: Model) -> KeyRules:
         rules += renames(f"{theirs}.linear", f"{ours}.2", "norm1=norm fc1=mixer.steps.0.conv fc2=mixer.steps.1.conv")
         scales = "layer_scale_1.gamma=1.layer_scale layer_scale_2.gamma=2.layer_scale"
         rules += renames(theirs, ours, scales, map_to_vector)
-    return KeyRules(rules, normed_head_rules("head", "head_dist", layer=""))
+    return KeyRules(rules, renames("", "", "norm=pool.norm"), normed_head_rules("head", "head_dist", layer=""))
 
 
 SIZES: Sizes = {

@@ -4,12 +4,10 @@ Maps that the windows do not divide are padded and then shifted, as in transform
 shifts first; there, a padded map's opposite borders see each other.
 """
 
-from ..components import Attention, LayerNorm, MeanPool, Mlp, RelativePositionBias, WindowAttention
-from ..components.blocks import Block, residual_block
-from ..components.transitions import Patchify, PatchMerging
-from . import Family, Grid, KeyRules, Model, Norm, Numbers, PerStage, Sizes, Stage, Transition, classifier, renames
+from .. import components as c
+from . import Family, Grid, KeyRules, Model, Numbers, PerStage, Sizes, Stage, classifier, renames
 
-NORM = LayerNorm(eps=1e-5)
+NORM = c.LayerNorm(eps=1e-5)
 OURS = "stages.{s}.blocks.{b}.branches"
 ATTENTION = f"{OURS}.0.mixer.attention"
 
@@ -26,19 +24,18 @@ def differs_in_timm(model: Model) -> bool:
     for stage in model.stages:
         grid = stage.out_grid(grid)
         for mixer in (block.branches[0].mixer for block in stage.blocks):
-            assert isinstance(mixer, WindowAttention)
+            assert isinstance(mixer, c.WindowAttention)
             sides = zip(mixer.shift, mixer.window, grid.size, strict=True)
             differs |= any(moved and size % side for moved, side, size in sides)
     return differs
 
 
-def shifted_pair(
-    attention: Transition, dim: int, window: int, norm: Norm | None = None, post_norm: Norm | None = None
-) -> tuple[Block, ...]:
-    """Two blocks, of which the second shifts its windows, with norms before or after their branches."""
-    windows = WindowAttention(attention=attention, window=(window, window))
+def shifted_pair(attention: c.Transition, dim: int, window: int, behind: bool = False) -> tuple[c.Block, ...]:
+    """Two blocks, of which the second shifts its windows. Norms are in front of their branches, or `behind`."""
+    windows = c.WindowAttention(attention=attention, window=(window, window))
     mixers = windows, windows.replace(shift=(window // 2, window // 2))
-    return tuple(residual_block(mixer, Mlp(hidden=4 * dim), norm=norm, post_norm=post_norm) for mixer in mixers)
+    norm, post_norm = (None, NORM) if behind else (NORM, None)
+    return tuple(c.residual_block(mixer, c.Mlp(hidden=4 * dim), norm=norm, post_norm=post_norm) for mixer in mixers)
 
 
 def swin(*, dim: int, depths: PerStage, heads: PerStage, windows: PerStage, img_size: int | None = None) -> Model:
@@ -49,10 +46,10 @@ def swin(*, dim: int, depths: PerStage, heads: PerStage, windows: PerStage, img_
     stages: list[Stage] = []
     for index, (depth, count, window) in enumerate(zip(depths, heads, windows, strict=True)):
         width, side = dim * 2**index, within_map(window, index, img_size)
-        enter = PatchMerging(dim=width, norm=NORM) if index else Patchify(dim=width, patch=4, norm=NORM)
-        pair = shifted_pair(Attention(heads=count, bias=RelativePositionBias()), width, side, norm=NORM)
+        enter = c.PatchMerging(dim=width, norm=NORM) if index else c.Patchify(dim=width, patch=4, norm=NORM)
+        pair = shifted_pair(c.Attention(heads=count, bias=c.RelativePositionBias()), width, side)
         stages.append(Stage(enter=enter, blocks=(pair * depth)[:depth]))
-    return classifier(stages, MeanPool(norm=NORM))
+    return classifier(stages, c.MeanPool(norm=NORM))
 
 
 def timm_rules(model: Model) -> KeyRules:

@@ -3,9 +3,8 @@
 Maps that the windows do not divide are padded and shifted as in `swin`.
 """
 
-from ..components import ContinuousPositionBias, CosineAttention, MeanPool, Normalize, Patchify, PatchMerging, Steps
-from ..keys import Split
-from . import Family, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
+from .. import components as c
+from . import Family, KeyRules, Model, PerStage, Sizes, Split, Stage, classifier, renames
 from .swin import ATTENTION, BASE, LARGE, NORM, OURS, SMALL, TINY, differs_in_timm, shifted_pair, within_map
 
 QKV = [f"{ATTENTION}.{part}" for part in ("query", "key", "value")]
@@ -28,14 +27,14 @@ def swinv2(
     stages: list[Stage] = []
     sides = tuple(within_map(window, index, img_size) for index, window in enumerate(windows))
     numbers = zip(depths, heads, sides, trained_windows or sides, strict=True)
-    for index, (depth, count, window, trained) in enumerate(numbers):
+    for index, (depth, count, window, before) in enumerate(numbers):
         width = dim * 2**index
-        bias = ContinuousPositionBias(trained=(trained, trained))
-        pair = shifted_pair(CosineAttention(heads=count, key_bias=False, bias=bias), width, window, post_norm=NORM)
-        merge = Steps(steps=(PatchMerging(dim=width), Normalize(norm=NORM)))
-        enter = merge if index else Patchify(dim=width, patch=4, norm=NORM)
+        bias = c.ContinuousPositionBias(trained=(before, before))
+        pair = shifted_pair(c.CosineAttention(heads=count, key_bias=False, bias=bias), width, window, behind=True)
+        merge = c.Steps(steps=(c.PatchMerging(dim=width), c.Normalize(norm=NORM)))
+        enter = merge if index else c.Patchify(dim=width, patch=4, norm=NORM)
         stages.append(Stage(enter=enter, blocks=(pair * depth)[:depth]))
-    return classifier(stages, MeanPool(norm=NORM), 256)
+    return classifier(stages, c.MeanPool(norm=NORM), 256)
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -54,23 +53,16 @@ def timm_rules(model: Model) -> KeyRules:
     )
 
 
-WINDOW_8 = {"windows": (8, 8, 8, 8), "img_size": 256}
-WINDOW_16 = {"windows": (16, 16, 16, 16), "img_size": 256}
-WINDOW_12 = {"windows": (12, 12, 12, 12), "img_size": 192}
-TO_16 = WINDOW_16 | {"trained_windows": (12, 12, 12, 6)}
-TO_24 = {"windows": (24, 24, 24, 24), "trained_windows": (12, 12, 12, 6), "img_size": 384}
+WINDOW_12, TRAINED = {"windows": (12, 12, 12, 12), "img_size": 192}, {"trained_windows": (12, 12, 12, 6)}
+TO_16 = TRAINED | {"windows": (16, 16, 16, 16), "img_size": 256}
+TO_24 = TRAINED | {"windows": (24, 24, 24, 24), "img_size": 384}
 SIZES: Sizes = {
-    "swinv2_tiny_window8_256": TINY | WINDOW_8,
-    "swinv2_tiny_window16_256": TINY | WINDOW_16,
-    "swinv2_small_window8_256": SMALL | WINDOW_8,
-    "swinv2_small_window16_256": SMALL | WINDOW_16,
-    "swinv2_base_window8_256": BASE | WINDOW_8,
-    "swinv2_base_window16_256": BASE | WINDOW_16,
-    "swinv2_base_window12_192": BASE | WINDOW_12,
-    "swinv2_base_window12to16_192to256": BASE | TO_16,
-    "swinv2_base_window12to24_192to384": BASE | TO_24,
-    "swinv2_large_window12_192": LARGE | WINDOW_12,
-    "swinv2_large_window12to16_192to256": LARGE | TO_16,
-    "swinv2_large_window12to24_192to384": LARGE | TO_24,
+    f"swinv2_{name}_window{side}_256": numbers | {"windows": (side, side, side, side), "img_size": 256}
+    for name, numbers in (("tiny", TINY), ("small", SMALL), ("base", BASE))
+    for side in (8, 16)
+} | {
+    f"swinv2_{name}_window12{sizes}": numbers | windows
+    for name, numbers in (("base", BASE), ("large", LARGE))
+    for sizes, windows in (("_192", WINDOW_12), ("to16_192to256", TO_16), ("to24_192to384", TO_24))
 }
 FAMILY = Family("swinv2", "arXiv 2111.09883", swinv2, SIZES, {"timm": timm_rules}, differs_in_timm=differs_in_timm)

@@ -5,14 +5,12 @@ or that of every stage, ends with a norm of the sum, so the pool has none. timm'
 their stages, were never trained and are not here.
 """
 
-from ..components import Block, Branch, CosineAttention, MeanPool, RelativePositionMlp
-from ..components.transitions import Normalize, Patchify, PatchMerging
-from ..keys import Split
-from . import Family, KeyRules, Model, PerStage, Rename, Sizes, Stage, classifier, renames
+from .. import components as c
+from . import Family, KeyRules, Model, PerStage, Rename, Sizes, Split, Stage, classifier, renames
 from .swin import BASE, LARGE, NORM, OURS, SMALL, TINY, differs_in_timm, shifted_pair
 from .swinv2 import ATTENTION, QKV
 
-LAST_NORM = Branch(mixer=Normalize(norm=NORM), residual=False)
+LAST_NORM = c.Branch(mixer=c.Normalize(norm=NORM), residual=False)
 LAST_STRIDE = 32  # one window is the whole map of the last stage
 
 
@@ -24,25 +22,21 @@ def swinv2_cr(*, dim: int, depths: PerStage, heads: PerStage, stage_norms: bool 
     stages: list[Stage] = []
     for number, (depth, count) in enumerate(zip(depths, heads, strict=True)):
         width = dim * 2**number
-        attention = CosineAttention(heads=count, bias=RelativePositionMlp(hidden=384))
-        pair = shifted_pair(attention, width, img_size // LAST_STRIDE, post_norm=NORM)
-        enter = PatchMerging(dim=width, norm=NORM) if number else Patchify(dim=width, patch=4, norm=NORM)
+        attention = c.CosineAttention(heads=count, bias=c.RelativePositionMlp(hidden=384))
+        pair = shifted_pair(attention, width, img_size // LAST_STRIDE, behind=True)
+        enter = c.PatchMerging(dim=width, norm=NORM) if number else c.Patchify(dim=width, patch=4, norm=NORM)
         blocks = (pair * depth)[:depth]
         if stage_norms or number == len(depths) - 1:
-            blocks = (*blocks[:-1], Block(branches=(*blocks[-1].branches, LAST_NORM)))
+            blocks = (*blocks[:-1], c.Block(branches=(*blocks[-1].branches, LAST_NORM)))
         stages.append(Stage(enter=enter, blocks=blocks))
-    return classifier(stages, MeanPool(), img_size)
+    return classifier(stages, c.MeanPool(), img_size)
 
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     block = "stages.{s}.blocks.{b}"
-    factor = Rename(
-        f"{block}.attn.logit_scale",
-        f"{ATTENTION}.log_factor",
-        lambda theirs: theirs[:, None, None],
-        lambda ours: ours.flatten(),
-    )
+    theirs, ours = f"{block}.attn.logit_scale", f"{ATTENTION}.log_factor"
+    factor = Rename(theirs, ours, lambda vector: vector[:, None, None], lambda factors: factors.flatten())
     rules = renames("patch_embed", "stages.0.enter", "proj=conv norm")
     rules += renames("", "", "stages.{s}.downsample=stages.{s}.enter head.fc=head")
     rules += [Split(f"{block}.attn.qkv", QKV), factor, *renames(f"{block}.attn", ATTENTION, "meta_mlp=bias proj")]

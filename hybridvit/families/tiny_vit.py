@@ -1,46 +1,36 @@
 """TinyViT: MBConv, then attention in windows with a depthwise convolution behind it (arXiv 2207.10666)."""
 
-from ..components import Block, Branch, Conv, DistanceBias, MeanPool, Mlp, WindowAttention, doubling_stem
-from ..components.narrow import NarrowAttention
-from ..components.norms import BatchNorm, LayerNorm
-from ..components.transitions import Activate, Normalize, Steps
+from .. import components as c
 from ..layouts import normed_renames
-from . import Family, KeyRules, Model, Numbers, PerStage, Sizes, Stage, Transition, classifier, renames
+from . import Family, KeyRules, Model, Numbers, PerStage, Sizes, Stage, classifier, renames
 
-NORM, BATCH_NORM, AT_0 = LayerNorm(eps=1e-5), BatchNorm(), BatchNorm(zero_init=True)
+NORM, BATCH_NORM, AT_0 = c.LayerNorm(eps=1e-5), c.BatchNorm(), c.BatchNorm(zero_init=True)
 
 
 def tiny_vit(*, dims: PerStage, heads: PerStage, depths: PerStage = (2, 2, 6, 2), window: int = 7) -> Model:
     """A TinyViT of given widths, heads and depths; windows have `window` positions a side, in stage 2 twice that."""
 
-    def conv_block(dim: int) -> Block:
-        wide = Conv(dim=4 * dim, norm=BATCH_NORM, act="gelu")
-        body = Steps(steps=(wide, wide.replace(kernel=3, groups=4 * dim), Conv(dim=dim, norm=AT_0)))
-        return Block(branches=(Branch(mixer=body), Branch(mixer=Activate(act="gelu"), residual=False)))
+    def conv_block(dim: int) -> c.Block:
+        wide = c.Conv(dim=4 * dim, norm=BATCH_NORM, act="gelu")
+        body = c.Steps(steps=(wide, wide.replace(kernel=3, groups=4 * dim), c.Conv(dim=dim, norm=AT_0)))
+        return c.Block(branches=(c.Branch(mixer=body), c.Branch(mixer=c.Activate(act="gelu"), residual=False)))
 
-    def window_block(index: int) -> Block:
+    def window_block(index: int) -> c.Block:
         dim, side = dims[index], 2 * window if index == 2 else window
         width = dim // heads[index]
-        attention = NarrowAttention(heads=heads[index], key_dim=width, value_dim=width, bias=DistanceBias())
+        attention = c.NarrowAttention(heads=heads[index], key_dim=width, value_dim=width, bias=c.DistanceBias())
         # The norm is inside, for it comes after the padding.
-        inside = Steps(steps=(Normalize(norm=NORM), attention))
-        return Block(
-            branches=(
-                Branch(mixer=WindowAttention(attention=inside, window=(side, side))),
-                Branch(mixer=Conv(dim=dim, kernel=3, groups=dim, norm=BATCH_NORM), residual=False),
-                Branch(mixer=Mlp(hidden=4 * dim), norm=NORM),
-            )
-        )
+        inside = c.Steps(steps=(c.Normalize(norm=NORM), attention))
+        attend = c.Branch(mixer=c.WindowAttention(attention=inside, window=(side, side)))
+        local = c.Branch(mixer=c.Conv(dim=dim, kernel=3, groups=dim, norm=BATCH_NORM), residual=False)
+        return c.Block(branches=(attend, local, c.Branch(mixer=c.Mlp(hidden=4 * dim), norm=NORM)))
 
-    def merge(dim: int) -> Transition:
-        conv = Conv(dim=dim, norm=BATCH_NORM, act="gelu")
-        return Steps(steps=(conv, conv.replace(kernel=3, stride=2, groups=dim), conv.replace(act=None)))
-
-    stem = doubling_stem(dims[0], 4, BATCH_NORM, "gelu")
+    stem = c.doubling_stem(dims[0], 4, BATCH_NORM, "gelu")
     stages = [Stage(enter=stem, blocks=(conv_block(dims[0]),) * depths[0])]
     for index in range(1, len(dims)):
-        stages.append(Stage(enter=merge(dims[index]), blocks=(window_block(index),) * depths[index]))
-    return classifier(stages, MeanPool(post_norm=NORM))
+        merge = c.inverted_residual(dims[index], dims[index], "gelu", stride=2)
+        stages.append(Stage(enter=merge, blocks=(window_block(index),) * depths[index]))
+    return classifier(stages, c.MeanPool(post_norm=NORM))
 
 
 def timm_rules(model: Model) -> KeyRules:

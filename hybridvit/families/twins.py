@@ -3,29 +3,27 @@
 A filter of each channel behind the first block of a stage tells tokens where they are (2102.10882).
 """
 
-from ..components import Conv, LayerNorm, MeanPool, Mlp, Patchify, WindowAttention, summaries
-from ..components.attention import Attention, ReducedAttention
-from ..components.blocks import Block, Branch, transformer_block
+from .. import components as c
 from . import Family, KeyRules, Model, Numbers, PerStage, Sizes, Stage, classifier, renames
 
-NORM, SUMMARY_NORM = LayerNorm(eps=1e-6), LayerNorm(eps=1e-5)
+NORM, SUMMARY_NORM = c.LayerNorm(eps=1e-6), c.LayerNorm(eps=1e-5)
 WINDOW, REDUCTIONS = (7, 7), (8, 4, 2, 1)
 
 
-def twins(
-    *, dims: PerStage, depths: PerStage, heads: PerStage, mlp_ratios: PerStage = (4, 4, 4, 4), windows: bool = False
-) -> Model:
-    """A Twins of given widths, depths and heads. `windows`: every other block, from the first on, attends in them."""
+def twins(*, dims: PerStage, depths: PerStage, head_dim: int, windows: bool = False) -> Model:
+    """A Twins of given widths, depths and width of heads. `windows`: every other block, from the first on, is local."""
     stages: list[Stage] = []
-    for dim, depth, count, ratio, side in zip(dims, depths, heads, mlp_ratios, REDUCTIONS, strict=True):
-        mlp, reduce = Mlp(hidden=ratio * dim), summaries(dim, side, SUMMARY_NORM)
-        whole = transformer_block(ReducedAttention(heads=count, reduce=reduce), mlp, NORM)
-        local = transformer_block(WindowAttention(attention=Attention(heads=count), window=WINDOW), mlp, NORM)
+    mlp_ratios = (4, 4, 4, 4) if windows else (8, 8, 4, 4)
+    for dim, depth, ratio, side in zip(dims, depths, mlp_ratios, REDUCTIONS, strict=True):
+        count = dim // head_dim
+        mlp, reduce = c.Mlp(hidden=ratio * dim), c.summaries(dim, side, SUMMARY_NORM)
+        whole = c.transformer_block(c.ReducedAttention(heads=count, reduce=reduce), mlp, NORM)
+        local = c.transformer_block(c.WindowAttention(attention=c.Attention(heads=count), window=WINDOW), mlp, NORM)
         first, *others = (local if windows and index % 2 == 0 else whole for index in range(depth))
-        position = Branch(mixer=Conv(dim=dim, kernel=3, groups=dim, bias=True))
-        enter = Patchify(dim=dim, patch=2 if stages else 4, norm=SUMMARY_NORM)
-        stages.append(Stage(enter=enter, blocks=(Block(branches=(*first.branches, position)), *others)))
-    return classifier(stages, MeanPool(norm=NORM))
+        position = c.Branch(mixer=c.Conv(dim=dim, kernel=3, groups=dim, bias=True))
+        enter = c.Patchify(dim=dim, patch=2 if stages else 4, norm=SUMMARY_NORM)
+        stages.append(Stage(enter=enter, blocks=(c.Block(branches=(*first.branches, position)), *others)))
+    return classifier(stages, c.MeanPool(norm=NORM))
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -38,22 +36,19 @@ def timm_rules(model: Model) -> KeyRules:
     rules += renames(f"{theirs}.attn", f"{ours}.0.mixer", summarised)
     for s, stage in enumerate(model.stages):
         for b, block in enumerate(stage.blocks):
-            proj = "attention.proj" if isinstance(block.branches[0].mixer, WindowAttention) else "proj"
+            proj = "attention.proj" if isinstance(block.branches[0].mixer, c.WindowAttention) else "proj"
             rules += renames(f"blocks.{s}.{b}.attn", f"stages.{s}.blocks.{b}.branches.0.mixer", f"proj={proj}")
     return KeyRules(rules)
 
 
-PCPVT: Numbers = {"dims": (64, 128, 320, 512), "heads": (1, 2, 5, 8), "mlp_ratios": (8, 8, 4, 4)}
+PCPVT: Numbers = {"dims": (64, 128, 320, 512), "head_dim": 64}
+SVT: Numbers = {"head_dim": 32, "windows": True}
 SIZES: Sizes = {
     "twins_pcpvt_small": PCPVT | {"depths": (3, 4, 6, 3)},
     "twins_pcpvt_base": PCPVT | {"depths": (3, 4, 18, 3)},
     "twins_pcpvt_large": PCPVT | {"depths": (3, 8, 27, 3)},
-} | {
-    f"twins_svt_{name}": {"dims": dims, "depths": depths, "heads": tuple(dim // 32 for dim in dims), "windows": True}
-    for name, dims, depths in (
-        ("small", (64, 128, 256, 512), (2, 2, 10, 4)),
-        ("base", (96, 192, 384, 768), (2, 2, 18, 2)),
-        ("large", (128, 256, 512, 1024), (2, 2, 18, 2)),
-    )
+    "twins_svt_small": SVT | {"dims": (64, 128, 256, 512), "depths": (2, 2, 10, 4)},
+    "twins_svt_base": SVT | {"dims": (96, 192, 384, 768), "depths": (2, 2, 18, 2)},
+    "twins_svt_large": SVT | {"dims": (128, 256, 512, 1024), "depths": (2, 2, 18, 2)},
 }
 FAMILY = Family("twins", "arXiv 2104.13840", twins, SIZES, {"timm": timm_rules})

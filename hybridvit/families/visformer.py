@@ -1,26 +1,26 @@
 """Visformer: a transformer with the stages, batch norms and first convolutions of a ResNet (arXiv 2104.12533)."""
 
-from ..components import Attention, BatchNorm, Conv, LearnedPosition, MeanPool, Patchify, Steps, residual_block
-from ..keys import conv_to_linear
+from .. import components as c
 from ..layouts import map_to_table
-from . import Family, Grid, KeyRules, Model, PerStage, Sizes, Stage, classifier, renames
+from . import Family, Grid, KeyRules, Model, PerStage, Sizes, Stage, classifier, conv_to_linear, renames
 
-NORM = BatchNorm()
+NORM = c.BatchNorm()
 
 
 def visformer(*, stem: int, dim: int, heads: int, depths: PerStage = (7, 4, 4)) -> Model:
     """A Visformer of a given width of the stem and of the middle stage; the first is half as wide, the last twice."""
-    embed = Patchify(dim=dim // 2, patch=4, norm=NORM)
-    first = Steps(steps=(Conv(dim=stem, kernel=7, stride=2, norm=NORM, act="relu"), embed))
-    wide = Conv(dim=dim, act="gelu")
-    convs = Steps(steps=(wide, wide.replace(kernel=3, groups=8), Conv(dim=dim // 2)))
-    stages = [Stage(enter=first, position=LearnedPosition(), blocks=(residual_block(convs, norm=NORM),) * depths[0])]
+    embed = c.Patchify(dim=dim // 2, patch=4, norm=NORM)
+    first = c.Steps(steps=(c.Conv(dim=stem, kernel=7, stride=2, norm=NORM, act="relu"), embed))
+    wide = c.Conv(dim=dim, act="gelu")
+    convs = c.Steps(steps=(wide, wide.replace(kernel=3, groups=8), c.Conv(dim=dim // 2)))
+    block = c.residual_block(convs, norm=NORM)
+    stages = [Stage(enter=first, position=c.LearnedPosition(), blocks=(block,) * depths[0])]
     for width, depth in ((dim, depths[1]), (2 * dim, depths[2])):
-        attention = Attention(heads=heads, qkv_bias=False, proj_bias=False)
-        mlp = Steps(steps=(Conv(dim=4 * width, act="gelu"), Conv(dim=width)))
-        enter, block = embed.replace(dim=width, patch=2), residual_block(attention, mlp, norm=NORM)
-        stages.append(Stage(enter=enter, position=LearnedPosition(), blocks=(block,) * depth))
-    return classifier(stages, MeanPool(norm=NORM))
+        attention = c.Attention(heads=heads, qkv_bias=False, proj_bias=False)
+        mlp = c.Steps(steps=(c.Conv(dim=4 * width, act="gelu"), c.Conv(dim=width)))
+        enter, block = embed.replace(dim=width, patch=2), c.residual_block(attention, mlp, norm=NORM)
+        stages.append(Stage(enter=enter, position=c.LearnedPosition(), blocks=(block,) * depth))
+    return classifier(stages, c.MeanPool(norm=NORM))
 
 
 def timm_rules(model: Model) -> KeyRules:

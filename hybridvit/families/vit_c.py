@@ -7,7 +7,7 @@ and one transformer block fewer than in the ViT pays for it. The paper's authors
 
 import itertools
 
-from ..components import BatchNorm, Conv, Patchify, Steps, TokenPool
+from .. import components as c
 from ..trunks import NORM, Width, vit_stage
 from . import Family, KeyRules, Model, Sizes, Stage, classifier, renames
 
@@ -17,10 +17,10 @@ def vit_c(*, stem: tuple[int, ...], dim: int, depth: int, heads: int, mlp_ratio:
     stages: list[Stage] = []
     for width, run in itertools.groupby(stem):
         strides = (2, *(1 for _ in list(run)[1:]))
-        convs = [Conv(dim=width, kernel=3, stride=stride, norm=BatchNorm(), act="relu") for stride in strides]
-        stages.append(Stage(enter=Steps(steps=tuple(convs))))
-    trunk = vit_stage(enter=Patchify(dim=dim, patch=1), width=Width(dim, depth, heads, mlp_ratio))
-    return classifier((*stages, trunk), TokenPool(norm=NORM))
+        convs = [c.Conv(dim=width, kernel=3, stride=stride, norm=c.BatchNorm(), act="relu") for stride in strides]
+        stages.append(Stage(enter=c.Steps(steps=tuple(convs))))
+    trunk = vit_stage(enter=1, width=Width(dim, depth, heads, mlp_ratio))
+    return classifier((*stages, trunk), c.TokenPool(norm=NORM))
 
 
 def torchvision_rules(model: Model) -> KeyRules:
@@ -30,7 +30,7 @@ def torchvision_rules(model: Model) -> KeyRules:
     theirs, ours = "encoder.layers.encoder_layer_{b}", f"{trunk}.blocks.{{b}}.branches"
     rules = renames("", "", "encoder.ln=pool.norm heads.head=head")
     for index, stage in enumerate(stem):
-        assert isinstance(stage.enter, Steps)
+        assert isinstance(stage.enter, c.Steps)
         for step in range(len(stage.enter.steps)):
             rules += renames(f"conv_proj.conv_bn_relu_{count}", f"stages.{index}.enter.steps.{step}", "0=conv 1=norm")
             count += 1

@@ -4,25 +4,24 @@ OpenAI's, LAION's (2212.07143), MetaCLIP's (2309.16671), DFN's (2309.17425) and 
 projects to the space that images share with texts. `quickgelu` names those with x * sigmoid(1.702 x) for GELU.
 """
 
-from ..components import Attention, LayerNorm, Mlp, Patchify, TokenPool, transformer_block
+from .. import components as c
 from ..layouts import timm_vit_rules
 from ..trunks import WIDTHS, Width, named_sizes, vit_stage
 from . import Family, Model, Sizes, classifier
 
 WIDTHS = WIDTHS | {"xsmall": Width(256, 10, 4)}
-NORM = LayerNorm(eps=1e-5)
+NORM = c.LayerNorm(eps=1e-5)
 
 
-def vit_clip(*, width: str, patch: int, quick_gelu: bool = False) -> Model:
+def vit_clip(*, width: str, patch: int, act: str = "gelu") -> Model:
     """A tower of a named width."""
     of = WIDTHS[width]
-    mlp = Mlp(hidden=of.hidden, act="quick_gelu" if quick_gelu else "gelu")
-    block = transformer_block(Attention(heads=of.heads), mlp, NORM)
-    stage = vit_stage(enter=Patchify(dim=of.dim, patch=patch, bias=False), width=of, pre_norm=NORM, block=block)
-    return classifier((stage,), TokenPool(norm=NORM))
+    patches, mlp = c.Patchify(dim=of.dim, patch=patch, bias=False), c.Mlp(hidden=of.hidden, act=act)
+    stage = vit_stage(enter=patches, width=of, pre_norm=NORM, mlp=mlp, norm=NORM)
+    return classifier((stage,), c.TokenPool(norm=NORM))
 
 
-QUICK = {"quick_gelu": True}
+QUICK = {"act": "quick_gelu"}
 SIZES: Sizes = (
     named_sizes("vit_xsmall_patch16_clip_224 vit_medium_patch{32,16}_clip_224", num_classes=512)
     | named_sizes("vit_betwixt_patch32_clip_224 vit_base_patch32_clip_256", num_classes=512)

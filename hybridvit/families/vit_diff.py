@@ -5,22 +5,16 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..components import LearnedPosition, MeanPool, Mlp, Patchify, RmsNorm, linear, transformer_block
-from ..components.attention import ScaledDotProduct, head_width, join_heads, split_heads
-from ..keys import Split
+from .. import components as c
 from ..layouts import timm_vit_rules
 from ..trunks import NORM, Width, named_sizes, vit_stage
-from . import Family, Grid, KeyRules, Mixer, Model, Rename, Rule, Sizes, classifier, module_of, renames
+from . import Family, Grid, KeyRules, Model, Rename, Rule, Sizes, Split, classifier, renames
 from .vit_parallel import hidden_of, side_by_side, side_by_side_rules
 
-WIDTHS = {
-    "dwee": Width(256, 14, 4, mlp_ratio=5),
-    "dpwee": Width(256, 16, 4, mlp_ratio=5),
-    "dlittle": Width(320, 14, 5, mlp_ratio=5.6),
-}
+WIDTHS = {"dwee": Width(256, 14, 4, 5), "dpwee": Width(256, 16, 4, 5), "dlittle": Width(320, 14, 5, 5.6)}
 
 
-class DifferentialAttention(Mixer):
+class DifferentialAttention(c.Mixer):
     """What one softmax gathers, less a learned share of what another does (arXiv 2410.05258).
 
     `share` is where that share starts. Among the attention maps the two of a head are neighbours.
@@ -31,40 +25,40 @@ class DifferentialAttention(Mixer):
     proj_bias: bool = True
 
 
-@module_of(DifferentialAttention)
+@c.module_of(DifferentialAttention)
 class DifferentialAttentionModule(nn.Module):
     def __init__(self, spec: DifferentialAttention, dim: int, grid: Grid) -> None:
         super().__init__()
-        width = head_width(spec.kind, dim, 2 * spec.heads)
+        width = c.head_width(spec.kind, dim, 2 * spec.heads)
         self.heads, self.share = spec.heads, spec.share
-        self.qkv = linear(dim, 3 * dim)
+        self.qkv = c.linear(dim, 3 * dim)
         factors = (nn.Parameter(0.1 * torch.randn(width)) for _ in range(4))
         self.lambda_q1, self.lambda_k1, self.lambda_q2, self.lambda_k2 = factors
-        self.attend = ScaledDotProduct(width**-0.5)
-        self.sub_norm = RmsNorm(eps=1e-5).build(2 * width)
-        self.proj = linear(dim, dim, bias=spec.proj_bias)
+        self.attend = c.ScaledDotProduct(width**-0.5)
+        self.sub_norm = c.RmsNorm(eps=1e-5).build(2 * width)
+        self.proj = c.linear(dim, dim, bias=spec.proj_bias)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         query, key, value = self.qkv(tokens).chunk(3, dim=2)
-        query, key = (split_heads(part, 2 * self.heads) for part in (query, key))
-        value = split_heads(value, self.heads).repeat_interleave(2, dim=1)
+        query, key = (c.split_heads(part, 2 * self.heads) for part in (query, key))
+        value = c.split_heads(value, self.heads).repeat_interleave(2, dim=1)
         first, second = self.attend(query, key, value).unflatten(1, (self.heads, 2)).unbind(2)
         moved = (self.lambda_q1 * self.lambda_k1).sum().exp() - (self.lambda_q2 * self.lambda_k2).sum().exp()
         mixed = (1 - self.share) * self.sub_norm(first - (moved + self.share) * second)
-        return self.proj(join_heads(mixed))
+        return self.proj(c.join_heads(mixed))
 
 
 def vit_diff(*, width: str, patch: int, parallel: bool = False) -> Model:
     """A ViT of a named width. The share of the second softmax starts at 0.2 in the first block, and tends to 0.8."""
     of = WIDTHS[width]
-    mlp = Mlp(hidden=of.hidden)
+    mlp = c.Mlp(hidden=of.hidden)
     shares = [0.8 - 0.6 * math.exp(-0.3 * index) for index in range(of.depth)]
     # Side by side the two have one bias behind them, that of the MLP.
     attentions = [DifferentialAttention(heads=of.heads, share=share, proj_bias=not parallel) for share in shares]
-    block = side_by_side if parallel else transformer_block
-    stage = vit_stage(enter=Patchify(dim=of.dim, patch=patch), width=of, position=LearnedPosition(on_prefix=False))
+    block = side_by_side if parallel else c.transformer_block
+    stage = vit_stage(enter=patch, width=of, position=c.LearnedPosition(on_prefix=False))
     stage = stage.replace(blocks=tuple(block(attention, mlp, NORM, 1e-5) for attention in attentions))
-    return classifier((stage,), MeanPool(post_norm=NORM))
+    return classifier((stage,), c.MeanPool(post_norm=NORM))
 
 
 def parallel_rules(model: Model) -> list[Rule]:

@@ -4,37 +4,31 @@
 `r` is only their stem, under patches of 8 x 8. `resnet26d` and `resnet50d` are those of the family `resnet`.
 """
 
-from ..components import GroupNorm, MaxPool, Patchify, Residual, StdConv, TokenPool
+from .. import components as c
 from ..layouts import HEAD_RULES, trunk_rules
 from ..trunks import NORM, WIDTHS, Width, vit_stage
 from . import Family, KeyRules, Model, Rule, Sizes, Stage, classifier, renames
 from .resnet import STEM_WIDTH, body_rules, residual_stages, resnet_rules, resnet_stages
 
-BIT = Residual(conv=StdConv, norm=GroupNorm(), padding="same")
+BIT = c.Residual(conv=c.StdConv, norm=c.GroupNorm(), padding="same")
 
 
 def bit_stages(*depths: int) -> tuple[Stage, ...]:
     """Stem, and as many stages as there are depths, of BiT's ResNet for hybrids."""
-    return residual_stages(BIT, stem=(STEM_WIDTH,), depths=depths, pool=MaxPool(padding="same"))
+    return residual_stages(BIT, stem=(STEM_WIDTH,), depths=depths, pool=c.MaxPool(padding="same"))
 
 
-BACKBONES = {
-    "r": bit_stages(),
-    "r26_s32": bit_stages(2, 2, 2, 2),
-    "r50_s16": bit_stages(3, 4, 9),
-    "r50_s32": bit_stages(3, 4, 6, 3),
-    "resnet26d": resnet_stages(layers=26, deep=True),
-    "resnet50d": resnet_stages(layers=50, deep=True),
-    "resnet50d_s16": resnet_stages(layers=50, deep=True, count=3),
-}
+BIT_DEPTHS = {"r": (), "r26_s32": (2, 2, 2, 2), "r50_s16": (3, 4, 9), "r50_s32": (3, 4, 6, 3)}
+BACKBONES = {name: bit_stages(*depths) for name, depths in BIT_DEPTHS.items()}
+BACKBONES |= {f"resnet{layers}d": resnet_stages(layers=layers, deep=True) for layers in (26, 50)}
+BACKBONES["resnet50d_s16"] = resnet_stages(layers=50, deep=True, count=3)
 TRUNKS = WIDTHS | {"shallow": Width(768, depth=8, heads=8, mlp_ratio=3)}
 
 
 def vit_hybrid(*, backbone: str, trunk: str, patch: int = 1) -> Model:
     """A ViT on patches of a ResNet's last map."""
-    width = TRUNKS[trunk]
-    stage = vit_stage(enter=Patchify(dim=width.dim, patch=patch), width=width)
-    return classifier((*BACKBONES[backbone], stage), TokenPool(norm=NORM))
+    stages = (*BACKBONES[backbone], vit_stage(enter=patch, width=TRUNKS[trunk]))
+    return classifier(stages, c.TokenPool(norm=NORM))
 
 
 def bit_rules(conv: str, norm: str, blocks: str) -> list[Rule]:

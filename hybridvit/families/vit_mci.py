@@ -1,6 +1,6 @@
 """MobileCLIP's ViT: three layers of patches in patches, then a ViT (arXiv 2311.17049, 2508.20691)."""
 
-from ..components import Activate, BatchNorm, LearnedPosition, Patchify, Steps, TokenPool
+from .. import components as c
 from ..layouts import HEAD_RULES, trunk_rules
 from ..trunks import NORM, WIDTHS, vit_stage
 from . import Family, KeyRules, Model, Sizes, Stage, classifier, renames
@@ -11,11 +11,11 @@ def vit_mci(*, width: str) -> Model:
     of = WIDTHS[width]
 
     def patches(patch: int) -> Stage:
-        layer = Patchify(dim=of.dim // 4, patch=patch, bias=False, norm=BatchNorm())
-        return Stage(enter=Steps(steps=(layer, Activate(act="gelu"))))
+        layer = c.Patchify(dim=of.dim // 4, patch=patch, bias=False, norm=c.BatchNorm())
+        return Stage(enter=c.Steps(steps=(layer, c.Activate(act="gelu"))))
 
-    trunk = vit_stage(enter=Patchify(dim=of.dim, patch=2), width=of, position=LearnedPosition(on_prefix=False))
-    return classifier((patches(4), patches(2), trunk), TokenPool(norm=NORM))
+    trunk = vit_stage(enter=2, width=of, position=c.LearnedPosition(on_prefix=False))
+    return classifier((patches(4), patches(2), trunk), c.TokenPool(norm=NORM))
 
 
 def timm_rules(model: Model) -> KeyRules:

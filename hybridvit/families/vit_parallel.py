@@ -4,51 +4,47 @@
 (2302.05442), the former with queries and keys normalised.
 """
 
-from ..components import Attention, LayerScale, LearnedPosition, MeanPool, Mlp, RmsNorm, TokenPool
-from ..components.blocks import Block, residual_block
-from ..components.transitions import Add, Normalize, Patchify, Steps
-from ..keys import Split
+from .. import components as c
 from ..layouts import timm_vit_rules
 from ..trunks import NORM, WIDTHS, Width, named_sizes, vit_stage
-from . import Family, KeyRules, Model, Norm, Rule, Sizes, Transition, classifier, renames
+from . import Family, KeyRules, Model, Rule, Sizes, Split, classifier, renames
 
 WIDTHS = WIDTHS | {"pwee": Width(256, 16, 4, mlp_ratio=5), "small_18": Width(384, 18, 6), "base_18": Width(768, 18, 12)}
 
 
-def side_by_side(attention: Transition, mlp: Mlp, norm: Norm, layer_scale: float | None = None) -> Block:
+def side_by_side(attention: c.Transition, mlp: c.Mlp, norm: c.Norm, layer_scale: float | None = None) -> c.Block:
     """Attention and MLP of the same normalised tokens, added."""
-    return residual_block(Add(shortcut=attention, body=mlp), norm=norm, layer_scale=layer_scale)
+    return c.residual_block(c.Add(shortcut=attention, body=mlp), norm=norm, layer_scale=layer_scale)
 
 
-def two_by_two(attention: Transition, mlp: Mlp, norm: Norm, layer_scale: float) -> Block:
+def two_by_two(attention: c.Transition, mlp: c.Mlp, norm: c.Norm, layer_scale: float) -> c.Block:
     """Two attentions of the same tokens, added, then two MLPs; each has a norm and a scale of its own."""
-
-    before, behind = Normalize(norm=norm), LayerScale(initial=layer_scale)
-    sides = (Steps(steps=(before, mixer, behind)) for mixer in (attention, mlp))
-    return residual_block(*(Add(shortcut=side, body=side) for side in sides))
+    before, behind = c.Normalize(norm=norm), c.LayerScale(initial=layer_scale)
+    sides = (c.Steps(steps=(before, mixer, behind)) for mixer in (attention, mlp))
+    return c.residual_block(*(c.Add(shortcut=side, body=side) for side in sides))
 
 
 def vit_parallel(*, width: str, patch: int, registers: int = 0, pairs: bool = False, qk_norm: bool = False) -> Model:
     """A ViT of a named width. `pairs` are those of 2203.09795; with `registers` there is no class token."""
     of = WIDTHS[width]
-    mlp, norm = Mlp(hidden=of.hidden), RmsNorm() if qk_norm else NORM
+    mlp, norm = c.Mlp(hidden=of.hidden), c.RmsNorm() if qk_norm else NORM
     if pairs:
-        block = two_by_two(Attention(heads=of.heads), mlp, norm, layer_scale=1e-5)
+        block = two_by_two(c.Attention(heads=of.heads), mlp, norm, layer_scale=1e-5)
     elif qk_norm:
-        block = side_by_side(Attention(heads=of.heads, qkv_bias=False, qk_norm=norm), mlp, norm)
+        block = side_by_side(c.Attention(heads=of.heads, qkv_bias=False, qk_norm=norm), mlp, norm)
     else:
-        block = side_by_side(Attention(heads=of.heads), mlp, norm, layer_scale=1e-5)
-    patches, position = Patchify(dim=of.dim, patch=patch, bias=not qk_norm), LearnedPosition(on_prefix=pairs)
+        block = side_by_side(c.Attention(heads=of.heads), mlp, norm, layer_scale=1e-5)
+    patches, position = c.Patchify(dim=of.dim, patch=patch, bias=not qk_norm), c.LearnedPosition(on_prefix=pairs)
     first, prefix = norm if qk_norm else None, registers or 1
     stage = vit_stage(enter=patches, width=of, prefix=prefix, position=position, pre_norm=first, block=block)
-    return classifier((stage,), MeanPool(post_norm=norm) if registers else TokenPool(norm=norm))
+    return classifier((stage,), c.MeanPool(post_norm=norm) if registers else c.TokenPool(norm=norm))
 
 
 def hidden_of(model: Model) -> int:
     """Hidden channels of the MLPs that lie beside attention."""
     mixer = model.stages[0].blocks[-1].branches[0].mixer
-    assert isinstance(mixer, Add)
-    assert isinstance(mixer.body, Mlp)
+    assert isinstance(mixer, c.Add)
+    assert isinstance(mixer.body, c.Mlp)
     return mixer.body.hidden
 
 
@@ -77,9 +73,9 @@ def two_by_two_rules() -> list[Rule]:
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     blocks = model.stages[0].blocks
-    pairs, before = len(blocks[-1].branches) == 2, int(blocks[0].branches[0].mixer.kind == Normalize.kind)
+    pairs, before = len(blocks[-1].branches) == 2, int(blocks[0].branches[0].mixer.kind == c.Normalize.kind)
     rules = two_by_two_rules() if pairs else side_by_side_rules(model, before)
-    return timm_vit_rules(model, class_token=model.pool.kind == TokenPool.kind, first=rules)
+    return timm_vit_rules(model, class_token=model.pool.kind == c.TokenPool.kind, first=rules)
 
 
 SIZES: Sizes = (

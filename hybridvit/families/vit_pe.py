@@ -3,13 +3,12 @@
 `core` models are pooled by attention; `lang` and `spatial` ones end with a layer in their middle, without a norm.
 """
 
-from ..components import IndexRotary, LayerNorm, Mlp, Patchify, RotaryAttention, transformer_block
-from ..components.pools import AttentionPool, MeanPool
+from .. import components as c
 from ..layouts import timm_eva_rules
 from ..trunks import WIDTHS, Width, named_sizes, vit_stage
 from . import Family, KeyRules, Model, Sizes, classifier
 
-NORM = LayerNorm(eps=1e-5)
+NORM = c.LayerNorm(eps=1e-5)
 WIDTHS = WIDTHS | {"gigantic": Width(1536, 50, 16, 8960 / 1536)}
 WIDTHS |= {"lang_large": Width(1024, 23, 16), "lang_gigantic": Width(1536, 47, 16, 8960 / 1536)}
 
@@ -23,12 +22,13 @@ def vit_pe(
     """
     of, prefix = WIDTHS[width], int("gigantic" not in width)
     # Where there is a class token, positions count from it.
-    rotary = IndexRotary(reference=(reference, reference), first=prefix, columns_first=True)
-    attention, mlp = RotaryAttention(heads=of.heads, rotary=rotary), Mlp(hidden=of.hidden)
-    block, patches = transformer_block(attention, mlp, NORM, layer_scale), Patchify(dim=of.dim, patch=patch, bias=False)
+    rotary = c.IndexRotary(reference=(reference, reference), first=prefix, columns_first=True)
+    attention, mlp = c.RotaryAttention(heads=of.heads, rotary=rotary), c.Mlp(hidden=of.hidden)
+    patches = c.Patchify(dim=of.dim, patch=patch, bias=False)
+    block = c.transformer_block(attention, mlp, NORM, layer_scale)
     stage = vit_stage(enter=patches, width=of, prefix=prefix, pre_norm=NORM, block=block)
-    pool = AttentionPool(heads=8, mlp=Mlp(hidden=4 * of.dim), norm=NORM, prefix=True) if num_classes else MeanPool()
-    return classifier((stage,), pool).replace(num_classes=num_classes)
+    attention_pool = c.AttentionPool(heads=8, mlp=c.Mlp(hidden=4 * of.dim), norm=NORM, prefix=True)
+    return classifier((stage,), attention_pool if num_classes else c.MeanPool()).replace(num_classes=num_classes)
 
 
 def timm_rules(model: Model) -> KeyRules:

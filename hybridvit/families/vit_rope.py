@@ -4,17 +4,14 @@
 without a class token are timm's.
 """
 
-from ..components import MeanPool, Mlp, NoPosition, Patchify, RotaryAttention, TokenPool, transformer_block
-from ..components.positions import LearnedPosition
-from ..components.rotary import IndexRotary, LearnedRotary
-from ..keys import Split
+from .. import components as c
 from ..layouts import timm_eva_rules
 from ..trunks import NORM, WIDTHS, named_sizes, vit_stage
-from . import Family, KeyRules, Model, Rule, Sizes, classifier
+from . import Family, KeyRules, Model, Rule, Sizes, Split, classifier
 
-FIXED = IndexRotary(temperature=100.0, columns_first=True)
+FIXED = c.IndexRotary(temperature=100.0, columns_first=True)
 # As EVA-02's: the grid of the pretraining is 256 / 16 positions a side.
-AS_EVA = IndexRotary(reference=(16, 16))
+AS_EVA = c.IndexRotary(reference=(16, 16))
 
 
 def vit_rope(
@@ -22,21 +19,21 @@ def vit_rope(
 ) -> Model:
     """A RoPE-ViT of a named width; with `registers`, they take the place of the class token and of biases of keys."""
     of = WIDTHS[width]
-    rotary, key_bias = LearnedRotary() if mixed else AS_EVA if registers else FIXED, not registers or not qkv_bias
-    attention = RotaryAttention(heads=of.heads, qkv_bias=qkv_bias, key_bias=key_bias, rotary=rotary)
-    position = LearnedPosition(on_prefix=False) if absolute else NoPosition()
-    block, patches = transformer_block(attention, Mlp(hidden=of.hidden), NORM, 1e-5), Patchify(dim=of.dim, patch=patch)
-    stage = vit_stage(enter=patches, width=of, prefix=registers or 1, position=position, block=block)
-    return classifier((stage,), MeanPool(post_norm=NORM) if registers else TokenPool(norm=NORM))
+    rotary, key_bias = c.LearnedRotary() if mixed else AS_EVA if registers else FIXED, not registers or not qkv_bias
+    attention = c.RotaryAttention(heads=of.heads, qkv_bias=qkv_bias, key_bias=key_bias, rotary=rotary)
+    position = c.LearnedPosition(on_prefix=False) if absolute else c.NoPosition()
+    block = c.transformer_block(attention, c.Mlp(hidden=of.hidden), NORM, layer_scale=1e-5)
+    stage = vit_stage(enter=patch, width=of, prefix=registers or 1, position=position, block=block)
+    return classifier((stage,), c.MeanPool(post_norm=NORM) if registers else c.TokenPool(norm=NORM))
 
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout, in which the learned rates of all blocks are one tensor."""
     stage, first = model.stages[0], list[Rule]()
-    if isinstance(stage.blocks[0].branches[0].mixer, RotaryAttention):
+    if isinstance(stage.blocks[0].branches[0].mixer, c.RotaryAttention):
         blocks = [f"stages.0.blocks.{b}.branches.0.mixer.rotary.rates" for b in range(len(stage.blocks))]
         first.append(Split("rope.freqs", blocks, dim=1))
-    return timm_eva_rules(model, class_token=model.pool.kind == TokenPool.kind, first=first)
+    return timm_eva_rules(model, class_token=model.pool.kind == c.TokenPool.kind, first=first)
 
 
 SIZES: Sizes = (

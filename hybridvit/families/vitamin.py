@@ -1,43 +1,37 @@
 """ViTamin: two stages of MBConv, then a ViT with gated MLPs (arXiv 2404.02132)."""
 
-from ..components import Add, Attention, AvgPool, Conv, GatedMlp, MeanPool, Normalize, Steps, conv_stem, pooled_shortcut
-from ..components.blocks import residual_block, transformer_block
-from ..components.functions import NoPosition
-from ..components.positions import LearnedPosition
+from .. import components as c
 from ..layouts import HEAD_RULES, trunk_rules
 from ..trunks import NORM, Width, vit_stage
-from . import Family, KeyRules, Model, Sizes, Stage, Transition, classifier, renames
+from . import Family, KeyRules, Model, Sizes, Stage, classifier, renames
 
-WIDTHS = {
-    "small": (64, 128, Width(384, 14, 6, 2)),
-    "base": (128, 256, Width(768, 14, 12, 2)),
-    "large": (160, 320, Width(1024, 31, 16, 2)),
-    "xlarge": (192, 384, Width(1152, 32, 16, 2)),
-}
+WIDTHS = {"small": (64, 128, Width(384, 14, 6, 2)), "base": (128, 256, Width(768, 14, 12, 2))}
+WIDTHS |= {"large": (160, 320, Width(1024, 31, 16, 2)), "xlarge": (192, 384, Width(1152, 32, 16, 2))}
 
 
 def vitamin(*, width: str) -> Model:
     """A ViTamin of a named width. The widest has no absolute positions."""
     stem, second, of = WIDTHS[width]
 
-    def body(dim: int, stride: int = 1) -> Transition:
-        wide = Conv(dim=4 * dim, bias=True, act="gelu")
+    def body(dim: int, stride: int = 1) -> c.Transition:
+        wide = c.Conv(dim=4 * dim, bias=True, act="gelu")
         filters = wide.replace(kernel=3, stride=stride, groups=4 * dim)
-        return Steps(steps=(Normalize(norm=NORM), wide, filters, Conv(dim=dim, bias=True)))
+        return c.Steps(steps=(c.Normalize(norm=NORM), wide, filters, c.Conv(dim=dim, bias=True)))
 
     def stage(in_dim: int, dim: int, depth: int) -> Stage:
-        shortcut = pooled_shortcut(in_dim, dim, AvgPool(overlap=True), bias=True)
-        return Stage(enter=Add(shortcut=shortcut, body=body(dim, 2)), blocks=(residual_block(body(dim)),) * (depth - 1))
+        shortcut = c.pooled_shortcut(in_dim, dim, c.AvgPool(overlap=True), bias=True)
+        enter, block = c.Add(shortcut=shortcut, body=body(dim, 2)), c.residual_block(body(dim))
+        return Stage(enter=enter, blocks=(block,) * (depth - 1))
 
-    down = Conv(dim=of.dim, kernel=3, stride=2, bias=True)
-    mlp = Steps(steps=(Normalize(norm=NORM), GatedMlp(hidden=of.hidden, act="gelu")))
-    block = transformer_block(Attention(heads=of.heads), mlp, NORM)
-    enter = Steps(steps=(Normalize(norm=NORM), down))
-    position = NoPosition() if width == "xlarge" else LearnedPosition()
+    down = c.Conv(dim=of.dim, kernel=3, stride=2, bias=True)
+    mlp = c.Steps(steps=(c.Normalize(norm=NORM), c.GatedMlp(hidden=of.hidden, act="gelu")))
+    block = c.transformer_block(c.Attention(heads=of.heads), mlp, NORM)
+    enter = c.Steps(steps=(c.Normalize(norm=NORM), down))
+    position = c.NoPosition() if width == "xlarge" else c.LearnedPosition()
     trunk = vit_stage(enter=enter, width=of, prefix=0, position=position, block=block)
-    first = Stage(enter=conv_stem((stem, stem), NORM, "gelu", bias=True))
+    first = Stage(enter=c.conv_stem((stem, stem), NORM, "gelu", bias=True))
     stages = (first, stage(stem, stem, 2), stage(stem, second, 4), trunk)
-    return classifier(stages, MeanPool(post_norm=NORM))
+    return classifier(stages, c.MeanPool(post_norm=NORM))
 
 
 def timm_rules(model: Model) -> KeyRules:

@@ -3,51 +3,39 @@
 The last two blocks are class attention: only the class token, added there, takes from the others.
 """
 
-from ..components import ClassAttention, Conv, FourierPosition, Identity, Normalize, Steps, TokenPool, doubling_stem
-from ..components.blocks import Block, Branch, residual_block
-from ..components.linear_attention import CrossCovarianceAttention
-from ..components.mixers import LayerScale, Mlp, OnPrefix
-from ..components.norms import BatchNorm, LayerNorm
-from ..keys import conv_to_linear
-from . import Family, KeyRules, Model, Sizes, Stage, classifier, renames
+from .. import components as c
+from . import Family, KeyRules, Model, Sizes, Stage, classifier, conv_to_linear, renames
 
-NORM = LayerNorm(eps=1e-6)
+NORM = c.LayerNorm(eps=1e-6)
 
 
 def xcit(*, dim: int, depth: int, heads: int, patch: int, layer_scale: float, norm_all: bool = True) -> Model:
     """An XCiT. `norm_all`: in class attention the second norm is of all tokens, not of the class token alone."""
-    filters = Conv(dim=dim, kernel=3, groups=dim, bias=True)
-    local = Steps(steps=(filters.replace(act="gelu"), Normalize(norm=BatchNorm()), filters))
-    mlp, norm = Mlp(hidden=4 * dim), Normalize(norm=NORM)
-    block = residual_block(CrossCovarianceAttention(heads=heads), local, mlp, norm=NORM, layer_scale=layer_scale)
-    class_block = Block(
-        branches=(
-            Branch(mixer=ClassAttention(heads=heads), norm=NORM, layer_scale=layer_scale),
-            Branch(mixer=norm if norm_all else OnPrefix(mixer=norm), residual=False),
-            # The other tokens are doubled, as in the released models.
-            Branch(mixer=OnPrefix(mixer=Steps(steps=(mlp, LayerScale(initial=layer_scale))))),
-        )
-    )
-    stem = doubling_stem(dim, patch, BatchNorm(), "gelu")
-    stages = (
-        Stage(enter=stem, position=FourierPosition(), blocks=(block,) * depth),
-        Stage(enter=Identity(), prefix=1, blocks=(class_block,) * 2),
-    )
-    return classifier(stages, TokenPool(norm=NORM))
+    filters = c.Conv(dim=dim, kernel=3, groups=dim, bias=True)
+    local = c.Steps(steps=(filters.replace(act="gelu"), c.Normalize(norm=c.BatchNorm()), filters))
+    mlp, norm = c.Mlp(hidden=4 * dim), c.Normalize(norm=NORM)
+    block = c.residual_block(c.CrossCovarianceAttention(heads=heads), local, mlp, norm=NORM, layer_scale=layer_scale)
+    attend = c.Branch(mixer=c.ClassAttention(heads=heads), norm=NORM, layer_scale=layer_scale)
+    middle = c.Branch(mixer=norm if norm_all else c.OnPrefix(mixer=norm), residual=False)
+    # The other tokens are doubled, as in the released models.
+    update = c.Branch(mixer=c.OnPrefix(mixer=c.Steps(steps=(mlp, c.LayerScale(initial=layer_scale)))))
+    stem = c.doubling_stem(dim, patch, c.BatchNorm(), "gelu")
+    first = Stage(enter=stem, position=c.FourierPosition(), blocks=(block,) * depth)
+    last = Stage(enter=c.Identity(), prefix=1, blocks=(c.Block(branches=(attend, middle, update)),) * 2)
+    return classifier((first, last), c.TokenPool(norm=NORM))
 
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
     block, ours = "blocks.{b}", "stages.0.blocks.{b}.branches"
     last, our_last = "cls_attn_blocks.{b}", "stages.1.blocks.{b}.branches"
-    norm_all = isinstance(model.stages[1].blocks[0].branches[1].mixer, Normalize)
+    norm_all = isinstance(model.stages[1].blocks[0].branches[1].mixer, c.Normalize)
     rules = renames("", "", "cls_token=stages.1.prefix.tokens norm=pool.norm head")
     for step in range(4):
         rules += renames(f"patch_embed.proj.{2 * step}", f"stages.0.enter.steps.{step}", "0=conv 1=norm")
     rules.append(conv_to_linear("pos_embed.token_projection", "stages.0.position.proj"))
-    rules += renames(block, ours, "norm1=0.norm norm3=1.norm norm2=2.norm mlp=2.mixer")
-    rules += renames(block, ours, "gamma1=0.layer_scale gamma3=1.layer_scale gamma2=2.layer_scale")
-    rules += renames(block, ours, "attn.temperature=0.mixer.factor attn=0.mixer")
+    rules += renames(block, ours, "norm1=0.norm norm3=1.norm norm2=2.norm attn.temperature=0.mixer.factor attn=0.mixer")
+    rules += renames(block, ours, "gamma1=0.layer_scale gamma3=1.layer_scale gamma2=2.layer_scale mlp=2.mixer")
     rules += renames(f"{block}.local_mp", f"{ours}.1.mixer.steps", "conv1=0.conv bn=1.norm conv2=2.conv")
     norm = "1.mixer.norm" if norm_all else "1.mixer.mixer.norm"
     rules += renames(last, our_last, f"norm1=0.norm gamma1=0.layer_scale norm2={norm}")

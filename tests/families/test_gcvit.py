@@ -18,7 +18,7 @@ from tests.timm_staged import assert_every_parameter_matters, assert_matches, pa
 
 def built_for(size: tuple[int, int], scale: float | None = None) -> Any:
     """timm's and ours, for images of one size: timm's take no other."""
-    return pair(FAMILY, "gcvit_xxtiny", {"layer_scale": scale}, {"scale": scale}, img_size=size)
+    return pair(FAMILY, "gcvit_xxtiny", {"layer_scale": scale}, {"layer_scale": scale}, img_size=size)
 
 
 @pytest.mark.parametrize(("size", "scale"), [((224, 224), None), ((320, 320), 1e-5), ((96, 160), 1e-5)])
@@ -34,7 +34,7 @@ def test_every_parameter_matters() -> None:
 
 def test_windows_grow_with_the_image() -> None:
     """As many at any size, also where they do not divide the map, and the tables of positions follow."""
-    model = gcvit(dim=32, depths=(2, 2, 2, 2), heads=1).replace(num_classes=5).build().eval()
+    model = gcvit(dim=32, depths=(2, 2, 2, 2)).replace(num_classes=5).build().eval()
     perturb(model)
     batch = images(75, 131)
     with torch.no_grad():

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from transformers import PoolFormerConfig, PoolFormerForImageClassification
 
+from hybridvit.components import NeighbourMean
 from hybridvit.encoder import Encoder
-from hybridvit.families.poolformer import FAMILY, NeighbourMean, poolformer
+from hybridvit.families.poolformer import FAMILY, poolformer
 from hybridvit.spec import Grid
 from hybridvit.weights.layouts import layouts_of
 from tests.parity import TOLERANCE, assert_power, error, images, load_from, perturb
