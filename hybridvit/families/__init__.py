@@ -30,9 +30,6 @@ class Family:
     they are not those of `classifier`: `build` takes an `img_size` only if its layers depend on it. `layouts` maps the
     name of a layout of the family's own releases ("timm", "original") to a function that gives its key rules for a
     model; `weights.layouts` knows others.
-
-    `sized_in_timm`: timm asks for the size of the images, though no layer here depends on it. `differs_in_timm` says
-    of a model whether timm computes something else at its size.
     """
 
     name: str
@@ -40,8 +37,6 @@ class Family:
     build: Callable[..., Model]
     sizes: Mapping[str, Mapping[str, Any]]
     layouts: Mapping[str, Callable[[Model], KeyRules]]
-    sized_in_timm: bool = False
-    differs_in_timm: Callable[[Model], bool] = lambda model: False
 
     def model(self, name: str, **changes: Any) -> Model:
         """The spec of one of the family's models, or of one that differs from it in some of these numbers."""
@@ -52,16 +47,6 @@ class Family:
         if "img_size" in of_model:
             of_model["img_size"] = (of_model["img_size"],) * 2
         return model.replace(**of_model)
-
-    def at_size(self, name: str, img_size: tuple[int, int]) -> Model:
-        """The spec of a model that is built for another size, of which the smaller side decides."""
-        return self.model(name, img_size=min(img_size)).replace(img_size=img_size)
-
-
-def oblong(model: Model) -> bool:
-    """Whether its images are not square: timm then makes windows that are not, and the builders here do not."""
-    height, width = model.img_size
-    return height != width
 
 
 def family_names() -> list[str]:

@@ -70,18 +70,4 @@ SIZES: Sizes = {
     "efficientformer_l3": {"dims": (64, 128, 320, 512), "depths": (4, 4, 12, 6), "attending": 4},
     "efficientformer_l7": {"dims": (96, 192, 384, 768), "depths": (6, 6, 18, 8), "attending": 8},
 }
-
-
-def differs_in_timm(model: Model) -> bool:
-    """timm's bias tables are for one size only."""
-    return model.img_size != (224, 224)
-
-
-FAMILY = Family(
-    "efficientformer",
-    "arXiv 2206.01191",
-    efficientformer,
-    SIZES,
-    {"timm": timm_rules},
-    differs_in_timm=differs_in_timm,
-)
+FAMILY = Family("efficientformer", "arXiv 2206.01191", efficientformer, SIZES, {"timm": timm_rules})

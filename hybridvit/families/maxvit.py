@@ -8,21 +8,7 @@ from functools import partial
 
 from .. import components as c
 from ..layouts import MakeRule
-from . import (
-    Family,
-    KeyRules,
-    Model,
-    Numbers,
-    PerStage,
-    Rename,
-    Rule,
-    Sizes,
-    Stage,
-    classifier,
-    oblong,
-    renames,
-    split_heads,
-)
+from . import Family, KeyRules, Model, Numbers, PerStage, Rename, Rule, Sizes, Stage, classifier, renames, split_heads
 from .coatnet import ENDS, HEAD_WIDTH, conv_rules, tanh_pool
 
 CONV, NORM, BIAS = c.MBConv(act="silu", bias=False, widen_last=True), c.LayerNorm(), c.RelativePositionBias()
@@ -115,4 +101,4 @@ SIZES: Sizes = {
     "maxvit_rmlp_base_rw_384": BASE_MLP | AT_384,
     "test_maxvit": {"stem": (16, 32), "dims": (32, 64, 96, 128), "depths": (1, 1, 1, 1), "img_size": 160},
 }
-FAMILY = Family("maxvit", "arXiv 2204.01697", maxvit, SIZES, {"timm": timm_rules}, differs_in_timm=oblong)
+FAMILY = Family("maxvit", "arXiv 2204.01697", maxvit, SIZES, {"timm": timm_rules})

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import components as c
-from . import Family, Grid, KeyRules, Model, PerStage, Rename, Sizes, Stage, oblong
+from . import Family, Grid, KeyRules, Model, PerStage, Rename, Sizes, Stage
 from .coatnet import ENDS, conv_rules
 from .maxvit import AT_256, TINY, attention_rules, maxvit, transformer_rules
 
@@ -67,4 +67,4 @@ def timm_rules(model: Model) -> KeyRules:
 
 
 SIZES: Sizes = {"maxvit_tiny_pm_256": TINY | AT_256}
-FAMILY = Family("maxvit_pm", "arXiv 2204.01697", maxvit_pm, SIZES, {"timm": timm_rules}, differs_in_timm=oblong)
+FAMILY = Family("maxvit_pm", "arXiv 2204.01697", maxvit_pm, SIZES, {"timm": timm_rules})

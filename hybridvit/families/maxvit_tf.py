@@ -9,7 +9,7 @@ from math import isqrt
 from torch import Tensor
 
 from .. import components as c
-from . import Family, Numbers, Rename, Sizes, oblong
+from . import Family, Numbers, Rename, Sizes
 from .maxvit import maxvit, timm_rules
 
 
@@ -40,4 +40,4 @@ SIZES: Sizes = {
     for size in (224, 384, 512)
 }
 LAYOUTS = {"timm": partial(timm_rules, qkv=Rename, table=by_key_offset)}
-FAMILY = Family("maxvit_tf", "arXiv 2204.01697", maxvit, SIZES, LAYOUTS, differs_in_timm=oblong)
+FAMILY = Family("maxvit_tf", "arXiv 2204.01697", maxvit, SIZES, LAYOUTS)

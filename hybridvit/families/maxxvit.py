@@ -4,7 +4,7 @@ The second version attends over a grid only.
 """
 
 from .. import components as c
-from . import Family, Numbers, Sizes, oblong
+from . import Family, Numbers, Sizes
 from .maxvit import AT_256, AT_384, MLP, NANO, TINY, maxvit, timm_rules
 
 COMMON: Numbers = MLP | {"conv": c.ConvNeXt(layer_scale=1e-6), "layer_scale": 1e-6}
@@ -22,4 +22,4 @@ SIZES: Sizes = {
     "maxxvitv2_rmlp_large_rw_224": V2
     | {"stem": (80, 160), "dims": (160, 320, 640, 1280), "depths": (2, 6, 16, 2), "hidden": True},
 }
-FAMILY = Family("maxxvit", "arXiv 2204.01697", maxvit, SIZES, {"timm": timm_rules}, differs_in_timm=oblong)
+FAMILY = Family("maxxvit", "arXiv 2204.01697", maxvit, SIZES, {"timm": timm_rules})

@@ -5,7 +5,7 @@ shifts first; there, a padded map's opposite borders see each other.
 """
 
 from .. import components as c
-from . import Family, Grid, KeyRules, Model, Numbers, PerStage, Sizes, Stage, classifier, renames
+from . import Family, KeyRules, Model, Numbers, PerStage, Sizes, Stage, classifier, renames
 
 NORM = c.LayerNorm(eps=1e-5)
 OURS = "stages.{s}.blocks.{b}.branches"
@@ -17,19 +17,6 @@ def within_map(window: int, stage: int, img_size: int | None) -> int:
     return window if img_size is None else min(window, -(-img_size // (4 << stage)))
 
 
-def differs_in_timm(model: Model) -> bool:
-    """Whether images are not square, as timm's windows are not then, or padding meets shifted windows."""
-    height, width = model.img_size
-    grid, differs = Grid(height, width), height != width
-    for stage in model.stages:
-        grid = stage.out_grid(grid)
-        for mixer in (block.branches[0].mixer for block in stage.blocks):
-            assert isinstance(mixer, c.WindowAttention)
-            sides = zip(mixer.shift, mixer.window, grid.size, strict=True)
-            differs |= any(moved and size % side for moved, side, size in sides)
-    return differs
-
-
 def shifted_pair(attention: c.Transition, dim: int, window: int, behind: bool = False) -> tuple[c.Block, ...]:
     """Two blocks, of which the second shifts its windows. Norms are in front of their branches, or `behind`."""
     windows = c.WindowAttention(attention=attention, window=(window, window))
@@ -39,10 +26,7 @@ def shifted_pair(attention: c.Transition, dim: int, window: int, behind: bool = 
 
 
 def swin(*, dim: int, depths: PerStage, heads: PerStage, windows: PerStage, img_size: int | None = None) -> Model:
-    """A Swin of `dim` channels in its first stage, twice as many in each next, with square windows of given sides.
-
-    With `img_size` no window is larger than the map.
-    """
+    """A Swin of `dim` channels first, twice as many in each next stage. With `img_size` no window exceeds its map."""
     stages: list[Stage] = []
     for index, (depth, count, window) in enumerate(zip(depths, heads, windows, strict=True)):
         width, side = dim * 2**index, within_map(window, index, img_size)
@@ -80,4 +64,4 @@ SIZES: Sizes = {
     "swin_s3_small_224": SMALL | {"windows": (14, 14, 14, 7)},
     "swin_s3_base_224": TINY | {"depths": (2, 2, 30, 2), "windows": (7, 7, 14, 7)},
 }
-FAMILY = Family("swin", "arXiv 2103.14030", swin, SIZES, {"timm": timm_rules}, differs_in_timm=differs_in_timm)
+FAMILY = Family("swin", "arXiv 2103.14030", swin, SIZES, {"timm": timm_rules})

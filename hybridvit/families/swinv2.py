@@ -5,7 +5,7 @@ Maps that the windows do not divide are padded and shifted as in `swin`.
 
 from .. import components as c
 from . import Family, KeyRules, Model, PerStage, Sizes, Split, Stage, classifier, renames
-from .swin import ATTENTION, BASE, LARGE, NORM, OURS, SMALL, TINY, differs_in_timm, shifted_pair, within_map
+from .swin import ATTENTION, BASE, LARGE, NORM, OURS, SMALL, TINY, shifted_pair, within_map
 
 QKV = [f"{ATTENTION}.{part}" for part in ("query", "key", "value")]
 
@@ -65,4 +65,4 @@ SIZES: Sizes = {
     for name, numbers in (("base", BASE), ("large", LARGE))
     for sizes, windows in (("_192", WINDOW_12), ("to16_192to256", TO_16), ("to24_192to384", TO_24))
 }
-FAMILY = Family("swinv2", "arXiv 2111.09883", swinv2, SIZES, {"timm": timm_rules}, differs_in_timm=differs_in_timm)
+FAMILY = Family("swinv2", "arXiv 2111.09883", swinv2, SIZES, {"timm": timm_rules})

@@ -7,7 +7,7 @@ their stages, were never trained and are not here.
 
 from .. import components as c
 from . import Family, KeyRules, Model, PerStage, Rename, Sizes, Split, Stage, classifier, renames
-from .swin import BASE, LARGE, NORM, OURS, SMALL, TINY, differs_in_timm, shifted_pair
+from .swin import BASE, LARGE, NORM, OURS, SMALL, TINY, shifted_pair
 from .swinv2 import ATTENTION, QKV
 
 LAST_NORM = c.Branch(mixer=c.Normalize(norm=NORM), residual=False)
@@ -57,6 +57,4 @@ SIZES: Sizes = {
     )
     for img_size in sizes
 }
-FAMILY = Family(
-    "swinv2_cr", "arXiv 2111.09883", swinv2_cr, SIZES, {"timm": timm_rules}, differs_in_timm=differs_in_timm
-)
+FAMILY = Family("swinv2_cr", "arXiv 2111.09883", swinv2_cr, SIZES, {"timm": timm_rules})

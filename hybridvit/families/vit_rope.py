@@ -45,4 +45,4 @@ SIZES: Sizes = (
     | named_sizes("vit_mediumd_patch16_rope_reg1_gap_256", registers=1, qkv_bias=False)
     | named_sizes("vit_betwixt_patch16_rope_reg4_gap_256", registers=4)
 )
-FAMILY = Family("vit_rope", "arXiv 2403.13298", vit_rope, SIZES, {"timm": timm_rules}, sized_in_timm=True)
+FAMILY = Family("vit_rope", "arXiv 2403.13298", vit_rope, SIZES, {"timm": timm_rules})

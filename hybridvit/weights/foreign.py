@@ -14,6 +14,7 @@ from ..registry import UnknownNameError, family_of, index, model_spec
 from ..spec import nearest
 from .sources import WeightsWarning
 from .store import WeightsError
+from .timm_format import built_for, differs
 
 if TYPE_CHECKING:
     from ..encoder import Model
@@ -70,9 +71,9 @@ def from_timm(config: Mapping[str, Any], where: str) -> Foreign:
         )
     family = family_of(architecture)
     if "img_size" in changes:
-        spec = family.at_size(architecture, changes["img_size"])
+        spec = built_for(family, architecture, changes["img_size"])
     spec = spec.replace(**changes)
-    if family.differs_in_timm(spec):
+    if differs(family, spec):
         height, width = spec.img_size
         warnings.warn(
             f"{where}: at {height}x{width} timm's {architecture} has other windows, or another border around maps that "

@@ -26,6 +26,7 @@ from ..preprocess import Preprocess
 from ..registry import family_of, index, spec_from_dict
 from .card import model_card
 from .sources import PENDING
+from .timm_format import SIZED, built_for, differs
 
 if TYPE_CHECKING:
     from ..encoder import Encoder, Model
@@ -184,7 +185,7 @@ def model_config(model: Encoder) -> dict[str, Any]:
     config: dict[str, Any] = {
         "library": "hybridvit",
         "format_version": FORMAT_VERSION,
-        "layout": "timm" if family and "timm" in family.layouts and not family.differs_in_timm(spec) else OWN_LAYOUT,
+        "layout": "timm" if family and "timm" in family.layouts and not differs(family, spec) else OWN_LAYOUT,
         "architecture": architecture if family else None,
         "preprocess": model.preprocess.to_dict() if model.preprocess else None,
         "labels": list(labels) if labels else None,
@@ -204,7 +205,7 @@ def _family_of_spec(architecture: str | None, spec: Model) -> Family | None:
     family = family_of(architecture)
     changes = {"in_chans": spec.in_chans, "num_classes": spec.num_classes}
     as_released = family.model(architecture).replace(img_size=spec.img_size, **changes)
-    return family if spec in (as_released, family.at_size(architecture, spec.img_size).replace(**changes)) else None
+    return family if spec in (as_released, built_for(family, architecture, spec.img_size).replace(**changes)) else None
 
 
 def timm_fields(model: Encoder, family: Family, architecture: str) -> dict[str, Any]:
@@ -247,10 +248,10 @@ def _size_of_layers(spec: Model, family: Family, architecture: str) -> tuple[int
     released, (height, width) = family.model(architecture), spec.img_size
     changes = {"in_chans": spec.in_chans, "num_classes": spec.num_classes}
     has_tables = _shapes(spec) != _shapes(spec.replace(img_size=(2 * height, 2 * width)))
-    has_windows = family.at_size(architecture, (32, 32)) != released.replace(img_size=(32, 32))
-    if has_windows and spec != family.at_size(architecture, spec.img_size).replace(**changes):
+    has_windows = built_for(family, architecture, (32, 32)) != released.replace(img_size=(32, 32))
+    if has_windows and spec != built_for(family, architecture, spec.img_size).replace(**changes):
         return released.img_size
-    return spec.img_size if has_tables or has_windows or family.sized_in_timm else None
+    return spec.img_size if has_tables or has_windows or family.name in SIZED else None
 
 
 def _shapes(spec: Model) -> dict[str, torch.Size]:
