@@ -311,7 +311,8 @@ def list_(
             entry, params = facts[name], f"{facts[name].params / 1e6:.2f}M"
             if pretrained:
                 weights = entries()[name]
-                table.add_row(name, params, _size(weights.preprocess.input_size), weights.licence)
+                licence = f"{weights.licence} (non-commercial)" if weights.non_commercial else weights.licence
+                table.add_row(name, params, _size(weights.preprocess.input_size), licence)
             else:
                 count = str(len(tags.get(name, ())) or "-")
                 table.add_row(name, params, f"{entry.flops / 1e9:.2f}", _size(entry.img_size), count, entry.family)
@@ -336,7 +337,8 @@ def info(
     from rich.table import Column, Table
     from rich.text import Text
 
-    from .weights.info import model_info
+    from .weights.info import figures, model_info
+    from .weights.schema import reporters
 
     facts = model_info(name)
     if as_json:
@@ -363,18 +365,25 @@ def info(
     if not facts.weights:
         console.print("no released weights in the zoo")
         return
-    table = Table(
-        Column("weights", overflow="fold"), "licence", "classes", "input", box=box.SIMPLE_HEAD, pad_edge=False
-    )
+    sources = list(dict.fromkeys(entry.reported["source"] for entry in facts.weights if entry.reported))
+    columns = Column("licence", overflow="fold"), "classes", "input", Column("top-1", no_wrap=True)
+    table = Table(Column("weights", overflow="fold"), *columns, box=box.SIMPLE_HEAD, pad_edge=False)
     for entry in facts.weights:
         licence = f"[red]{entry.licence} (non-commercial)[/red]" if entry.non_commercial else entry.licence
-        table.add_row(entry.name, licence, str(entry.num_classes), _size(entry.preprocess.input_size))
+        told = entry.reported
+        top1 = Text(f"{told['top1']:.2f} [{sources.index(told['source']) + 1}]" if told else "-")
+        table.add_row(entry.name, licence, str(entry.num_classes), _size(entry.preprocess.input_size), top1)
     console.print(table, soft_wrap=False)
     for entry in facts.weights:
-        told = [f"{key} {value}" for key, value in (entry.measured or {}).items()]
-        told += [f"reported {key} {value}" for key, value in (entry.reported or {}).items()]
+        told = [f"{figures(entry.measured)}, measured here"] if entry.measured else []
+        told += (
+            ["a pickle: needs allow_pickle=True"] if entry.pickled and entry.source.startswith(("url:", "hf:")) else []
+        )
         if told or entry.note:
             console.print(f"{entry.name}: {'; '.join(filter(None, (entry.note, *told)))}", soft_wrap=False)
+    for number, source in enumerate(sources, 1):
+        each = reporters()[source]
+        console.print(Text(f"[{number}] reported: {each.what}, in percent ({source}, {each.date})\n    {each.url}"))
 
 
 @app.command()

@@ -109,7 +109,18 @@ def test_info_tells_parts_cost_maps_and_weights() -> None:
     assert re.search(r"augreg_in21k \W+apache-2\.0 \W+21843 \W+224x224", shown)
     assert "augreg_in21k_ft_in1k" not in output("info", "vit_tiny_patch16_224.augreg_in21k")
     assert "no released weights" in output("info", "cct_7_3x2_32")
-    assert "top1 0.9307" in output("info", "cct_2_3x2_32")
+    assert "top-1 93.07%, measured here" in output("info", "cct_2_3x2_32")
+
+
+def test_info_tells_who_reports_figures_and_what_needs_a_pickle() -> None:
+    shown = output("info", "vit_base_patch16_384")
+    assert re.search(r"augreg_in21k_ft_in1k .* 86\.01 \[1\]", shown)
+    assert re.search(r"tv_swag_e2e_in1k .* 85\.30 \[2\]", shown)
+    assert (
+        "[1] reported: timm's evaluation on ImageNet-1k's 50,000 validation images, in percent (timm-results," in shown
+    )
+    assert "[2] reported: torchvision's evaluation" in shown
+    assert "vit_base_patch16_384.tv_swag_e2e_in1k: a pickle: needs allow_pickle=True" in shown
 
 
 def test_info_as_json_has_the_spec_and_all_facts() -> None:
@@ -122,6 +133,7 @@ def test_info_as_json_has_the_spec_and_all_facts() -> None:
 def test_info_shows_what_is_not_for_commercial_use() -> None:
     name, entry = next(item for item in entries().items() if item[1].non_commercial)
     assert f"{entry.licence} (non-commercial)" in output("info", name)
+    assert f"{entry.licence} (non-commercial)" in output("list", name, "--pretrained")
 
 
 @pytest.mark.parametrize(

@@ -83,4 +83,5 @@ SIZES: Sizes = {
     "swiftformer_l1": {"dims": (48, 96, 192, 384), "depths": (4, 3, 10, 5)},
     "swiftformer_l3": {"dims": (64, 128, 320, 512), "depths": (4, 4, 12, 6)},
 }
+SIZES |= {f"{name}_unscored": size | {"scored": False} for name, size in SIZES.items()}
 FAMILY = Family("swiftformer", "arXiv 2303.15446", swiftformer, SIZES, {"timm": timm_rules})

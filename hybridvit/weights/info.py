@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import importlib
 import inspect
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,13 @@ def model_info(name: str) -> ModelInfo:
         weights=weights,
         spec=spec,
     )
+
+
+def figures(told: Mapping[str, Any]) -> str:
+    """Reported or measured accuracies of a weight entry in words."""
+    names = {"top1": "top-1", "top5": "top-5"}
+    at = f" at {told['img_size']}" if "img_size" in told else ""
+    return ", ".join(f"{name} {told[key]:.2f}%" for key, name in names.items() if key in told) + at
 
 
 def family_description(family: str) -> tuple[str, ...]:

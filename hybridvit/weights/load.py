@@ -27,17 +27,31 @@ from .sources import (
     PartialWeightsWarning,
     WeightsNotFoundError,
     WeightsWarning,
+    downloaded_file,
     hub_files,
     local_files,
     shipped_file,
 )
-from .store import CONFIG, PICKLE, WEIGHTS, WeightsError, attach, read_json, read_tensors, saved_rules, saved_spec
+from .store import (
+    CONFIG,
+    PICKLE,
+    WEIGHTS,
+    WeightsError,
+    attach,
+    read_json,
+    read_tensors,
+    refused_pickle,
+    saved_rules,
+    saved_spec,
+)
 from .transformers_format.repository import from_transformers
 
 if TYPE_CHECKING:
     from ..encoder import Encoder, Model
 
 CLASSIFIER = ("head.",)
+# Names, with their licences, that `_warn_of_licence` has warned of in this process.
+_warned: set[tuple[str, str]] = set()
 
 
 def full_name(model: str | Path) -> str:
@@ -83,7 +97,7 @@ def create_model(
         endpoint: address of the Hub; by default HF_ENDPOINT or huggingface.co.
         token: for private repositories; by default the one that is logged in.
         file: load this weight file of the architecture `name` instead, in our, timm's or any known layout.
-        allow_pickle: read pickled files too, tensors only.
+        allow_pickle: read pickled files too, tensors only. Weights that were released as nothing else need it.
 
     Raises:
         UnknownNameError: for a model, tag or family that does not exist; the nearest are offered.
@@ -274,11 +288,11 @@ def _converted(tensors: StateDict, rules: KeyRules | None, source: str) -> tuple
         return rules.to_ours(known), error.untaken
 
 
-def _read_weights(files: Files, allow_pickle: bool, name: str = WEIGHTS) -> StateDict:
-    """The state dict in `name` or else in a pickle, either in one file or in several."""
+def _read_weights(files: Files, allow_pickle: bool, name: str = WEIGHTS, prefix: str = "") -> StateDict:
+    """The state dict in `name` or else in a pickle, either in one file, under a `prefix` there, or in several."""
     for each in (name, PICKLE):
         path = files.get(each)
-        tensors = read_shards(files, each, allow_pickle) if path is None else read_tensors(path, allow_pickle)
+        tensors = read_shards(files, each, allow_pickle) if path is None else read_tensors(path, allow_pickle, prefix)
         if tensors is not None:
             return tensors
     raise WeightsNotFoundError(f"{files.where} has neither {name} nor {PICKLE}")
@@ -349,10 +363,14 @@ def _from_entry(entry: WeightEntry, num_classes: int | None, allow_pickle: bool,
     """A released checkpoint of the zoo."""
     kind, _, place = entry.source.partition(":")
     origin: dict[str, Any] = {"architecture": entry.architecture, "source": entry.name, "licence": entry.licence}
+    if kind in ("hf", "url") and entry.pickled and not allow_pickle:
+        raise refused_pickle(f"{entry.name} ({place})")  # before anything is downloaded
     if kind == "hf":
         files = hub_files(place, **hub)
-        tensors = _read_weights(files, allow_pickle, entry.file)
+        tensors = _read_weights(files, allow_pickle, entry.file, entry.prefix)
         origin |= _place(files)
+    elif kind == "url":
+        tensors = read_tensors(downloaded_file(place, entry.sha256, hub["cache_dir"]), allow_pickle, entry.prefix)
     else:
         # What an installed package carries was trusted when it was installed; even so only tensors are read.
         tensors = read_tensors(shipped_file(entry.source), allow_pickle=True)
@@ -380,6 +398,8 @@ def _from_entry(entry: WeightEntry, num_classes: int | None, allow_pickle: bool,
 
 
 def _warn_of_licence(name: str, origin: Mapping[str, Any] | None) -> None:
+    """Says so once a process and name where a licence forbids commercial use."""
     licence = (origin or {}).get("licence")
-    if licence and is_non_commercial(licence):
+    if licence and is_non_commercial(licence) and (name, licence) not in _warned:
+        _warned.add((name, licence))
         warnings.warn(f"{name} is licensed {licence}: not for commercial use", WeightsWarning, stacklevel=4)

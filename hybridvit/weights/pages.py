@@ -22,12 +22,14 @@ from ..registry import IndexEntry, group_of, groups, index, model_names
 from ..zoo_path import zoo_path
 from .entries import WeightEntry, entries, entries_of
 from .from_timm import released
-from .info import family_description
+from .info import family_description, figures
+from .layouts import layouts_of
+from .schema import reporters
 
 NOTE = "<!-- Written by `python -m hybridvit.weights.pages`; edit what it is made from. -->\n"
 FLOPS = "GFLOPs are those of one image of the model's own size, a multiply-add counted as two."
 NUMBER = re.compile(r"(?:arXiv[: ])?\b(\d{4}\.\d{5})\b")
-NO_ENTRY = "None is downloaded. [Checkpoints](../checkpoints.md) names released files that fit and lie elsewhere.\n"
+NO_ENTRY = "The zoo has none.\n"
 
 
 def docs_path() -> Path:
@@ -46,12 +48,12 @@ def family_page(family: str) -> str:
     models = {name: index()[name] for name in model_names(family=family)}
     weights = [entry for name in models for entry in entries_of(name)]
     sentence, *quirks = map(linked, family_description(family))
-    smallest = min(_real(models), key=lambda name: models[name].params)
-    layouts = [f"`{name}`" for name in load_family(family).layouts]
+    smallest = min(_no_variants(models), key=lambda name: models[name].params)
+    layouts = [f"`{name}`" for name in layouts_of(load_family(family))]
     facts = [
         f"Group: [{group_of(family)}](../zoo.md#{anchor(group_of(family))})",
         f"Paper: {linked(next(iter(models.values())).paper)}",
-        f"Layouts of weights that it reads and writes: {', '.join([*layouts, '`hybridvit`'])}",
+        f"Layouts of weights that it reads: {', '.join([*layouts, '`hybridvit`'])}",
         f"Source: `hybridvit/families/{family}.py`",
         *export_facts(family),
     ]
@@ -94,7 +96,9 @@ def zoo_page() -> str:
 def checkpoints_page() -> str:
     """How many of timm's released checkpoints fit, and which of related architectures do not."""
     fitting = Counter(index()[name.partition(".")[0]].family for name in fitting_tags())
-    others = Counter(index()[entry.architecture].family for entry in entries().values() if not is_timms(entry))
+    others = Counter(
+        index()[entry.architecture].family for name, entry in entries().items() if name not in fitting_tags()
+    )
     rows: list[Sequence[object]] = []
     for group, families in groups().items():
         counts = [(fitting[family], others[family]) for family in families]
@@ -104,15 +108,20 @@ def checkpoints_page() -> str:
                 rows.append((f"[{family}](families/{family}.md)", fitting[family] or "-", others[family] or "-"))
     rows.append(("**all**", f"**{fitting.total()}**", f"**{others.total()}**"))
     table = markdown_table(("family", "of timm", "of others"), rows, right=(1, 2))
-    elsewhere = [f"`{tag}`" for tag in fitting_tags() if tag not in entries()]
+    behind = [entry for entry in entries().values() if entry.source.startswith("url:")]
+    barred = [entry for entry in entries().values() if entry.non_commercial]
     parts = [
         f"# Checkpoints\n\n{NOTE}\nOf the checkpoints that timm releases, {fitting.total()} fit an architecture of the "
         "zoo: every key and every shape of theirs is one of ours and back, and the number of parameters is the same. "
         "`tests/weights/test_released.py` checks each; `tests/families/` compares what the architectures compute. "
-        "Those of others are in their layouts.\n",
+        "Those of others are in their layouts: torchvision's, transformers', the authors', our own.\n",
         table,
-        f"{len(elsewhere)} of timm's do not lie in its repositories on the Hub, so that they have no name here; as "
-        f"timm saves them, they load with `create_model(..., file=...)`: {', '.join(elsewhere)}.\n",
+        f"{len(behind)} are files behind an address instead of in a repository on the Hub. They are downloaded once, "
+        "into the cache of torch.hub, which timm and torchvision use too, and where a file's name has its hash, that "
+        "is checked. They are pickles, so that they need `allow_pickle=True`.\n",
+        f"{len(barred)} have a licence that forbids commercial use. The tables and `hybridvit info` mark them, and "
+        "loading one warns.\n",
+        reported_by(),
         f"## Left out\n\nArchitectures that timm keeps beside those of the zoo, and other hybrids and ViTs, with "
         f"{sum(map(len, left_out_tags().values()))} checkpoints:\n",
     ]
@@ -198,26 +207,58 @@ def stages_table(stages: Iterable[StageOutline]) -> str:
 
 
 def weights_table(weights: Iterable[WeightEntry]) -> str:
-    columns = ("checkpoint", "classes", "image", "licence", "paper", "figures and notes")
+    columns = ("checkpoint", "classes", "image", "top-1", "top-5", "reported by", "licence", "paper", "notes")
     rows = [
         (
             hub_link(entry),
             entry.num_classes or "-",
             size(entry.preprocess.input_size),
+            *reported_cells(entry),
             entry.licence + (" (non-commercial)" if entry.non_commercial else ""),
             ", ".join(map(linked, filter(None, entry.paper.split(", ")))) or "-",
-            "; ".join(filter(None, (entry.note, *figures(entry)))) or "-",
+            "; ".join(filter(None, (entry.note, measured(entry)))) or "-",
         )
         for entry in weights
     ]
     told = [number for number in range(len(columns)) if any(row[number] != "-" for row in rows)]
-    return markdown_table([columns[i] for i in told], [[row[i] for i in told] for row in rows], right=(1, 2))
+    cells = [[row[i] for i in told] for row in rows]
+    right = [place for place, number in enumerate(told) if number in (1, 2, 3, 4)]
+    return markdown_table([columns[i] for i in told], cells, right=right) + told_by(weights)
 
 
-def figures(entry: WeightEntry) -> list[str]:
-    """What was measured here, and what its publisher reports."""
-    ours = [f"{name} {value} (measured here)" for name, value in (entry.measured or {}).items()]
-    return ours + [f"{name} {value} (reported)" for name, value in (entry.reported or {}).items()]
+def measured(entry: WeightEntry) -> str:
+    """What was measured here, in words."""
+    return f"{figures(entry.measured)} (measured here)" if entry.measured else ""
+
+
+def reported_cells(entry: WeightEntry) -> tuple[str, str, str]:
+    """Accuracies that others report, in percent, and who does; the size of the image where it is another."""
+    if entry.reported is None:
+        return "-", "-", "-"
+    at = f" at {entry.reported['img_size']}" if "img_size" in entry.reported else ""
+    top1, top5 = (f"{entry.reported[key]:.2f}" if key in entry.reported else "-" for key in ("top1", "top5"))
+    return top1 + at, top5, entry.reported["source"]
+
+
+def told_by(weights: Iterable[WeightEntry]) -> str:
+    """Below a table, who reports its figures."""
+    names = dict.fromkeys(entry.reported["source"] for entry in weights if entry.reported)
+    lines = [f"`{name}`: {reporters()[name].what} ([{_version(name)}]({reporters()[name].url}))." for name in names]
+    return f"\nAccuracies are in percent. {' '.join(lines)}\n" if lines else ""
+
+
+def reported_by() -> str:
+    """Who reports figures, and how many."""
+    counts = Counter(entry.reported["source"] for entry in entries().values() if entry.reported)
+    rows = [(f"[{name}]({each.url})", each.what, _version(name), counts[name]) for name, each in reporters().items()]
+    table = markdown_table(("source", "what", "version", "checkpoints"), rows, right=(3,))
+    return f"## Reported figures\n\nWhat others measured is told apart from what was measured here.\n\n{table}"
+
+
+def _version(reporter: str) -> str:
+    """The version of reported figures, short where it is a commit, and its day."""
+    each = reporters()[reporter]
+    return f"{each.version[:8] if re.fullmatch('[0-9a-f]{40}', each.version) else each.version}, {each.date}"
 
 
 def export_facts(family: str) -> list[str]:
@@ -231,13 +272,11 @@ def export_facts(family: str) -> list[str]:
     return [f"[Exported](../capabilities.md) with a size of run time: {sizes}"]
 
 
-def is_timms(entry: WeightEntry) -> bool:
-    return entry.source.startswith("hf:timm/")
-
-
 def hub_link(entry: WeightEntry) -> str:
-    """The name of a checkpoint, with a link to its repository if it has one."""
+    """The name of a checkpoint, with a link to its repository or file if it has one."""
     kind, _, place = entry.source.partition(":")
+    if kind == "url":
+        return f"[`{entry.name}`]({place})"
     repository, _, revision = place.partition("@")
     url = f"https://huggingface.co/{repository}" + (f"/tree/{revision}" if revision else "")
     return f"[`{entry.name}`]({url})" if kind == "hf" else f"`{entry.name}`"
@@ -285,6 +324,12 @@ def _real(names: Iterable[str]) -> list[str]:
     """Without timm's miniatures for its own tests, if there are others."""
     names = list(names)
     return [name for name in names if not name.startswith("test_")] or names
+
+
+def _no_variants(names: Iterable[str]) -> list[str]:
+    """Without those that are named after another with something added."""
+    names = _real(names)
+    return [name for name in names if not any(name.startswith(f"{other}_") for other in names)]
 
 
 def write() -> list[str]:

@@ -1,14 +1,19 @@
-"""Where bytes come from: the Hub through huggingface_hub, an installed package, the zoo, a local directory."""
+"""Where bytes come from: the Hub through huggingface_hub, an address, an installed package, the zoo, a directory."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import os
+import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Protocol
+from urllib.request import Request, urlopen
 
 from ..zoo_path import zoo_path
 
@@ -224,3 +229,63 @@ def shipped_file(source: str) -> Path:
             "pip install 'hybridvit[demo]'"
         )
     return Path(spec.origin).parent / name
+
+
+def downloaded_file(url: str, sha256: str = "", cache_dir: str | Path | None = None) -> Path:
+    """The file behind an address, downloaded into torch.hub's cache, which timm and torchvision use too, if not there.
+
+    Args:
+        url: its last part is the name of the file.
+        sha256: of the file, or as many first digits as are known; without any its length alone is checked.
+        cache_dir: a directory to keep it in, by default that of torch.hub, which TORCH_HOME moves.
+
+    Raises WeightsNotFoundError if it cannot be reached, is another file than is expected, or is not in the cache while
+    HF_HUB_OFFLINE is set. What was not downloaded as a whole is not kept.
+    """
+    import torch
+    from huggingface_hub import constants
+
+    directory = Path(cache_dir or torch.hub.get_dir()) / "checkpoints"
+    path = directory / url.rpartition("/")[2]
+    if not path.is_file():
+        if constants.HF_HUB_OFFLINE:
+            raise WeightsNotFoundError(
+                f"{url} is not in {directory} and HF_HUB_OFFLINE is set; connect once to download it, or put it there"
+            )
+        directory.mkdir(parents=True, exist_ok=True)
+        unchecked = path.with_name(f"{path.name}.unchecked-{uuid.uuid4().hex}")
+        try:
+            torch.hub.download_url_to_file(url, str(unchecked), progress=not constants.HF_HUB_DISABLE_PROGRESS_BARS)
+            _check_download(unchecked, url, sha256)
+            os.replace(unchecked, path)
+        except WeightsNotFoundError:
+            raise
+        except (OSError, HTTPException) as error:  # what urllib raises, and what a disk does
+            raise WeightsNotFoundError(f"{url} cannot be downloaded into {directory}: {error}") from error
+        finally:
+            unchecked.unlink(missing_ok=True)
+    elif sha256 and not _digest(path).startswith(sha256):
+        raise WeightsNotFoundError(
+            f"{path} is not the file that was released: its sha256 is {_digest(path)}, expected {sha256}...; remove "
+            "it, then it is downloaded again"
+        )
+    return path
+
+
+def _check_download(path: Path, url: str, sha256: str) -> None:
+    """Raises WeightsNotFoundError if this is not what was to be downloaded."""
+    if not sha256:
+        with urlopen(Request(url, method="HEAD"), timeout=30) as answer:
+            expected = int(answer.headers.get("Content-Length") or path.stat().st_size)
+        if path.stat().st_size != expected:
+            raise WeightsNotFoundError(f"{url} broke off after {path.stat().st_size} of {expected} bytes; try again")
+    elif not _digest(path).startswith(sha256):
+        raise WeightsNotFoundError(
+            f"{url} is not the file that was released: its sha256 is {_digest(path)}, expected {sha256}...; try again, "
+            "and if it stays so, do not use it"
+        )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -52,33 +52,63 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def read_tensors(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
+def read_tensors(path: Path, allow_pickle: bool = False, prefix: str = "") -> dict[str, Tensor]:
     """A state dict. Safetensors are memory-mapped; a pickle is read only if allowed, and then tensors only.
+
+    With a `prefix` those tensors whose names begin with it, without it; tables in a pickle are part of the names.
 
     Raises WeightsError for a truncated or foreign file, and for a pickle that is not allowed.
     """
     if path.suffix == ".safetensors":
         try:
-            return load_file(path)
+            return below(load_file(path), prefix, path)
         except SafetensorError as error:
             raise WeightsError(
                 f"{path} is no readable safetensors file ({error}): truncated or something else; download it again"
             ) from error
     if not allow_pickle:
-        raise WeightsError(
-            f"{path} is a pickle, which can run code when it is read. Convert it to safetensors, or pass "
-            "allow_pickle=True if you trust it: then tensors are read from it and nothing else"
-        )
+        raise refused_pickle(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise WeightsError(f"{path} cannot be read as tensors only ({error})") from error
+    if prefix and isinstance(state, Mapping):
+        return below(_flat(state), prefix, path)
     for wrapper in ("model", "state_dict", "model_state_dict"):
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
     if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise WeightsError(f"{path} holds no state dict")
     return dict(state)
+
+
+def refused_pickle(name: str | Path) -> WeightsError:
+    """The error for a pickle that is not allowed."""
+    return WeightsError(
+        f"{name} is a pickle, which can run code when it is read. Convert it to safetensors, or pass "
+        "allow_pickle=True if you trust it: then tensors are read from it and nothing else"
+    )
+
+
+def _flat(table: Mapping[Any, Any], start: str = "") -> dict[str, Tensor]:
+    """The tensors of a table of tables, whose names are joined by dots."""
+    found: dict[str, Tensor] = {}
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{start}{name}.")
+        elif isinstance(value, Tensor):
+            found[f"{start}{name}"] = value
+    return found
+
+
+def below(tensors: Mapping[str, Tensor], prefix: str, where: str | Path) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, without it. Raises WeightsError if there are none."""
+    found = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    if tensors and not found:
+        raise WeightsError(
+            f"{where} has no tensor whose name begins with {prefix!r}; it has: {', '.join([*tensors][:5])}"
+        )
+    return found
 
 
 def saved_spec(config: Mapping[str, Any], where: str) -> Model:

@@ -19,6 +19,7 @@ from hybridvit.adapt import with_img_size, with_in_chans
 from hybridvit.hub import LoopbackHub
 from hybridvit.keys import KeyMismatchError
 from hybridvit.meta import without_memory
+from hybridvit.preprocess import Preprocess
 from hybridvit.registry import UnknownNameError, family_of, model_spec
 from hybridvit.weights import load as loading
 from hybridvit.weights.entries import WeightEntry, entries, entries_of
@@ -376,18 +377,19 @@ def structural(entry: WeightEntry, monkeypatch: pytest.MonkeyPatch) -> None:
     with without_memory():
         theirs = timm.create_model(entry.name).state_dict()
     monkeypatch.setattr(loading, "_weight_file", lambda files, name: Path(name))
-    monkeypatch.setattr(loading, "read_tensors", lambda path, allow_pickle: theirs)
+    monkeypatch.setattr(loading, "downloaded_file", lambda url, sha256, cache_dir: Path(url))
+    monkeypatch.setattr(loading, "read_tensors", lambda path, allow_pickle, prefix: theirs)
     monkeypatch.setattr(loading, "_initialise_missing", lambda model, spec: None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", WeightsWarning)
-        model = hv.create_model(entry.name, pretrained=True)
+        model = hv.create_model(entry.name, pretrained=True, allow_pickle=True)
     classes = len(model.labels or ())
     assert classes in (0, entry.num_classes)
     assert model.spec.num_classes == entry.num_classes
     assert model.preprocess == entry.preprocess
 
 
-TIMMS = [entry for entry in entries().values() if entry.source.startswith("hf:timm/")]
+TIMMS = [entry for entry in entries().values() if entry.layout == "timm"]
 REPRESENTATIVE = [entry for entry in TIMMS if entry.architecture in representatives()]
 
 
@@ -408,3 +410,44 @@ def test_a_licence_that_forbids_commercial_use_is_said(tmp_path: Path) -> None:
     hv.save_pretrained(model, tmp_path)
     with pytest.warns(WeightsWarning, match=f"{tmp_path} is licensed cc-by-nc-4.0: not for commercial use"):
         hv.create_model(f"local-dir:{tmp_path}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # once a process and name
+        hv.create_model(f"local-dir:{tmp_path}")
+
+
+# Weights behind an address
+
+
+@pytest.fixture
+def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightEntry:
+    """An entry of a pickle behind an address that is in the cache, so that nothing is downloaded."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    model, path = described(TINY, num_classes=5), tmp_path / "hub" / "checkpoints" / "model.pth"
+    path.parent.mkdir(parents=True)
+    tensors = {f"module.{key}": tensor for key, tensor in model.state_dict().items()}
+    torch.save({"encoder": tensors, "text": {"bias": torch.zeros(2)}, "epoch": 3}, path)
+    entry = WeightEntry(
+        name=f"{TINY}.behind",
+        source="url:https://nowhere.invalid/model.pth",
+        layout="hybridvit",
+        prefix="encoder.module.",
+        num_classes=5,
+        labels=LABELS,
+        preprocess=Preprocess(input_size=(32, 32)),
+    )
+    monkeypatch.setattr(loading, "find_entry", lambda name: entry)
+    return entry
+
+
+def test_weights_behind_an_address(released: WeightEntry) -> None:
+    model = hv.create_model(released.name, pretrained=True, allow_pickle=True)
+    assert torch.equal(logits(model, images(32, 32)), logits(described(TINY, num_classes=5), images(32, 32)))
+    assert (model.labels, model.preprocess) == (LABELS, released.preprocess)
+    assert model.origin == {"architecture": TINY, "source": released.name, "licence": "unknown"}
+
+
+def test_a_pickle_is_refused_before_it_is_downloaded(released: WeightEntry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "downloaded_file", lambda *arguments: pytest.fail("it was downloaded"))
+    message = rf"{released.name} \(https://nowhere.invalid/model.pth\) is a pickle.*allow_pickle=True"
+    with pytest.raises(WeightsError, match=message):
+        hv.create_model(released.name, pretrained=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import importlib.util
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from timm.models import list_models, list_modules
 
 from hybridvit.registry import groups
 from hybridvit.weights import pages
+from hybridvit.weights.entries import WeightEntry, entries
 from hybridvit.weights.from_timm import released
+from hybridvit.weights.info import figures
+from hybridvit.weights.schema import reporters
 from hybridvit.zoo_path import zoo_path
 from tests.weights.test_released import tags
 
@@ -50,10 +54,35 @@ def test_a_page_tells_cost_parts_and_licences() -> None:
     page = pages.family_page("cvt")
     assert "| `cvt_13` | 20.00 M | 9.13 | 224 x 224 | 1 |" in page
     assert "10 x (ConvAttention 3x3 6 heads; Mlp 1536) | 384 | 16 | 14 x 14 + 1 |" in page
-    assert "| [`cvt_13.ms_in1k`](https://huggingface.co/microsoft/cvt-13) | 1000 | 224 x 224 | apache-2.0 |" in page
+    row = "| [`cvt_13.ms_in1k`](https://huggingface.co/microsoft/cvt-13) | 1000 | 224 x 224 | 81.60 | cvt-readme |"
+    assert f"{row} apache-2.0 |" in page
+    assert (
+        "`cvt-readme`: the authors' README, on ImageNet-1k's validation images ([f851e681, 2022-05-25](https://" in page
+    )
     assert "[convolution-augmented attention](../zoo.md#convolution-augmented-attention)" in page
-    assert "top1 0.9307 (measured here)" in pages.family_page("cct")
+    assert "| 10 | 28 x 28 | - | - |" in pages.family_page("cct")
+    assert "top-1 93.07% (measured here)" in pages.family_page("cct")
+    assert "(https://github.com/rwightman/" in pages.family_page("gcvit")
     assert "(non-commercial)" in pages.family_page("vit_clip")
+
+
+def test_figures_at_another_size_tell_it() -> None:
+    reported = {"top1": 80.5, "img_size": 288, "source": "timm-results"}
+    entry = WeightEntry(name="vit_tiny_patch16_224.a", source="hf:a/b", layout="timm", reported=reported)
+    assert pages.reported_cells(entry) == ("80.50 at 288", "-", "timm-results")
+    assert figures(reported) == "top-1 80.50% at 288"
+
+
+def test_the_page_of_checkpoints_counts_all_of_them() -> None:
+    page = pages.checkpoints_page()
+    timms = len(pages.fitting_tags())
+    assert f"| **all** | **{timms}** | **{len(entries()) - timms}** |" in page
+    counts = [
+        sum(bool(e.reported) and e.reported["source"] == name for e in entries().values()) for name in reporters()
+    ]
+    assert all(
+        re.search(rf"\[{name}\]\(.*\| {count} \|", page) for name, count in zip(reporters(), counts, strict=True)
+    )
 
 
 def test_what_exports_is_told_once_it_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,8 +127,5 @@ def test_the_navigation_has_every_family() -> None:
         assert listed[group][group] == [{family: f"families/{family}.md"} for family in sorted(families)]
 
 
-def test_a_family_without_entries_is_not_said_to_have_no_checkpoints() -> None:
-    """GCViT's five are files outside the Hub."""
-    page = pages.family_page("gcvit")
-    assert "lie elsewhere" in page
-    assert "gcvit_tiny" in pages.checkpoints_page()
+def test_a_family_without_entries() -> None:
+    assert pages.family_page("coatnet").endswith("## Checkpoints\n\nThe zoo has none.\n")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 from huggingface_hub.utils import _http
 
 import hybridvit as hv
@@ -18,6 +21,7 @@ from hybridvit.weights.sources import (
     HubFiles,
     WeightsNotFoundError,
     WeightsWarning,
+    downloaded_file,
     hub_files,
     local_files,
     shipped_file,
@@ -196,3 +200,103 @@ def test_a_gated_repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
     with pytest.raises(WeightsNotFoundError, match=f"me/model is gated: accept its conditions on {NOWHERE}/me/model"):
         hv.create_model("hf-hub:me/model", endpoint=NOWHERE, cache_dir=tmp_path)
+
+
+# Files behind an address
+
+CONTENT = bytes(range(256)) * 4000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Served(BaseHTTPRequestHandler):
+    """Gives CONTENT as any file but `nothing.pth`; of `short.pth` it gives a part, and says that there is more."""
+
+    def do_HEAD(self) -> None:
+        self.send_response(404 if self.path.endswith("nothing.pth") else 200)
+        self.send_header("Content-Length", str(len(CONTENT)))
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        if not self.path.endswith("nothing.pth"):
+            self.wfile.write(CONTENT[:1000] if self.path.endswith("short.pth") else CONTENT)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Of a server on the loopback address; torch.hub's cache is the test's own, and progress is not shown."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Served) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def cached(tmp_path: Path) -> list[str]:
+    return sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("sha256", [SHA256, SHA256[:8], ""])
+def test_a_file_is_downloaded_once(
+    sha256: str, address: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = downloaded_file(f"{address}/a/model.pth", sha256)
+    assert path == tmp_path / "hub" / "checkpoints" / "model.pth", "where timm and torchvision look too"
+    assert path.read_bytes() == CONTENT
+    assert cached(tmp_path) == ["model.pth"]
+    assert capfd.readouterr() == ("", "")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert downloaded_file("http://127.0.0.1:9/a/model.pth", sha256) == path
+
+
+def test_a_download_shows_its_progress(
+    address: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", False)
+    downloaded_file(f"{address}/model.pth")
+    assert "100%" in capfd.readouterr().err
+
+
+def test_another_cache(address: str, tmp_path: Path) -> None:
+    assert downloaded_file(f"{address}/model.pth", SHA256, tmp_path / "own").parent == tmp_path / "own" / "checkpoints"
+
+
+@pytest.mark.parametrize(
+    ("file", "sha256", "message"),
+    [
+        (
+            "model.pth",
+            "0123abcd",
+            f"/model.pth is not the file that was released: its sha256 is {SHA256}, expected 0123",
+        ),
+        ("nothing.pth", "", "/nothing.pth cannot be downloaded into .*404"),
+        ("short.pth", "", rf"/short.pth broke off after 1000 of {len(CONTENT)} bytes; try again"),
+        ("short.pth", SHA256, "/short.pth is not the file that was released"),
+    ],
+)
+def test_what_is_not_whole_is_not_kept(file: str, sha256: str, message: str, address: str, tmp_path: Path) -> None:
+    with pytest.raises(WeightsNotFoundError, match=message):
+        downloaded_file(f"{address}/{file}", sha256)
+    assert cached(tmp_path) == []
+
+
+def test_an_address_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(WeightsNotFoundError, match=r"/model\.pth cannot be downloaded into .*refused"):
+        downloaded_file(f"{NOWHERE}/model.pth")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(WeightsNotFoundError, match=r"/model\.pth is not in .*/checkpoints and HF_HUB_OFFLINE is set"):
+        downloaded_file(f"{NOWHERE}/model.pth")
+
+
+def test_a_file_in_the_cache_that_is_another(address: str, tmp_path: Path) -> None:
+    path = downloaded_file(f"{address}/model.pth", SHA256[:8])
+    path.write_bytes(b"other")
+    with pytest.raises(WeightsNotFoundError, match=f"{path} is not the file that was released: .*; remove it"):
+        downloaded_file(f"{address}/model.pth", SHA256[:8])

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import hybridvit as hv
 from hybridvit.meta import without_memory
@@ -388,3 +388,28 @@ def test_a_copy_of_a_directory_loads(saved: Path, tmp_path: Path) -> None:
     shutil.copytree(saved, tmp_path / "copy")
     assert load_file(tmp_path / "copy" / "model.safetensors").keys() == load_file(saved / "model.safetensors").keys()
     assert facts(load(tmp_path / "copy")) == facts(load(saved))
+
+
+# A part of a file
+
+
+def test_tensors_below_a_prefix(tmp_path: Path) -> None:
+    one, two = torch.zeros(2), torch.ones(3)
+    save_file({"visual.a.b": one, "text.a.b": two}, tmp_path / "model.safetensors")
+    assert store.read_tensors(tmp_path / "model.safetensors", prefix="visual.").keys() == {"a.b"}
+    torch.save(
+        {"encoder": {"module.a.b": one, "module.c": two}, "predictor": {"module.c": two}}, tmp_path / "model.pth"
+    )
+    found = store.read_tensors(tmp_path / "model.pth", allow_pickle=True, prefix="encoder.module.")
+    assert found.keys() == {"a.b", "c"}
+    assert torch.equal(found["c"], two)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.pth"])
+def test_nothing_below_a_prefix(name: str, tmp_path: Path) -> None:
+    save = save_file if name.endswith(".safetensors") else torch.save
+    save({"trunk.a": torch.zeros(2)}, tmp_path / name)
+    with pytest.raises(
+        WeightsError, match=rf"{name} has no tensor whose name begins with 'visual\.'; it has: trunk\.a"
+    ):
+        store.read_tensors(tmp_path / name, allow_pickle=True, prefix="visual.")

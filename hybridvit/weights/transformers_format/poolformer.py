@@ -16,7 +16,7 @@ def read(config: Config, shapes: Shapes) -> Model:
     model = poolformer(
         dims=several(config, "hidden_sizes", 64, 128, 320, 512),
         depths=several(config, "depths", 2, 2, 6, 2),
-        scale=1e-5,
+        layer_scale=1e-5,
         norm_first=True,
     )
     return model if "norm.weight" in shapes else model.replace(pool=MeanPool())

@@ -45,7 +45,7 @@ def read_swinv2(config: Config, shapes: Shapes) -> Model:
     windows = tuple(min(window, size // 4 >> stage) for stage, window in enumerate(of["windows"]))
     trained = zip(several(config, "pretrained_window_sizes", *(0,) * len(windows)), windows, strict=False)
     of |= {"windows": windows}
-    return swinv2(**of, trained=tuple(before or window for before, window in trained))
+    return swinv2(**of, trained_windows=tuple(before or window for before, window in trained))
 
 
 EMBEDDINGS = "embeddings.patch_embeddings.projection=stages.0.enter.conv embeddings.norm=stages.0.enter.norm"
