@@ -119,8 +119,8 @@ def test_nothing_is_initialised_or_copied_that_is_loaded(saved: str, monkeypatch
     read: dict[str, Tensor] = {}
     read_tensors = loading.read_tensors
 
-    def spy(path: Path, allow_pickle: bool) -> dict[str, Tensor]:
-        read.update(read_tensors(path, allow_pickle))
+    def spy(path: Path, allow_pickle: bool, prefix: str) -> dict[str, Tensor]:
+        read.update(read_tensors(path, allow_pickle, prefix))
         return read
 
     monkeypatch.setattr(loading, "read_tensors", spy)
