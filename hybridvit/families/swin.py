@@ -12,6 +12,11 @@ OURS = "stages.{s}.blocks.{b}.branches"
 ATTENTION = f"{OURS}.0.mixer.attention"
 
 
+def within_map(window: int, stage: int, img_size: int | None) -> int:
+    """The side of a window that is no larger than the map of a stage, if the size of the images is given."""
+    return window if img_size is None else min(window, -(-img_size // (4 << stage)))
+
+
 def shifted_pair(attention: c.Transition, dim: int, window: int, behind: bool = False) -> tuple[c.Block, ...]:
     """Two blocks, of which the second shifts its windows. Norms are in front of their branches, or `behind`."""
     windows = c.WindowAttention(attention=attention, window=(window, window))
@@ -20,13 +25,13 @@ def shifted_pair(attention: c.Transition, dim: int, window: int, behind: bool = 
     return tuple(c.residual_block(mixer, c.Mlp(hidden=4 * dim), norm=norm, post_norm=post_norm) for mixer in mixers)
 
 
-def swin(*, dim: int, depths: PerStage, heads: PerStage, windows: PerStage) -> Model:
-    """A Swin of `dim` channels in its first stage, twice as many in each next, with square windows of given sides."""
+def swin(*, dim: int, depths: PerStage, heads: PerStage, windows: PerStage, img_size: int | None = None) -> Model:
+    """A Swin of `dim` channels first, twice as many in each next stage. With `img_size` no window exceeds its map."""
     stages: list[Stage] = []
     for index, (depth, count, window) in enumerate(zip(depths, heads, windows, strict=True)):
-        width = dim * 2**index
+        width, side = dim * 2**index, within_map(window, index, img_size)
         enter = c.PatchMerging(dim=width, norm=NORM) if index else c.Patchify(dim=width, patch=4, norm=NORM)
-        pair = shifted_pair(c.Attention(heads=count, bias=c.RelativePositionBias()), width, window)
+        pair = shifted_pair(c.Attention(heads=count, bias=c.RelativePositionBias()), width, side)
         stages.append(Stage(enter=enter, blocks=(pair * depth)[:depth]))
     return classifier(stages, c.MeanPool(norm=NORM))
 

@@ -5,20 +5,24 @@ Maps that the windows do not divide are padded and shifted as in `swin`.
 
 from .. import components as c
 from . import Family, KeyRules, Model, PerStage, Sizes, Split, Stage, classifier, renames
-from .swin import ATTENTION, BASE, LARGE, NORM, OURS, SMALL, TINY, shifted_pair
+from .swin import ATTENTION, BASE, LARGE, NORM, OURS, SMALL, TINY, shifted_pair, within_map
 
 QKV = [f"{ATTENTION}.{part}" for part in ("query", "key", "value")]
 
 
 def swinv2(
-    *, dim: int, depths: PerStage, heads: PerStage, windows: PerStage, trained_windows: PerStage | None = None
+    *,
+    dim: int,
+    depths: PerStage,
+    heads: PerStage,
+    windows: PerStage,
+    trained_windows: PerStage | None = None,
+    img_size: int | None = None,
 ) -> Model:
-    """A SwinV2 of `dim` channels in its first stage, twice as many in each next, with square windows of given sides.
-
-    `trained_windows` are those of the weights that were then fine-tuned with others.
-    """
+    """A SwinV2 of the numbers of a Swin; `trained_windows` are those of weights that were fine-tuned with others."""
     stages: list[Stage] = []
-    numbers = zip(depths, heads, windows, trained_windows or windows, strict=True)
+    sides = tuple(within_map(window, index, img_size) for index, window in enumerate(windows))
+    numbers = zip(depths, heads, sides, trained_windows or sides, strict=True)
     for index, (depth, count, window, before) in enumerate(numbers):
         width = dim * 2**index
         bias = c.ContinuousPositionBias(trained=(before, before))
@@ -45,11 +49,11 @@ def timm_rules(model: Model) -> KeyRules:
     )
 
 
-WINDOW_12 = {"windows": (12, 12, 12, 6), "img_size": 192}
-TO_16 = {"windows": (16, 16, 16, 8), "trained_windows": WINDOW_12["windows"]}
-TO_24 = {"windows": (24, 24, 24, 12), "trained_windows": WINDOW_12["windows"], "img_size": 384}
+WINDOW_12, TRAINED = {"windows": (12, 12, 12, 12), "img_size": 192}, {"trained_windows": (12, 12, 12, 6)}
+TO_16 = TRAINED | {"windows": (16, 16, 16, 16), "img_size": 256}
+TO_24 = TRAINED | {"windows": (24, 24, 24, 24), "img_size": 384}
 SIZES: Sizes = {
-    f"swinv2_{name}_window{side}_256": numbers | {"windows": (side, side, side, 8)}
+    f"swinv2_{name}_window{side}_256": numbers | {"windows": (side, side, side, side), "img_size": 256}
     for name, numbers in (("tiny", TINY), ("small", SMALL), ("base", BASE))
     for side in (8, 16)
 } | {

@@ -7,9 +7,8 @@ from . import Family, KeyRules, Model, Numbers, PerStage, Sizes, Stage, classifi
 NORM, BATCH_NORM, AT_0 = c.LayerNorm(eps=1e-5), c.BatchNorm(), c.BatchNorm(zero_init=True)
 
 
-def tiny_vit(*, dims: PerStage, heads: PerStage, depths: PerStage = (2, 2, 6, 2), img_size: int = 224) -> Model:
-    """A TinyViT of given widths, heads and depths; windows have img_size / 32 positions a side, stage 2 twice that."""
-    side = img_size // 32
+def tiny_vit(*, dims: PerStage, heads: PerStage, depths: PerStage = (2, 2, 6, 2), window: int = 7) -> Model:
+    """A TinyViT of given widths, heads and depths; windows have `window` positions a side, in stage 2 twice that."""
 
     def conv_block(dim: int) -> c.Block:
         wide = c.Conv(dim=4 * dim, norm=BATCH_NORM, act="gelu")
@@ -17,12 +16,12 @@ def tiny_vit(*, dims: PerStage, heads: PerStage, depths: PerStage = (2, 2, 6, 2)
         return c.Block(branches=(c.Branch(mixer=body), c.Branch(mixer=c.Activate(act="gelu"), residual=False)))
 
     def window_block(index: int) -> c.Block:
-        dim, window = dims[index], 2 * side if index == 2 else side
+        dim, side = dims[index], 2 * window if index == 2 else window
         width = dim // heads[index]
         attention = c.NarrowAttention(heads=heads[index], key_dim=width, value_dim=width, bias=c.DistanceBias())
         # The norm is inside, for it comes after the padding.
         inside = c.Steps(steps=(c.Normalize(norm=NORM), attention))
-        attend = c.Branch(mixer=c.WindowAttention(attention=inside, window=(window, window)))
+        attend = c.Branch(mixer=c.WindowAttention(attention=inside, window=(side, side)))
         local = c.Branch(mixer=c.Conv(dim=dim, kernel=3, groups=dim, norm=BATCH_NORM), residual=False)
         return c.Block(branches=(attend, local, c.Branch(mixer=c.Mlp(hidden=4 * dim), norm=NORM)))
 
@@ -31,7 +30,7 @@ def tiny_vit(*, dims: PerStage, heads: PerStage, depths: PerStage = (2, 2, 6, 2)
     for index in range(1, len(dims)):
         merge = c.inverted_residual(dims[index], dims[index], "gelu", stride=2)
         stages.append(Stage(enter=merge, blocks=(window_block(index),) * depths[index]))
-    return classifier(stages, c.MeanPool(post_norm=NORM), img_size)
+    return classifier(stages, c.MeanPool(post_norm=NORM))
 
 
 def timm_rules(model: Model) -> KeyRules:
@@ -52,7 +51,7 @@ SIZES: Sizes = {
     "tiny_vit_5m_224": {"dims": (64, 128, 160, 320), "heads": (2, 4, 5, 10)},
     "tiny_vit_11m_224": {"dims": (64, 128, 256, 448), "heads": (2, 4, 8, 14)},
     "tiny_vit_21m_224": LARGE,
-    "tiny_vit_21m_384": LARGE | {"img_size": 384},
-    "tiny_vit_21m_512": LARGE | {"img_size": 512},
+    "tiny_vit_21m_384": LARGE | {"window": 12, "img_size": 384},
+    "tiny_vit_21m_512": LARGE | {"window": 16, "img_size": 512},
 }
 FAMILY = Family("tiny_vit", "arXiv 2207.10666", tiny_vit, SIZES, {"timm": timm_rules})

@@ -142,9 +142,11 @@ class EvalGeometry(nn.Module):
         # Sides are truncated or rounded as timm does, so that the same weights see the same pixels.
         if self.preprocess.crop_mode == "squash":
             return target_height, target_width
-        if self.preprocess.crop_mode == "border":
-            return max(1, round(height * min(ratios))), max(1, round(width * min(ratios)))
-        return int(height * max(ratios) + 1e-6), int(width * max(ratios) + 1e-6)
+        if self.preprocess.crop_mode == "center" and target_height == target_width:
+            return int(height * max(ratios) + 1e-6), int(width * max(ratios) + 1e-6)
+        inverse = height / target_height, width / target_width
+        ratio = max(inverse) if self.preprocess.crop_mode == "border" else min(inverse)
+        return max(1, round(height / ratio)), max(1, round(width / ratio))
 
 
 class ToMode(nn.Module):

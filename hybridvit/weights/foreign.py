@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..components.pools import TokenPool
+from ..components.pools import AttentionPool, TokenPool
 from ..keys import KeyRules
 from ..limits import shown
 from ..preprocess import Preprocess
 from ..registry import UnknownNameError, family_of, index, model_spec
 from ..spec import nearest
 from .errors import WeightsError
+from .sources import WeightsWarning
+from .timm_format import built_for, differs
 
 if TYPE_CHECKING:
     from ..encoder import Model
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 TRAINING_ARGUMENTS = ("drop_rate", "drop_path_rate", "proj_drop_rate", "attn_drop_rate", "pos_drop_rate", "weight_init")
 # What timm needs to be told to take any size; ours always does.
 SIZE_ARGUMENTS = ("dynamic_img_size", "dynamic_img_pad", "strict_img_size")
+# timm's names of pools; that of the others is "avg".
+POOLS = {TokenPool.kind: "token", AttentionPool.kind: "map"}
 
 
 @dataclass(frozen=True)
@@ -65,11 +70,22 @@ def from_timm(config: Mapping[str, Any], where: str) -> Foreign:
             f"{where} changes {architecture} by {', '.join(unknown)}; only img_size, in_chans and num_classes can be "
             "changed that way: make its spec with Model.replace, and fill it with hybridvit.weights.load.fill"
         )
+    family = family_of(architecture)
+    if "img_size" in changes:
+        spec = built_for(family, architecture, changes["img_size"])
     spec = spec.replace(**changes)
+    if differs(family, spec):
+        height, width = spec.img_size
+        warnings.warn(
+            f"{where}: at {height}x{width} timm's {architecture} has other windows, or another border around maps that "
+            "they do not divide, so logits differ; evaluate or fine-tune before you use these weights",
+            WeightsWarning,
+            stacklevel=2,
+        )
     return Foreign(
         architecture=architecture,
         spec=spec,
-        rules={"timm": family_of(architecture).layouts["timm"](spec)},
+        rules={"timm": family.layouts["timm"](spec)},
         preprocess=timm_preprocess(given),
         labels=_timm_labels(config | given, spec.num_classes),
         licence=given.get("license"),
@@ -78,7 +94,7 @@ def from_timm(config: Mapping[str, Any], where: str) -> Foreign:
 
 def _global_pool(spec: Model) -> str:
     """timm's name of the spec's pool."""
-    return "token" if spec.pool.kind == TokenPool.kind else "avg"
+    return POOLS.get(spec.pool.kind, "avg")
 
 
 def timm_preprocess(given: Mapping[str, Any]) -> Preprocess | None:

@@ -228,10 +228,10 @@ def _initialise_missing(model: Encoder, spec: Model) -> None:
 
 
 def _weights(files: Recorded, allow_pickle: bool, name: str = WEIGHTS, prefix: str = "") -> StateDict:
-    found = files.weights(name)
-    if found is None:
+    tensors = files.tensors(allow_pickle, name, prefix)
+    if tensors is None:
         raise WeightsNotFoundError(f"{files.where} has neither {name} nor {PICKLE}")
-    return files.read(found, allow_pickle, prefix)
+    return tensors
 
 
 def _filled(
@@ -301,15 +301,14 @@ def _recognised(
     files: Recorded, has_config: bool, num_classes: int | None, img_size: tuple[int, int] | None, allow_pickle: bool
 ) -> Encoder:
     """A model of the zoo that weights are of, although no config says so."""
-    found = files.weights()
+    tensors = files.tensors(allow_pickle)
     unknown = f"{files.where}: its {CONFIG} is {NOT_KNOWN}"
-    if found is None and has_config:
+    if tensors is None and has_config:
         raise WeightsError(unknown)
-    if found is None:
+    if tensors is None:
         raise WeightsNotFoundError(
             f"{files.where} has no {CONFIG}, so it holds no model; nor weights to tell one by, {WEIGHTS} or {PICKLE}"
         )
-    tensors = files.read(found, allow_pickle)
     try:
         fit = recognise(tensors, files.where, img_size)
     except WeightsError as error:

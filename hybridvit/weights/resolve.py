@@ -12,6 +12,7 @@ from .cache import check_cached, promised_sha256
 from .entries import entries, find_entry
 from .errors import WeightsError
 from .lock_file import Lock, LockedWeights, LockError
+from .shards import read_shards
 from .sources import (
     DIRECTORY,
     HUB,
@@ -170,9 +171,16 @@ class Recorded:
             self._taken[called] = ResolvedFile.of(called, path, promised_sha256(path))
         return path
 
-    def weights(self, name: str = WEIGHTS) -> Path | None:
-        """The file of tensors: safetensors if there are any, else a pickle."""
-        return self.get(name) or self.get(PICKLE)
+    def tensors(self, allow_pickle: bool, name: str = WEIGHTS, prefix: str = "") -> dict[str, Tensor] | None:
+        """The state dict in `name` or else in a pickle, each in one file or in several; None if there is neither."""
+        for each in (name, PICKLE):
+            path = self.get(each)
+            if path is not None:
+                return self.read(path, allow_pickle, prefix)
+            index = self.get(f"{each}.index.json")
+            if index is not None:
+                return read_shards(self, index, allow_pickle)
+        return None
 
     def read(self, path: Path, allow_pickle: bool, prefix: str = "") -> dict[str, Tensor]:
         """As `read_tensors`; what the cache of the Hub has and cannot be read is removed there if it is damaged."""

@@ -31,6 +31,7 @@ from .cache import remedy
 from .card import model_card, saved_facts
 from .errors import WeightsError
 from .sources import PENDING
+from .timm_format import SIZED, built_for, differs
 
 if TYPE_CHECKING:
     from ..encoder import Encoder, Model
@@ -268,18 +269,19 @@ def finish_pending(directory: Path) -> None:
 def model_config(model: Encoder, layout: str | None = None, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What `config.json` holds: our format, and beside it timm's where the tensors have timm's names.
 
-    They do by default where timm has the architecture. `facts` are added to the origin.
+    They do by default where timm has the architecture and computes the same. `facts` are added to the origin.
     """
-    labels, classes = model.labels, model.spec.num_classes
+    labels, spec, classes = model.labels, model.spec, model.spec.num_classes
     if labels is not None and len(labels) != classes:
         raise ValueError(f"model.labels has {len(labels)} names for {classes} classes; set one a class, or None")
     origin = {**(model.origin or {}), **saved_facts(facts or {})}
     architecture = origin.get("architecture")
-    family = _family_of_spec(architecture, model.spec)
+    family = _family_of_spec(architecture, spec)
+    in_timm = family is not None and "timm" in family.layouts
     config: dict[str, Any] = {
         "library": "hybridvit",
         "format_version": FORMAT_VERSION,
-        "layout": layout or ("timm" if family and "timm" in family.layouts else OWN_LAYOUT),
+        "layout": layout or ("timm" if family and in_timm and not differs(family, spec) else OWN_LAYOUT),
         "architecture": architecture if family else None,
         "preprocess": model.preprocess.to_dict() if model.preprocess else None,
         "labels": list(labels) if labels else None,
@@ -287,10 +289,10 @@ def model_config(model: Encoder, layout: str | None = None, facts: Mapping[str, 
         "num_classes": classes,
         "num_features": model.num_features,
     }
-    if family and config["layout"] == "timm" and "timm" in family.layouts:
-        config |= timm_fields(model, family.layouts["timm"], origin.get("licence"))
+    if family and in_timm and config["layout"] == "timm":
+        config |= timm_fields(model, family, config["architecture"], origin.get("licence"))
     # As it is read again, so that what is written of a loaded model is the same.
-    return json.loads(json.dumps(config | {"spec": model.spec.to_dict()}))
+    return json.loads(json.dumps(config | {"spec": spec.to_dict()}))
 
 
 def _family_of_spec(architecture: str | None, spec: Model) -> Family | None:
@@ -298,27 +300,28 @@ def _family_of_spec(architecture: str | None, spec: Model) -> Family | None:
     if architecture is None or architecture not in index():
         return None
     family = family_of(architecture)
-    adapted = family.model(architecture).replace(
-        img_size=spec.img_size, in_chans=spec.in_chans, num_classes=spec.num_classes
-    )
-    return family if adapted == spec else None
+    changes = {"in_chans": spec.in_chans, "num_classes": spec.num_classes}
+    as_released = family.model(architecture).replace(img_size=spec.img_size, **changes)
+    return family if spec in (as_released, built_for(family, architecture, spec.img_size).replace(**changes)) else None
 
 
-def timm_fields(model: Encoder, rules: Callable[[Model], KeyRules], licence: str | None = None) -> dict[str, Any]:
-    """The fields by which timm builds, feeds and adapts the same model.
+def timm_fields(model: Encoder, family: Family, architecture: str, licence: str | None = None) -> dict[str, Any]:
+    """The fields by which timm, and transformers through timm, build, feed and adapt the same model.
 
     `classifier` and `first_conv` name the layers that change with the classes and the channels; timm replaces the
-    one and converts the other when a user asks for other numbers. It can convert from three channels only.
+    one and converts the other when a user asks for other numbers. It can convert from three channels only. timm is told
+    a size only if layers depend on it: its other models do not take one.
     """
-    from ..adapt import GridDependent
-
-    spec = model.spec
+    spec, rules = model.spec, family.layouts["timm"]
     preprocess = model.preprocess or Preprocess(input_size=spec.img_size)
-    has_tables = any(isinstance(module, GridDependent) for module in model.modules())
+    size = _size_of_layers(spec, family, architecture)
+    arguments: dict[str, Any] = {"img_size": list(size)} if size else {}
+    if spec.in_chans != 3:
+        arguments["in_chans"] = spec.in_chans
     pretrained: dict[str, Any] = {
         "num_classes": spec.num_classes,
         "input_size": [spec.in_chans, *preprocess.input_size],
-        "fixed_input_size": has_tables,
+        "fixed_input_size": size == spec.img_size,
         "interpolation": preprocess.interpolation,
         "crop_pct": preprocess.crop_pct,
         "crop_mode": preprocess.crop_mode,
@@ -331,10 +334,26 @@ def timm_fields(model: Encoder, rules: Callable[[Model], KeyRules], licence: str
     if spec.in_chans == 3:
         pretrained["first_conv"] = _layers_that_change(rules, spec, in_chans=4)
     return {
-        "model_args": {"img_size": list(spec.img_size)} if has_tables else {},
+        "model_args": arguments,
         "label_names": list(model.labels) if model.labels else None,
         "pretrained_cfg": pretrained,
     }
+
+
+def _size_of_layers(spec: Model, family: Family, architecture: str) -> tuple[int, int] | None:
+    """The size for which timm has to build the layers of the spec; None if they are the same for all."""
+    released, (height, width) = family.model(architecture), spec.img_size
+    changes = {"in_chans": spec.in_chans, "num_classes": spec.num_classes}
+    has_tables = _shapes(spec) != _shapes(spec.replace(img_size=(2 * height, 2 * width)))
+    has_windows = built_for(family, architecture, (32, 32)) != released.replace(img_size=(32, 32))
+    if has_windows and spec != built_for(family, architecture, spec.img_size).replace(**changes):
+        return released.img_size
+    return spec.img_size if has_tables or has_windows or family.name in SIZED else None
+
+
+def _shapes(spec: Model) -> dict[str, torch.Size]:
+    with without_memory():
+        return {key: tensor.shape for key, tensor in spec.build().state_dict().items()}
 
 
 def _layers_that_change(rules: Callable[[Model], KeyRules], spec: Model, **changes: int) -> str | list[str]:

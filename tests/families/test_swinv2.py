@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import Swinv2Config, Swinv2ForImageClassification, Swinv2Model
 
-from hybridvit.encoder import Encoder
+from hybridvit.encoder import Encoder, Model
 from hybridvit.families.swinv2 import FAMILY, swinv2
 from hybridvit.keys import check_keys
 from hybridvit.meta import without_memory
@@ -21,6 +21,12 @@ from tests.parity import TOLERANCE, assert_power, error, images, load_from, pert
 
 SMALL: dict[str, Any] = {"dim": 32, "depths": (1, 2, 3, 2), "heads": (1, 2, 4, 8)}
 TRANSFORMERS_WINDOW = 3
+
+
+def windows_of(model: Model) -> tuple[int, ...]:
+    """The side of the windows of each stage."""
+    mixers: list[Any] = [stage.blocks[0].branches[0].mixer for stage in model.stages]
+    return tuple(mixer.window[0] for mixer in mixers)
 
 
 def timms(name: str, size: tuple[int, int]) -> nn.Module:
@@ -34,7 +40,7 @@ def timms(name: str, size: tuple[int, int]) -> nn.Module:
         embed_dim=SMALL["dim"],
         depths=SMALL["depths"],
         num_heads=SMALL["heads"],
-        window_size=FAMILY.sizes[name]["windows"],
+        window_size=windows_of(FAMILY.model(name)),
         num_classes=10,
     )
     return reference.eval()
@@ -134,7 +140,7 @@ def test_keys_and_shapes_of_every_size(name: str) -> None:
     assert model.img_size == tuple(reference.default_cfg["input_size"][1:])
     windows = tuple(layer.blocks[0].window_size[0] for layer in reference.layers)
     trained = tuple(layer.blocks[0].attn.pretrained_window_size[0] for layer in reference.layers)
-    assert windows == FAMILY.sizes[name]["windows"]
+    assert windows == windows_of(model)
     assert trained == FAMILY.sizes[name].get("trained_windows", (0, 0, 0, 0))
     assert [(info.channels, info.stride) for info in ours.feature_info] == [
         (info["num_chs"], info["reduction"]) for info in reference.feature_info

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import torch
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import (
     BadRequestError,
@@ -28,10 +29,13 @@ from huggingface_hub.errors import (
 from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import get_session
 
+import hybridvit as hv
 from hybridvit.hub import LoopbackHub, cards
 from hybridvit.hub import api as hub_api
 from hybridvit.hub.repository import Repository
 from tests.hub.conftest import PROJECT, run_python
+from tests.parity import images
+from tests.weights.examples import facts, logits, tiny
 
 REPO = "me/model"
 WEIGHTS = bytes(range(256)) * 400
@@ -764,3 +768,14 @@ def test_the_command_line_uploads_and_downloads(api: HfApi, run_client: Callable
     run_client(*hf, "download", "me/model", "--local-dir", str(target))
     assert (target / "model.safetensors").read_bytes() == WEIGHTS
     assert run_client(*hf, "models", "ls", "--author", "me", "--format", "quiet").split() == ["me/model"]
+
+
+def test_the_command_line_carries_a_saved_model(run_client: Callable[..., str], tmp_path: Path) -> None:
+    """What save_pretrained wrote is all that a repository needs, and what a download gives is what load takes."""
+    model, hf = tiny(), ("-m", "huggingface_hub.cli.hf")
+    source = hv.save_pretrained(model, tmp_path / "source")
+    run_client(*hf, "upload", "me/tiny", str(source))
+    run_client(*hf, "download", "me/tiny", "--local-dir", str(tmp_path / "target"))
+    again = hv.create_model(f"local-dir:{tmp_path / 'target'}")
+    assert facts(again) == facts(model)
+    assert torch.equal(logits(again, images(24, 32)), logits(model, images(24, 32)))

@@ -35,11 +35,14 @@ def photo(width: int, height: int, seed: int = 0) -> Image.Image:
 @pytest.mark.parametrize("size", [(100, 80), (31, 77), (224, 224), (20, 30)])
 @pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
 @pytest.mark.parametrize("crop_pct", [0.875, 0.95, 1.0])
-def test_evaluation_equals_timm(size: tuple[int, int], crop_mode: str, crop_pct: float) -> None:
+@pytest.mark.parametrize("input_size", [(64, 64), (96, 64), (48, 64)])
+def test_evaluation_equals_timm(
+    input_size: tuple[int, int], size: tuple[int, int], crop_mode: str, crop_pct: float
+) -> None:
     from timm.data.transforms_factory import create_transform
 
-    mine = transforms(Preprocess(input_size=(64, 64), crop_mode=crop_mode, crop_pct=crop_pct))
-    theirs = create_transform((3, 64, 64), interpolation="bicubic", crop_pct=crop_pct, crop_mode=crop_mode)
+    mine = transforms(Preprocess(input_size=input_size, crop_mode=crop_mode, crop_pct=crop_pct))
+    theirs = create_transform((3, *input_size), interpolation="bicubic", crop_pct=crop_pct, crop_mode=crop_mode)
     image = photo(*size)
     torch.testing.assert_close(mine(image), theirs(image), rtol=0, atol=1e-6)  # pyright: ignore[reportCallIssue]
 

@@ -27,6 +27,7 @@ from hybridvit.encoder import Encoder
 from hybridvit.keys import KeyMismatchError
 from hybridvit.registry import UnknownNameError
 from hybridvit.weights.layouts import layouts_of
+from hybridvit.weights.sources import WeightsWarning
 from hybridvit.weights.store import WeightsError
 from tests.parity import error, images, perturb
 from tests.weights.examples import LABELS, logits
@@ -276,6 +277,26 @@ def test_a_timm_directory(tmp_path: Path) -> None:
     kept = load(tmp_path, num_classes=3)
     assert kept.labels == ours.labels
     assert torch.equal(logits(kept, batch), logits(ours, batch))
+
+
+def test_a_pool_is_what_the_architecture_has(tmp_path: Path) -> None:
+    """timm writes it into every config: of this one, that it attends."""
+    theirs = timm_saved("test_vit3", tmp_path, num_classes=3, img_size=32)
+    assert json.loads((tmp_path / "config.json").read_text())["model_args"]["global_pool"] == "map"
+    batch = images(32, 32)
+    assert error(logits(load(tmp_path), batch), logits(theirs, batch)) < 1e-4
+
+
+def test_windows_that_follow_from_the_size(tmp_path: Path) -> None:
+    """timm's MaxViT has windows of a share of the image; its Swin has none that are larger than a map."""
+    for name, size in (("test_maxvit", 64), ("swin_tiny_patch4_window7_224", 32)):
+        theirs = timm_saved(name, tmp_path / name, num_classes=3, img_size=size)
+        if name == "swin_tiny_patch4_window7_224":
+            with pytest.warns(WeightsWarning, match=r"at 32x32 timm's swin_tiny_patch4_window7_224 has other windows"):
+                load(tmp_path / name)
+        else:
+            ours, batch = load(tmp_path / name).double(), images(size, size).double()
+            assert error(logits(ours, batch), logits(theirs.double(), batch)) < 1e-4
 
 
 @pytest.mark.parametrize("names", [{"0": "a", "1": "b"}, ["a", "b"], {"0": "a", "5": "b"}])

@@ -377,8 +377,7 @@ def structural(entry: WeightEntry, monkeypatch: pytest.MonkeyPatch) -> None:
     """Loads an entry with tensors that have the names and shapes of timm's model and no memory."""
     with without_memory():
         theirs = timm.create_model(entry.name).state_dict()
-    monkeypatch.setattr(resolve.Recorded, "weights", lambda files, name: Path(name))
-    monkeypatch.setattr(resolve.Recorded, "read", lambda files, path, allow_pickle, prefix: theirs)
+    monkeypatch.setattr(resolve.Recorded, "tensors", lambda files, allow_pickle, name, prefix: theirs)
     monkeypatch.setattr(loading, "_initialise_missing", lambda model, spec: None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", WeightsWarning)

@@ -113,9 +113,51 @@ def test_timm_is_told_what_changes_with_classes_and_channels(name: str, classifi
     with without_memory():
         model = model_spec(name).build()
     model.preprocess = model.origin = None
-    fields = timm_fields(model, family_of(name).layouts["timm"])["pretrained_cfg"]
+    fields = timm_fields(model, family_of(name), name)["pretrained_cfg"]
     assert fields["classifier"] == classifier
     assert fields["first_conv"] == first_conv
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "arguments"),
+    [
+        ("vit_tiny_patch16_224", {"img_size": (32, 48)}, {"img_size": [32, 48]}),  # a table of positions
+        ("mobilevit_xxs", {"in_chans": 1}, {"in_chans": 1}),
+        ("tiny_vit_5m_224", {"img_size": (96, 96)}, {}),  # windows of its own, whatever the size
+        ("vit_small_patch16_rope_224", {"img_size": (96, 96)}, {"img_size": [96, 96]}),  # nothing here depends on it
+        ("swinv2_tiny_window8_256", {}, {"img_size": [256, 256]}),  # not the size that timm's class is for
+        ("test_maxvit", {"img_size": (320, 320)}, {"img_size": [160, 160]}),  # that of its windows
+    ],
+)
+def test_timm_is_told_what_its_layers_depend_on(name: str, changes: Any, arguments: dict[str, Any]) -> None:
+    config = model_config(on_meta(name, **changes))
+    assert config["layout"] == "timm"
+    assert config["model_args"] == arguments
+    is_for_the_size = arguments.get("img_size") == list(changes.get("img_size", (256, 256)))
+    assert config["pretrained_cfg"]["fixed_input_size"] == is_for_the_size
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("swin_tiny_patch4_window7_224", (256, 256)),  # maps that windows do not divide
+        ("swinv2_tiny_window16_256", (256, 512)),
+        ("test_maxvit", (160, 320)),
+        ("efficientformer_l1", (256, 256)),  # tables of one size
+    ],
+)
+def test_what_timm_computes_otherwise_is_for_us_alone(name: str, size: tuple[int, int]) -> None:
+    config = model_config(on_meta(name, img_size=size))
+    assert config["layout"] == "hybridvit"
+    assert "pretrained_cfg" not in config
+    assert model_config(on_meta(name))["layout"] == "timm"
+
+
+def on_meta(name: str, **changes: Any) -> Any:
+    with without_memory():
+        model = model_spec(name).replace(**changes).build()
+    model.preprocess, model.origin = None, {"architecture": name}
+    return model
 
 
 # A save that does not end
