@@ -13,7 +13,7 @@ import hybridvit as hv
 from hybridvit.registry import family_of, model_spec
 from hybridvit.weights.layouts import layouts_of
 from hybridvit.weights.sources import WeightsNotFoundError
-from tests.parity import error, images, perturb
+from tests.parity import TOLERANCE, error, images, perturb
 from tests.weights.examples import LABELS, TINY, described, facts, logits, tiny
 
 FAMILIES = {
@@ -70,8 +70,9 @@ def test_timms_weights_to_ours_and_back_answer_as_before_in_timm(name: str, tmp_
     again = timm.create_model(name, num_classes=4).eval()
     again.load_state_dict(load_file(tmp_path / "back.safetensors"))
     assert torch.equal(logits(again, batch), logits(theirs, batch))
-    ours = hv.create_model(str(tmp_path / "ours.safetensors"))
-    assert error(logits(ours, batch), logits(theirs, batch)) < 1e-3
+    ours = hv.create_model(str(tmp_path / "ours.safetensors")).double()
+    batch = batch.double()
+    assert error(logits(ours, batch), logits(theirs.double(), batch)) < TOLERANCE
 
 
 @pytest.mark.parametrize("layout", [None, "hybridvit", "timm", "transformers"])
