@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +15,17 @@ from ..resolved import Resolved, ResolvedFile
 from .cache import CLOCK_SLACK, check_cached, has_digest, promised_digest
 from .errors import WeightsError
 from .sources import HUB, PENDING, HubFiles, WeightsNotFoundError, explained, hub_files
-from .store import CARD, CONFIG, STAGING, WEIGHTS, save_pretrained
+from .store import CARD, CONFIG, STAGING, WEIGHTS, finish_pending, save_pretrained
 from .transport import persistently
 
 if TYPE_CHECKING:
     from ..encoder import Encoder
 
 
+# Where a pull keeps its files in a directory until all of them are there.
+PULLING = ".pulling"
 # What a directory keeps of a save and of a download: files of these names in a repository would pass for it.
-NOT_A_REPOSITORYS = [f"{PENDING}/*", f"{STAGING}/*", ".cache/huggingface/*"]
+NOT_A_REPOSITORYS = [f"{PENDING}/*", f"{STAGING}/*", f"{PULLING}/*", ".cache/huggingface/*"]
 
 
 def push_to_hub(
@@ -125,7 +129,6 @@ def pull(
         files.commit = Path(cached).name
         digests = _copied(Path(cached), target, files)
     else:
-        started = time.time()
         with explained(files):
             # Asked first, because the download takes a directory that holds anything for an answer if the Hub gives
             # none.
@@ -140,22 +143,12 @@ def pull(
             found.siblings or (), ignore_patterns=NOT_A_REPOSITORYS, key=lambda each: each.rfilename
         )
         digests = {each.rfilename: each.lfs.sha256 if each.lfs else each.blob_id for each in kept}
-        # The client takes a file away before it puts a newer one in its place, so a process pulls there alone.
-        with WeakFileLock(notes / "pull.lock"):
-            with explained(files):
-                persistently(
-                    lambda: snapshot_download(
-                        files.repository,
-                        revision=found.sha,
-                        local_dir=target,
-                        cache_dir=cache_dir,
-                        endpoint=endpoint,
-                        token=token,
-                        ignore_patterns=NOT_A_REPOSITORYS,
-                    )
-                )
-            for each, digest in digests.items():
-                _check_pulled(target / each, digest, files, started)
+        with WeakFileLock(notes / "pull.lock"):  # of several processes one pulls, and the others find it done
+            finish_pending(target)
+            missing = {name: digest for name, digest in digests.items() if not _is_there(target / name, digest)}
+            if missing:
+                there = [glob.escape(name) for name in digests.keys() - missing.keys()]
+                _pull_missing(files, target, missing, [*NOT_A_REPOSITORYS, *there], cache_dir)
     pulled = [
         ResolvedFile.of(each, target / each, promised if promised and len(promised) == 64 else None)
         for each, promised in digests.items()
@@ -170,15 +163,51 @@ def _refuse_outside(names: list[str], files: HubFiles) -> None:
             raise WeightsError(f"{files.where} has a file {name!r}, which would lie outside the directory; not pulled")
 
 
-def _check_pulled(path: Path, digest: str | None, files: HubFiles, since: float) -> None:
+def _is_there(path: Path, digest: str | None) -> bool:
+    return path.is_file() and not path.is_symlink() and (digest is None or has_digest(path, digest))
+
+
+def _pull_missing(
+    files: HubFiles, target: Path, missing: Mapping[str, str | None], ignored: list[str], cache_dir: str | Path | None
+) -> None:
+    """Downloads files beside those of the directory, where a later try goes on, and puts them there once all are whole.
+
+    Until then the directory is as it was, and from then on a reader finds all of them there (see `finish_pending`).
+    """
+    from huggingface_hub import snapshot_download
+
+    staging, started = target / PULLING, time.time()
+    with explained(files):
+        persistently(
+            lambda: snapshot_download(
+                files.repository,
+                revision=files.commit,
+                local_dir=staging,
+                cache_dir=cache_dir,
+                endpoint=files.endpoint,
+                token=files.token,
+                ignore_patterns=ignored,
+            )
+        )
+    for name, digest in missing.items():
+        _check_pulled(staging / name, digest, files, target, started)
+    shutil.rmtree(staging / ".cache", ignore_errors=True)
+    for path in [each for each in staging.rglob("*") if each.is_file()]:
+        if path.relative_to(staging).as_posix() not in missing:  # of an earlier try, at another commit
+            path.unlink()
+    os.replace(staging, target / PENDING)
+    finish_pending(target)
+
+
+def _check_pulled(path: Path, digest: str | None, files: HubFiles, target: Path, since: float) -> None:
     """Raises WeightsError for a file with another digest, and removes it if it has been written `since`.
 
-    An older one is of an earlier pull: the client leaves it there, and says nothing, if the Hub stops answering.
+    An older one is of an earlier try: the client leaves it there, and says nothing, if the Hub stops answering.
     """
-    if path.is_file() and (digest is None or has_digest(path, digest)):
+    if _is_there(path, digest):
         return
     if not path.is_file() or path.stat().st_mtime < since - CLOCK_SLACK:
-        raise WeightsNotFoundError(f"{path.name} of {files.where} did not arrive in {path.parent}; pull again")
+        raise WeightsNotFoundError(f"{path.name} of {files.where} did not arrive in {target}; pull again")
     path.unlink()
     raise WeightsError(
         f"{path.name} of {files.where} was damaged on its way: its bytes have not the digest {digest}. It is removed; "
@@ -187,17 +216,19 @@ def _check_pulled(path: Path, digest: str | None, files: HubFiles, since: float)
 
 
 def _copied(snapshot: Path, target: Path, files: HubFiles) -> dict[str, str | None]:
-    """Copies a commit's files from the cache, each whole or not at all. Gives their digests by their names."""
-    digests: dict[str, str | None] = {}
-    for path in sorted(each for each in snapshot.rglob("*") if each.is_file()):
-        name = path.relative_to(snapshot)
-        check_cached(path, files.where)
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        temporary = (target / name).with_name(f".{name.name}.pulling")
-        try:
-            shutil.copyfile(path, temporary)
-            os.replace(temporary, target / name)
-        finally:
-            temporary.unlink(missing_ok=True)
-        digests[name.as_posix()] = promised_digest(path)
+    """Copies a commit's files from the cache, all or none. Gives their digests by their names."""
+    staging, digests = target / PULLING, dict[str, str | None]()
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        for path in sorted(each for each in snapshot.rglob("*") if each.is_file()):
+            name = path.relative_to(snapshot)
+            check_cached(path, files.where)
+            (staging / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, staging / name)
+            digests[name.as_posix()] = promised_digest(path)
+        finish_pending(target)
+        os.replace(staging, target / PENDING)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    finish_pending(target)
     return digests

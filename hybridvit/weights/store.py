@@ -254,16 +254,20 @@ def tensors_in(model: Encoder, layout: str) -> dict[str, Tensor]:
 
 
 def finish_pending(directory: Path) -> None:
-    """Puts the files of a save in their places, also of one that was killed while it did.
+    """Puts the files of a save or pull in their places, also of one that was killed while it did.
 
     Renaming the finished files' directory is the moment at which the new model takes the place of the old: until they
     are all in their places, a reader finds them there (see `LocalFiles`).
     """
     pending = directory / PENDING
     if pending.is_dir():
-        for path in list(pending.iterdir()):
-            os.replace(path, directory / path.name)
-        pending.rmdir()
+        inside = sorted(pending.rglob("*"))
+        for path in (path for path in inside if not path.is_dir()):
+            place = directory / path.relative_to(pending)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, place)
+        for folder in [*(path for path in reversed(inside) if path.is_dir()), pending]:
+            folder.rmdir()
 
 
 def model_config(model: Encoder, layout: str | None = None, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -538,7 +538,10 @@ def test_a_pull_fails_with_a_reason_and_heals(
 
 @pytest.mark.parametrize("pattern", [TREE, WEIGHTS, LOOK_AT_WEIGHTS], ids=["list", "weights", "look at weights"])
 def test_a_pull_over_an_older_one(pattern: str, own_hub: FaultyHub, tmp_path: Path) -> None:
-    """The client takes what is there for an answer if the Hub stops giving any; nobody is told that it is new."""
+    """The older one stays until the new one is whole; and nobody is told that the old one is new.
+
+    The client takes what is there for an answer if the Hub stops giving any.
+    """
 
     def pull() -> Any:
         return hv.create_model(
@@ -551,8 +554,11 @@ def test_a_pull_over_an_older_one(pattern: str, own_hub: FaultyHub, tmp_path: Pa
     hv.push_to_hub(tiny(seed=1), REPO, endpoint=own_hub.endpoint, token=own_hub.token)
     own_hub.faults.on(pattern, status(500))
     assert isinstance(failure(own_hub, pull), WeightsNotFoundError)
+    before = hv.create_model(f"local-dir:{tmp_path / 'a'}")
+    assert torch.equal(logits(before, images(24, 32)), logits(tiny(), images(24, 32)))
     own_hub.faults.heal()
     assert torch.equal(logits(pull(), images(24, 32)), logits(tiny(seed=1), images(24, 32)))
+    assert not (tmp_path / "a" / ".pulling").exists()
 
 
 @pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/tmp/evil", "..\\evil", "C:\\evil"])
