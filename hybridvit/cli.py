@@ -58,6 +58,11 @@ def _clean(message: str) -> str:
     return "\n".join(printable(line, LONGEST_MESSAGE) for line in lines)
 
 
+def _tell(line: str) -> None:
+    """Prints a line that says what a file or a repository has."""
+    typer.echo(_clean(line))
+
+
 def _show_warning(message: Warning | str, *_: Any) -> None:
     """A warning as one line; where in the code it came from tells the user of a command nothing."""
     from rich.console import Console
@@ -433,21 +438,21 @@ def _info_of_weights(name: str, as_json: bool, cache_dir: Path | None, lock: Pat
         typer.echo(json.dumps(facts | {"resolved": model.resolved.to_dict(), "spec": model.spec.to_dict()}))
         return
     origin = model.origin or {}
-    typer.echo(f"{origin.get('architecture') or 'a model of its own'}, licence {origin.get('licence', 'unknown')}")
+    _tell(f"{origin.get('architecture') or 'a model of its own'}, licence {origin.get('licence', 'unknown')}")
     typer.echo(
         f"{facts['params'] / 1e6:.2f} M parameters, {model.spec.num_classes} classes"
         f"{'' if model.labels else ' without names'}, {model.spec.in_chans} channels, tables for "
         f"{_size(model.spec.img_size)}"
     )
     if model.preprocess:
-        typer.echo("preprocessing: " + ", ".join(f"{key} {value}" for key, value in facts["preprocess"].items()))
+        _tell("preprocessing: " + ", ".join(f"{key} {value}" for key, value in facts["preprocess"].items()))
     _echo_record(model.resolved)
 
 
 def _echo_record(record: Resolved) -> None:
     """What was loaded, byte for byte, and what was changed."""
     for line in record.lines(hashed=True):
-        typer.echo(line)
+        _tell(line)
 
 
 @app.command()
@@ -469,7 +474,7 @@ def lock(
     if check:
         verdicts = check_lock(file, cache_dir=cache_dir)
         for name, wrong in verdicts.items():
-            typer.echo(f"{name}: {'as locked' if wrong is None else wrong or 'not in the cache'}")
+            _tell(f"{name}: {'as locked' if wrong is None else wrong or 'not in the cache'}")
         bad = [name for name, wrong in verdicts.items() if wrong]
         if bad:
             raise LockError(f"{len(bad)} of {len(verdicts)} are not as {file} has them: {', '.join(bad)}")
@@ -478,9 +483,9 @@ def lock(
         raise ValueError("name at least one model, or check a lock file with --check")
     for name, locked in run(names, file, model=model, cache_dir=cache_dir, allow_pickle=allow_pickle).items():
         at = f" at commit {locked.commit}" if locked.commit else ""
-        typer.echo(f"locked {name}: {locked.source}{at}, {len(locked.files)} files")
+        _tell(f"locked {name}: {locked.source}{at}, {len(locked.files)} files")
         for each, facts in sorted(locked.files.items()):
-            typer.echo(f"  {each} {facts.size:,} bytes, sha256 {facts.sha256}")
+            _tell(f"  {each} {facts.size:,} bytes, sha256 {facts.sha256}")
 
 
 @app.command()

@@ -446,6 +446,11 @@ def test_a_terminal_stays_as_it_is(tmp_path: Path) -> None:
     assert "\u202e" not in result.output
     assert len(result.output) < 2000
     assert len(result.output.splitlines()) == 1
+    rewrite(directory, origin={"licence": ESCAPES, "architecture": ESCAPES})
+    result = CliRunner().invoke(app, ["info", str(directory)])
+    assert result.exit_code == 0, result.output
+    assert "\x1b" not in result.output
+    assert "\u202e" not in result.output
     rewrite(directory, preprocess={ESCAPES: 1})
     result = CliRunner().invoke(app, ["predict", str(picture), "--model", str(directory)])
     assert result.exit_code == 1
