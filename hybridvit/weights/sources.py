@@ -220,6 +220,11 @@ def explained(files: HubFiles) -> Iterator[None]:
         again = "; try again later" if error.response.status_code >= 429 else ""
         raise WeightsNotFoundError(f"{files.where} on {endpoint}: {reason}{again}") from error
     except OSError as error:
+        if "/xet-write-token/" in str(error):  # the client asks every Hub for one, and then uploads to nothing else
+            raise WeightsNotFoundError(
+                f"{endpoint} has no Xet store, to which huggingface_hub uploads by default: set HF_HUB_DISABLE_XET=1 "
+                "in the environment, before Python starts, and push again"
+            ) from error
         if error.errno not in UNWRITABLE:
             reason = _first_line(error)
             raise WeightsNotFoundError(f"{files.where} on {endpoint}: {reason}; try again") from error

@@ -33,6 +33,17 @@ model = hv.create_model(f"hf-hub:{sys.argv[1]}")
 torch.save(logits(model, torch.load(sys.argv[2])), sys.argv[3])
 """
 
+PUSHES = """
+import sys
+import hybridvit as hv
+from hybridvit.weights.sources import WeightsNotFoundError
+from tests.weights.examples import tiny
+try:
+    hv.push_to_hub(tiny(), sys.argv[1])
+except WeightsNotFoundError as error:
+    print(error)
+"""
+
 
 def xet_store(folder: Path) -> tuple[str, Callable[[Path], str]]:
     """A store in a folder: its address, and what puts a file there and gives the hash of its content."""
@@ -89,3 +100,11 @@ def test_weights_in_a_xet_store_are_read(tmp_path: Path, monkeypatch: pytest.Mon
         run_python("-c", LOADS, REPO, *paths, **environment)
     assert tokens_given
     assert torch.equal(torch.load(tmp_path / "logits.pt"), logits(model, batch))
+
+
+def test_a_push_to_a_hub_without_a_xet_store_says_so(tmp_path: Path) -> None:
+    pytest.importorskip("hf_xet")
+    with LoopbackHub(tmp_path / "hub") as hub:
+        said = run_python("-c", PUSHES, REPO, **(hub.environment() | {"HF_HUB_DISABLE_XET": "0"}))
+    assert "has no Xet store" in said
+    assert "set HF_HUB_DISABLE_XET=1" in said
