@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import os
 import shutil
 import tempfile
 import time
@@ -15,7 +14,7 @@ from ..resolved import Resolved, ResolvedFile
 from .cache import CLOCK_SLACK, check_cached, has_digest, promised_digest
 from .errors import WeightsError
 from .sources import HUB, PENDING, HubFiles, WeightsNotFoundError, explained, hub_files
-from .store import CARD, CONFIG, STAGING, WEIGHTS, finish_pending, save_pretrained
+from .store import CARD, CONFIG, STAGING, WEIGHTS, finish_pending, publish, save_pretrained
 from .transport import persistently
 
 if TYPE_CHECKING:
@@ -172,7 +171,7 @@ def _pull_missing(
 ) -> None:
     """Downloads files beside those of the directory, where a later try goes on, and puts them there once all are whole.
 
-    Until then the directory is as it was, and from then on a reader finds all of them there (see `finish_pending`).
+    Until then the directory is as it was, and from then on a reader finds all of them there (see `publish`).
     """
     from huggingface_hub import snapshot_download
 
@@ -195,8 +194,7 @@ def _pull_missing(
     for path in [each for each in staging.rglob("*") if each.is_file()]:
         if path.relative_to(staging).as_posix() not in missing:  # of an earlier try, at another commit
             path.unlink()
-    os.replace(staging, target / PENDING)
-    finish_pending(target)
+    publish(staging, target)
 
 
 def _check_pulled(path: Path, digest: str | None, files: HubFiles, target: Path, since: float) -> None:
@@ -226,9 +224,7 @@ def _copied(snapshot: Path, target: Path, files: HubFiles) -> dict[str, str | No
             (staging / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, staging / name)
             digests[name.as_posix()] = promised_digest(path)
-        finish_pending(target)
-        os.replace(staging, target / PENDING)
+        publish(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    finish_pending(target)
     return digests

@@ -212,11 +212,9 @@ def save_pretrained(model: Encoder, directory: str | Path, *, layout: str | None
             path.chmod(0o644)
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
-        finish_pending(directory)
-        os.replace(staging, directory / PENDING)
+        publish(staging, directory)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    finish_pending(directory)
     return directory
 
 
@@ -251,6 +249,13 @@ def tensors_in(model: Encoder, layout: str) -> dict[str, Tensor]:
     except KeyMismatchError as error:
         raise ValueError(f"the layout {layout} has no names for what {name} has: {error}") from error
     return {key: tensor.contiguous() for key, tensor in theirs.items()}
+
+
+def publish(staging: Path, directory: Path) -> None:
+    """Lets the finished files in `staging`, a directory inside `directory`, take the place of those there, at once."""
+    finish_pending(directory)
+    os.replace(staging, directory / PENDING)
+    finish_pending(directory)
 
 
 def finish_pending(directory: Path) -> None:
