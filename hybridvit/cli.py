@@ -287,7 +287,7 @@ def list_(
     family: Annotated[str | None, typer.Option(help="One family only.")] = None,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Released weights, as arch.tag.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Names alone, one a line.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Everything that the index knows, as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="All that is known, an object of JSON a line.")] = False,
 ) -> None:
     """The models of the zoo, group by group, or their released weights."""
     from dataclasses import asdict
@@ -309,14 +309,19 @@ def list_(
     group = {name: group_of(entry.family) for name, entry in facts.items()}
     if as_json:
         for name, entry in facts.items():
-            more = asdict(entries()[name]) if pretrained else {"weights": tags.get(name, [])}
-            typer.echo(json.dumps({"name": name, "group": group[name]} | asdict(entry) | more))
+            what: dict[str, Any] = {"name": name, "group": group[name], "family": entry.family}
+            if pretrained:  # the architecture's cost is not that of a checkpoint with other classes or of another size
+                weights = entries()[name]
+                what |= asdict(weights) | {"paper": weights.paper or entry.paper}
+            else:
+                what |= asdict(entry) | {"weights": tags.get(name, [])}
+            typer.echo(json.dumps(what))
         return
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False)
-    widest = min(max(map(len, names)), console.width - (28 if pretrained else 44))
+    widest = min(max(map(len, names)), console.width - (40 if pretrained else 44))
     for title in groups():
         members = [name for name in names if group[name] == title]
         if not members:
@@ -325,21 +330,25 @@ def list_(
             title=f"[bold]{title}[/bold]", title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False
         )
         table.add_column("weights" if pretrained else "model", overflow="fold", width=widest)
-        for column in ("params", "size") if pretrained else ("params", "GFLOPs", "size", "weights"):
+        for column in ("classes", "size", "top-1") if pretrained else ("params", "GFLOPs", "size", "weights"):
             table.add_column(column, justify="right", no_wrap=True)
         table.add_column("licence" if pretrained else "family", overflow="fold")
         for name in members:
-            entry, params = facts[name], f"{facts[name].params / 1e6:.2f}M"
+            entry = facts[name]
             if pretrained:
                 weights = entries()[name]
+                top1 = f"{weights.reported['top1']:.2f}" if weights.reported else "-"
                 licence = f"{weights.licence} (non-commercial)" if weights.non_commercial else weights.licence
-                table.add_row(name, params, _size(weights.preprocess.input_size), licence)
+                table.add_row(name, str(weights.num_classes), _size(weights.preprocess.input_size), top1, licence)
             else:
                 count = str(len(tags.get(name, ())) or "-")
-                table.add_row(name, params, f"{entry.flops / 1e9:.2f}", _size(entry.img_size), count, entry.family)
+                cost = f"{entry.params / 1e6:.2f}M", f"{entry.flops / 1e9:.2f}"
+                table.add_row(name, *cost, _size(entry.img_size), count, entry.family)
         console.print(table)
         console.print()
-    counted = "checkpoints" if pretrained else "models; GFLOPs count a multiply-add as two"
+    counted = "models; GFLOPs count a multiply-add as two"
+    if pretrained:
+        counted = "checkpoints; top-1 is what others report, see `hybridvit info NAME`"
     console.print(f"{len(names)} {counted}", soft_wrap=True)
 
 

@@ -71,7 +71,7 @@ def test_list_shows_cost_size_and_licence_by_group() -> None:
     assert re.search(r" 5\.72M +2\.51 +224x224 +2 +vit$", row.strip())
     assert shown.index("CNN") > shown.index("CNN stem + ViT") > shown.index(row) > shown.index("pure ViT")
     shown = output("list", "vit_tiny_patch16_384*", "--pretrained")
-    assert re.search(r"vit_tiny_patch16_384\.augreg_in21k_ft_in1k .*384x384 .*apache-2\.0", shown)
+    assert re.search(r"vit_tiny_patch16_384\.augreg_in21k_ft_in1k +1000 +384x384 +78\.\d\d +apache-2\.0", shown)
 
 
 @pytest.mark.parametrize("columns", ["80", "120"])
@@ -90,6 +90,16 @@ def test_list_as_json_is_the_index() -> None:
     assert rows[0]["flops"] == hv.model_info("cvt_13").flops
     (row,) = map(json.loads, output("list", "cvt_13.*", "--pretrained", "--json").splitlines())
     assert (row["source"], row["licence"], row["family"]) == ("hf:microsoft/cvt-13", "apache-2.0", "cvt")
+    (row,) = map(json.loads, output("list", "gcvit_tiny.*", "--pretrained", "--json").splitlines())
+    assert row["paper"] == "arXiv 2206.09959"
+    assert "params" not in row, "they depend on the number of classes"
+
+
+def test_a_checkpoint_costs_what_its_classes_and_size_make_it_cost() -> None:
+    own, of_22k = hv.model_info("vit_tiny_patch16_224"), hv.model_info("vit_tiny_patch16_224.augreg_in21k")
+    assert of_22k.params == own.params + (21843 - 1000) * (192 + 1)
+    large = hv.model_info("vit_base_patch16_384.tv_swag_e2e_in1k")
+    assert (large.img_size, large.params) == ((384, 384), hv.model_info("vit_base_patch16_384").params)
 
 
 def test_listing_imports_no_torch() -> None:

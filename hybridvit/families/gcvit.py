@@ -70,7 +70,7 @@ def mbconv(dim: int) -> c.Add:
 def gcvit(
     *, dim: int = 64, depths: PerStage = (3, 4, 19, 5), mlp_ratio: int = 3, layer_scale: float | None = None
 ) -> Model:
-    """A GCViT of a given width of its first stage, and as many layers a stage."""
+    """A GCViT of `dim` channels in its first stage, twice as many in each next, and given depths."""
     stages: list[Stage] = []
     for index, (depth, halvings) in enumerate(zip(depths, HALVINGS, strict=True)):
         width, from_width = dim << index, dim << max(index - 1, 0)

@@ -475,6 +475,8 @@ def _matched_labels(model: Encoder, classes: tuple[str, ...], data: str | Path) 
             f"the model knows {count} classes ({_list(model.labels)}), {data} has {len(classes)}, of which it does not "
             f"know {_list(unknown)}; rename the folders to the model's labels, or fine-tune the model on this data"
         )
+    if several := [name for name in classes if model.labels.count(name) > 1]:
+        raise DataError(f"the model calls several of its classes {_list(several)}: no folder tells which; rename them")
     return model.labels, torch.tensor([model.labels.index(name) for name in classes])
 
 

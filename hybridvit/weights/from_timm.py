@@ -4,8 +4,8 @@
     python -m hybridvit.weights.from_timm --results results-imagenet.csv --commit SHA --date YYYY-MM-DD
 
 The second takes the reported figures anew from the table of timm's repository, as it was at that commit of that day;
-the first keeps those that are there. Entries of other origin live in the same files and are kept as they are. What
-changed is printed.
+the first keeps those that are there. Entries of other origin live in the same files and are kept as they are, as are
+figures of other sources, measured ones and notes in timm's entries; comments are not. What changed is printed.
 """
 
 from __future__ import annotations
@@ -28,18 +28,26 @@ from .labels import IMAGENET
 from .writing import Entries, read, update
 
 REPORTER = "timm-results"
+RESEARCH_ONLY = {
+    "licence": "apple-amlr",
+    "note": "timm's copy still says apple-ascl; Apple put its repositories under apple-amlr in 2025",
+}
 # What timm's registry does not say: how the files are that are not timm's own. Its `checkpoint_filter_fn`s and
-# `_convert_florence2` tell, and the first lines of its `gcvit.py` the licence of NVIDIA's weights.
+# `_convert_florence2` tell, and the first lines of its `gcvit.py` the licence of NVIDIA's weights. The licences of
+# Florence-2 and of Apple's DFN and AIMv2 are those of the repositories that microsoft and apple have on the Hub.
 MORE: dict[str, dict[str, Any]] = {
     "davit_*_fl.msft_florence2": {
         "layout": "florence2",
         "prefix": "vision_tower.",
         "covers": ["stages."],
+        "licence": "mit",
         "note": "Florence-2 has no norm behind the last stage, so that it starts as one that was not trained",
     },
     "*.*_ijepa": {"prefix": "encoder.module."},
     "vitamin_*": {"layout": "open_clip", "prefix": "visual."},
     "gcvit_*.in1k": {"licence": "cc-by-nc-sa-4.0"},
+    "aimv2_*.apple_pt*": RESEARCH_ONLY,
+    "vit_*_clip_*.dfn[25]b*": RESEARCH_ONLY,
 }
 
 
@@ -141,21 +149,27 @@ def reported(rows: list[dict[str, str]], size: tuple[int, int]) -> dict[str, Any
 def with_reported(
     entries: dict[str, dict[str, Any]], old: Entries, rows: Mapping[str, list[dict[str, str]]] | None
 ) -> dict[str, dict[str, Any]]:
-    """The entries with figures from timm's table, or without a table with those that they had."""
+    """The entries with figures from timm's table, or without a table with those that they had.
+
+    What others reported, what was measured, and a note stay.
+    """
     for name, entry in entries.items():
-        if rows is None:
-            figures = old.get(name, {}).get("reported")
-        else:
+        before = old.get(name, {})
+        figures = before.get("reported")
+        if rows is not None and (not figures or figures["source"] == REPORTER):
             size = tuple(entry["preprocess"].get("input_size", Preprocess().input_size))
             figures = reported(rows[name], size) if name in rows else None
-        if figures:
-            entry["reported"] = figures
+        kept = {"reported": figures, "measured": before.get("measured"), "note": before.get("note")}
+        entry |= {key: value for key, value in kept.items() if value and key not in entry}
     return entries
 
 
 def is_timms(name: str, entry: Mapping[str, Any], names: Mapping[str, Any]) -> bool:
-    """Whether an entry is generated from timm's registry: `names` are the entries that it has now."""
-    return name in names or entry["source"].startswith("hf:timm/")
+    """Whether an entry is generated from timm's registry: `names` are the entries that it has now.
+
+    Those that it had lie in a repository of timm's that is called as they are.
+    """
+    return name in names or entry["source"] == f"hf:timm/{name}"
 
 
 def write_commit(commit: str, day: str) -> None:

@@ -20,7 +20,7 @@ from ..zoo_path import zoo_path
 from .from_timm import timm_entries
 from .writing import update
 
-REPORTER = "torchvision-weights"
+REPORTER, HOME = "torchvision-weights", "url:https://download.pytorch.org/models/"
 # torchvision's models whose layout is read, and ours. ResNets are not among them: timm releases the same files.
 MODELS = {
     "vit_b_16": "vit_base_patch16_224",
@@ -104,7 +104,7 @@ def _preprocess(transforms: Any) -> Preprocess:
 
 def is_torchvisions(name: str, entry: Mapping[str, Any]) -> bool:
     """Whether an entry is generated from torchvision's registry."""
-    return entry["layout"] == "torchvision"
+    return entry["source"].startswith(HOME)
 
 
 def main() -> None:

@@ -61,24 +61,30 @@ class ModelInfo:
 
 
 def model_info(name: str) -> ModelInfo:
-    """Facts about a model, computed from its spec on the meta device. Raises UnknownNameError offering the nearest."""
+    """Facts about a model, computed from its spec on the meta device; of `arch.tag` as those weights make it.
+
+    Raises UnknownNameError offering the nearest.
+    """
+    from ..inspect.costs import cost
     from ..inspect.outline import outline
     from ..meta import without_memory
 
     architecture, _, tag = name.partition(".")
-    spec = model_spec(architecture)
     weights = (find_entry(name),) if tag else tuple(entries_of(architecture))
+    released = model_spec(architecture)
+    spec = _of_weights(released, weights[0]) if tag else released
     with without_memory():
         model = spec.build()
     entry = index()[architecture]
+    params, flops = (entry.params, entry.flops) if spec == released else cost(spec)
     return ModelInfo(
         name=name,
         family=entry.family,
         group=group_of(entry.family),
         description=family_description(entry.family),
         paper=entry.paper,
-        params=entry.params,
-        flops=entry.flops,
+        params=params,
+        flops=flops,
         img_size=spec.img_size,
         num_features=model.num_features,
         features=tuple((feature.channels, feature.stride) for feature in model.feature_info),
@@ -86,6 +92,14 @@ def model_info(name: str) -> ModelInfo:
         weights=weights,
         spec=spec,
     )
+
+
+def _of_weights(released: Model, entry: WeightEntry) -> Model:
+    """The spec that a checkpoint makes of its architecture's: its classes, its channels and its size."""
+    if entry.donor:
+        return released.replace(in_chans=entry.in_chans)
+    size = entry.preprocess.input_size
+    return released.replace(num_classes=entry.num_classes, in_chans=entry.in_chans, img_size=size)
 
 
 def figures(told: Mapping[str, Any]) -> str:

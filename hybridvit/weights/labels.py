@@ -7,6 +7,7 @@ letters of the sets that a class is in, and its names. Other sets are files of o
 from __future__ import annotations
 
 import functools
+from collections import Counter
 
 from ..zoo_path import zoo_path
 
@@ -26,14 +27,17 @@ LABEL_SETS = {name: classes for name, (_, classes) in IMAGENET.items()} | OTHERS
 
 @functools.cache
 def label_set(name: str) -> tuple[str, ...]:
-    """The names of the classes of a set of LABEL_SETS, in the order of the logits."""
+    """The names of the classes of a set of LABEL_SETS, in the order of the logits.
+
+    ImageNet calls several classes by one name: two are a crane. Those have their synsets behind it, in parentheses.
+    """
     if name in OTHERS:
         return tuple((zoo_path() / "labels" / f"{name}.txt").read_text(encoding="utf-8").splitlines())
-    letter, rows = IMAGENET[name][0], [(sets, names) for _, sets, names in imagenet_table()]
-    own = [row for row in rows if letter in row[0]]
+    own = [row for row in imagenet_table() if IMAGENET[name][0] in row[1]]
     if name == "imagenet-22k-ms":  # which begins with the classes of imagenet-1k
-        own.sort(key=lambda row: "1" not in row[0])
-    return tuple(names for _, names in own)
+        own.sort(key=lambda row: "1" not in row[1])
+    called = Counter(names for _, _, names in own)
+    return tuple(names if called[names] == 1 else f"{names} ({synset})" for synset, _, names in own)
 
 
 @functools.cache

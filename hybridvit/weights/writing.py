@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from ..registry import index
 
 HEADER = (
     "# Released weights. Entries from timm's and torchvision's registries are generated:\n"
@@ -32,7 +35,7 @@ def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        return json.dumps(value, ensure_ascii=False)  # whose escapes are TOML's
     return repr(value)
 
 
@@ -46,10 +49,15 @@ def update(
 ) -> list[str]:
     """Puts generated entries in the place of those of a family's file that are `owned` by the generator.
 
-    `origin` is the generator's place in ORDER, by which entries are sorted; within it they stay in their order. `names`
-    are the names of timm's entries. Says what was added, changed and removed.
+    Entries are sorted by architecture and then by ORDER, in which `origin` is the generator's place. `names` are those
+    of timm's entries. Says what was added, changed and removed.
     """
     old, timms = read(path), set(names)
+
+    architectures = {architecture: number for number, architecture in enumerate(index())}
+
+    def place(name: str) -> int:
+        return architectures.get(name.partition(".")[0], len(architectures))
 
     def rank(item: tuple[str, Mapping[str, Any]]) -> int:
         name, entry = item
@@ -63,11 +71,13 @@ def update(
         return ORDER.index("torchvision" if entry["layout"] == "torchvision" else "others")
 
     others = {name: entry for name, entry in old.items() if not owned(name, entry)}
-    new = dict(sorted({**others, **generated}.items(), key=rank))
+    new = dict(sorted({**others, **generated}.items(), key=lambda item: (place(item[0]), rank(item))))
+    text = HEADER + "".join(f"\n{toml_entry(name, entry)}" for name, entry in new.items())
+    plain = tomllib.loads(text)
     if new:
-        text = HEADER + "".join(f"\n{toml_entry(name, entry)}" for name, entry in new.items())
         path.write_text(text, encoding="utf-8")
-    plain = read(path) if new else {}
+    else:
+        path.unlink(missing_ok=True)
     return sorted(
         [
             *(f"added {name}" for name in plain.keys() - old.keys()),

@@ -269,6 +269,9 @@ def test_a_folder_with_other_classes_cannot_be_evaluated(finished: Path, colour_
     model.labels = None
     with pytest.raises(DataError, match=r"has 3 classes and no label names, .*colours has 2 classes \(blue, red\)"):
         evaluate(model, colour_folder)
+    model.labels = ("blue", "red", "red")
+    with pytest.raises(DataError, match=r"the model calls several of its classes red: no folder tells which"):
+        evaluate(model, colour_folder)
 
 
 def test_classes_are_matched_by_name_and_some_may_be_absent(finished: Path, tmp_path: Path) -> None:

@@ -28,8 +28,7 @@ def test_entries_are_what_timm_says_now(family: str) -> None:
     ours = {name: entry for name, entry in written.items() if from_timm.is_timms(name, entry, expected)}
     plain = {name: {key: value for key, value in entry.items() if value != {}} for name, entry in expected.items()}
     for name, entry in plain.items():
-        if "reported" in written.get(name, {}):
-            entry["reported"] = written[name]["reported"]
+        entry |= {key: value for key, value in written.get(name, {}).items() if key in ("reported", "measured")}
     assert json.loads(json.dumps(ours)) == json.loads(json.dumps(plain)), AGAIN
 
 
@@ -65,6 +64,16 @@ def test_without_a_table_figures_stay(tmp_path: Path) -> None:
     (tmp_path / "results.csv").write_text(TABLE)
     anew = with_reported(fresh(), old, results(tmp_path / "results.csv"))
     assert anew["a.b"]["reported"]["top1"] == 80.5
+
+
+def test_what_is_not_timms_stays(tmp_path: Path) -> None:
+    """Figures of others, what was measured and notes in its entries, and entries whose files lie under another name."""
+    (tmp_path / "results.csv").write_text(TABLE)
+    kept = {"reported": {"top1": 1.0, "source": "paper"}, "measured": {"top1": 2.0}, "note": "seen"}
+    (entry,) = with_reported({"a.b": {"preprocess": {}}}, {"a.b": kept}, results(tmp_path / "results.csv")).values()
+    assert entry == {"preprocess": {}} | kept
+    assert not from_timm.is_timms("a.mine", {"source": "hf:timm/a.b"}, {"a.b": {}})
+    assert from_timm.is_timms("a.gone", {"source": "hf:timm/a.gone"}, {"a.b": {}})
 
 
 def test_the_script_notes_which_table_it_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ def timms(name: str, entry: Mapping[str, Any]) -> bool:
 
 
 def test_values_come_back() -> None:
-    entry = {"a": 'a "b" \\ c', "b": [1, 2.5, "x"], "c": {"d": [0.5] * 3, "e": True}, "f": 3}
+    entry = {"a": 'a "b" \\ c\n\x1b', "b": [1, 2.5, "x"], "c": {"d": [0.5] * 3, "e": True}, "f": 3}
     assert tomllib.loads(toml_entry("x.y", entry | {"left out": {}})) == {"x.y": entry}
 
 
@@ -49,5 +49,17 @@ def test_weights_without_a_download_come_first_then_timms(tmp_path: Path) -> Non
 
 
 def test_nothing_is_written_for_no_entries(tmp_path: Path) -> None:
-    assert update(tmp_path / "vit.toml", {}, timms, "timm", ()) == []
+    path = tmp_path / "vit.toml"
+    assert update(path, {}, timms, "timm", ()) == []
     assert not list(tmp_path.iterdir())
+    path.write_text(toml_entry("a.gone", {"source": "hf:timm/gone", "layout": "timm"}))
+    assert update(path, {}, timms, "timm", ()) == ["removed a.gone"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_tags_of_an_architecture_stand_together(tmp_path: Path) -> None:
+    path, tv = tmp_path / "vit.toml", {"source": "url:https://b.c/d.pth", "layout": "torchvision"}
+    path.write_text(toml_entry("vit_small_patch16_224.tv", tv) + toml_entry("vit_tiny_patch16_224.tv", tv))
+    new = {f"vit_{size}_patch16_224.new": {"source": "hf:timm/x", "layout": "timm"} for size in ("tiny", "small")}
+    update(path, new, timms, "timm", new)
+    assert list(read(path)) == [f"vit_{size}_patch16_224.{tag}" for size in ("tiny", "small") for tag in ("new", "tv")]
