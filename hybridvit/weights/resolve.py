@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +110,12 @@ class Place:
     files: Files
 
 
+def _plain(path: str) -> str:
+    """One spelling of a path: `./NAME`, `NAME/` and `NAME` are the same."""
+    plain = os.path.normpath(path)
+    return f".{os.sep}{plain}" if plain in entries() else plain
+
+
 def find_place(name: str, file: str | Path | None, hub: Mapping[str, Any]) -> Place:
     """Where the weights of a name are: an explicit file, a directory, the Hub (its cache first), the zoo's entries.
 
@@ -119,9 +126,11 @@ def find_place(name: str, file: str | Path | None, hub: Mapping[str, Any]) -> Pl
     if path is not None:
         if not path.is_file():
             raise WeightsNotFoundError(f"no weight file {path}")
-        return Place(str(file or name), f"file:{file or name}", OneFile(path))
+        plain = _plain(str(file or name))
+        return Place(plain, f"file:{plain}", OneFile(path))
     if name.startswith(DIRECTORY):
-        return Place(name, name, local_files(name.removeprefix(DIRECTORY)))
+        plain = f"{DIRECTORY}{_plain(name.removeprefix(DIRECTORY))}"
+        return Place(plain, plain, local_files(name.removeprefix(DIRECTORY)))
     if name.startswith(HUB):
         files = hub_files(name.removeprefix(HUB), **hub)
         return Place(name, f"hf:{files.repository}", files)
