@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -199,16 +199,18 @@ class Recorded:
             check_cached(path, self.where)
             raise
 
-    def resolved(self, layout: str, of: Model, made: Model) -> Resolved:
-        """The record of a model `made` of a checkpoint of the model `of`."""
+    def resolved(self, layout: str, of: Model, made: Model, left_out: Sequence[str] = ()) -> Resolved:
+        """The record of a model `made` of a checkpoint of the model `of`, which has no place for what is `left_out`."""
         held, got = of.num_classes, made.num_classes
+        changes = [f"left out: {', '.join(left_out)}"] if left_out else []
+        changes += [f"classifier replaced: {held} -> {got} classes"] if held != got else []
         return Resolved(
             name=self.place.name,
             source=self.place.source,
             commit=self.files.commit if isinstance(self.files, HubFiles) else None,
             files=tuple(self._taken.values()),
             layout=layout,
-            changes=(f"classifier replaced: {held} -> {got} classes",) if held != got else (),
+            changes=tuple(changes),
         )
 
     def origin(self) -> dict[str, str | None]:
