@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..resolved import Resolved, ResolvedFile
 from .cache import check_cached, promised_sha256
 from .entries import entries, find_entry
-from .errors import WeightsError
+from .errors import UnreadableError, WeightsError
 from .lock_file import Lock, LockedWeights, LockError
 from .shards import read_shards
 from .sources import (
@@ -192,9 +192,15 @@ class Recorded:
         return None
 
     def read(self, path: Path, allow_pickle: bool, prefix: str = "") -> dict[str, Tensor]:
-        """As `read_tensors`; what the cache of the Hub has and cannot be read is removed there if it is damaged."""
+        """As `read_tensors`; what a cache has and cannot be read is removed there if it is damaged."""
         try:
             return read_tensors(path, allow_pickle, prefix)
+        except UnreadableError as error:
+            check_cached(path, self.where)
+            if isinstance(self.files, AddressedFile) and not self.files.sha256:  # which would tell
+                path.unlink(missing_ok=True)
+                raise UnreadableError(f"{error}. It is removed; try again, and it is downloaded again") from error
+            raise
         except WeightsError:
             check_cached(path, self.where)
             raise

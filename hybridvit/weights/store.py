@@ -29,7 +29,7 @@ from ..registry import family_of, index, spec_from_dict
 from ..spec import nearest
 from .cache import remedy
 from .card import model_card, saved_facts
-from .errors import WeightsError
+from .errors import UnreadableError, WeightsError
 from .sources import PENDING
 from .timm_format import SIZED, built_for, differs
 
@@ -82,7 +82,7 @@ def read_tensors(path: Path, allow_pickle: bool = False, prefix: str = "") -> di
         try:
             return below(load_file(path), prefix, path)
         except SafetensorError as error:
-            raise WeightsError(
+            raise UnreadableError(
                 f"{path} is no readable safetensors file ({error}): truncated or something else; "
                 f"{remedy(path, 'download it again')}"
             ) from error
@@ -91,7 +91,7 @@ def read_tensors(path: Path, allow_pickle: bool = False, prefix: str = "") -> di
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise WeightsError(f"{path} cannot be read as tensors only ({error})") from error
+        raise UnreadableError(f"{path} cannot be read as tensors only ({error})") from error
     if prefix and isinstance(state, Mapping):
         return below(_flat(state), prefix, path)
     for wrapper in ("model", "state_dict", "model_state_dict"):
