@@ -36,7 +36,7 @@ def model_card(model: Encoder, config: Mapping[str, Any], repository: str | None
     metadata: dict[str, Any] = {
         "library_name": "hybridvit",
         "pipeline_tag": "image-classification",
-        "tags": ["image-classification", "hybridvit", *(["timm"] if config["layout"] == "timm" else [])],
+        "tags": ["image-classification", "hybridvit", *(["timm"] if _in_timm(config) else [])],
         "license": origin.get("licence") or "unknown",
     }
     if base:
@@ -52,13 +52,17 @@ def model_card(model: Encoder, config: Mapping[str, Any], repository: str | None
         f"# {_told(name)}\n",
         origin.get("description") or _summary(model, origin),
         _licence(metadata["license"]),
-        _loading(repository, config["layout"] == "timm"),
+        _loading(repository, _in_timm(config)),
         _preprocessing(model),
         _figures(figures),
         _recipe(origin),
         _labels(model),
     ]
     return "\n".join(section for section in sections if section).rstrip() + "\n"
+
+
+def _in_timm(config: Mapping[str, Any]) -> bool:
+    return "pretrained_cfg" in config
 
 
 def _told(value: Any) -> str:

@@ -179,7 +179,8 @@ def save_pretrained(model: Encoder, directory: str | Path, *, layout: str | None
         model: any model, with whatever `preprocess`, `labels` and `origin` it has.
         directory: made if need be; other files in it stay. An earlier model there is replaced as a whole, once the new
             one is written: after a crash or on a full disk one of the two is there, and loads.
-        layout: whose names the tensors get; by default timm's where timm has the architecture, else our own.
+        layout: whose names the tensors get; by default timm's where timm has the architecture, else our own. Where timm
+            computes something else at the model's size, its fields are left out of the config.
         facts: what the card should say besides: licence, datasets, metrics, description, base_model. They are saved
             with the model's origin, so that the card of a loaded model says the same.
 
@@ -278,7 +279,8 @@ def finish_pending(directory: Path) -> None:
 def model_config(model: Encoder, layout: str | None = None, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What `config.json` holds: our format, and beside it timm's where the tensors have timm's names.
 
-    They do by default where timm has the architecture and computes the same. `facts` are added to the origin.
+    They do by default where timm has the architecture and computes the same; where it does not, a `layout` of timm names
+    the tensors alone. `facts` are added to the origin.
     """
     labels, spec, classes = model.labels, model.spec, model.spec.num_classes
     if labels is not None and len(labels) != classes:
@@ -298,7 +300,7 @@ def model_config(model: Encoder, layout: str | None = None, facts: Mapping[str, 
         "num_classes": classes,
         "num_features": model.num_features,
     }
-    if family and in_timm and config["layout"] == "timm":
+    if family and in_timm and config["layout"] == "timm" and not differs(family, spec):
         config |= timm_fields(model, family, config["architecture"], origin.get("licence"))
     # As it is read again, so that what is written of a loaded model is the same.
     return json.loads(json.dumps(config | {"spec": spec.to_dict()}))

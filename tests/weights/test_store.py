@@ -20,6 +20,7 @@ from hybridvit.meta import without_memory
 from hybridvit.registry import family_of, model_spec
 from hybridvit.spec import SpecError
 from hybridvit.weights import store
+from hybridvit.weights.card import model_card
 from hybridvit.weights.store import WeightsError, model_config, timm_fields
 from tests.hub.conftest import run_python
 from tests.parity import images
@@ -415,3 +416,16 @@ def test_nothing_below_a_prefix(name: str, tmp_path: Path) -> None:
         WeightsError, match=rf"{name} has no tensor whose name begins with 'visual\.'; it has: trunk\.a"
     ):
         store.read_tensors(tmp_path / name, allow_pickle=True, prefix="visual.")
+
+
+def test_timms_names_do_not_make_timm_load_what_it_computes_differently(tmp_path: Path) -> None:
+    """Swin at 200 pixels, whose maps windows do not divide."""
+    with without_memory():
+        model = hv.create_model("swin_tiny_patch4_window7_224", img_size=200, num_classes=2)
+    config = model_config(model, "timm")
+    assert config["layout"] == "timm"
+    assert not {"pretrained_cfg", "model_args", "label_names"} & config.keys()
+    text = model_card(model, config, "me/swin")
+    assert "timm.create_model" not in text
+    assert "- timm" not in text
+    assert "pretrained_cfg" in model_config(described("vit_tiny_patch16_224", num_classes=2, img_size=32), "timm")
