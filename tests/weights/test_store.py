@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -429,3 +430,29 @@ def test_timms_names_do_not_make_timm_load_what_it_computes_differently(tmp_path
     assert "timm.create_model" not in text
     assert "- timm" not in text
     assert "pretrained_cfg" in model_config(described("vit_tiny_patch16_224", num_classes=2, img_size=32), "timm")
+
+
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [
+        ({"metrics": [1]}, "metrics is list, expected a table"),
+        ({"description": ["x"]}, "description is list, expected text"),
+        ({"architecture": ["x"]}, "architecture is list, expected text"),
+        ({"datasets": {"x": 1}}, "datasets is dict, expected text or a list"),
+        ({"metrics": None, "description": None, "architecture": None}, ""),
+    ],
+)
+def test_odd_facts_of_an_origin_are_left_out(odd: dict[str, Any], message: str, tmp_path: Path) -> None:
+    hv.save_pretrained(tiny(), tmp_path / "first")
+    rewrite(tmp_path / "first", origin={"images": 3} | odd)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = load(tmp_path / "first")
+    told = [str(each.message) for each in caught if "origin" in str(each.message)]
+    assert [message in each for each in told] == [True] * bool(message)
+    assert model.origin == {"images": 3}
+    hv.save_pretrained(model, tmp_path / "second")
+    model.origin = odd
+    if message:
+        with pytest.raises(ValueError, match=f"in model.origin, {message}"):
+            hv.save_pretrained(model, tmp_path / "third")
