@@ -163,8 +163,8 @@ def _first_line(error: BaseException) -> str:
 
 
 def _without_password(text: str) -> str:
-    """Addresses without NAME:PASSWORD@."""
-    return re.sub(r"://[^\s/@]*@", "://", text)
+    """Addresses without NAME:PASSWORD@, up to the last @ before the path: a password may have one."""
+    return re.sub(r"://[^\s/]*@", "://", text)
 
 
 @contextmanager

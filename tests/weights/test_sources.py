@@ -337,3 +337,11 @@ def test_an_address_that_is_slow(pause: float, message: str, tmp_path: Path, mon
             server.shutdown()
             thread.join()
     assert cached(tmp_path) == []
+
+
+@pytest.mark.parametrize("secret", ["bob:pass", "bob:p@ss", "bob:p@s@s?x#", "@", "token"])
+def test_a_password_is_not_shown_even_in_part(secret: str) -> None:
+    from hybridvit.weights.sources import _without_password
+
+    shown = _without_password(f"at http://{secret}@host:80/me@x/model and https://other/a@b")
+    assert shown == "at http://host:80/me@x/model and https://other/a@b"
