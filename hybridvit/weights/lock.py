@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from .. import limits
 from .cache import check_cached
 from .load import create_model, full_name
 from .lock_file import Lock, LockedWeights, read_lock
@@ -86,7 +87,14 @@ def _alone(path: Path) -> Iterator[None]:
 
     real = Path(os.path.realpath(path))
     held = real.with_name(f".{real.name}.held")
-    with WeakFileLock(held):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(WeakFileLock(held, timeout=limits.PATIENCE))
+        except TimeoutError as error:
+            raise TimeoutError(
+                f"another process has been writing {path} for {limits.PATIENCE} seconds; try again, and if there is "
+                f"none, remove {held}"
+            ) from error
         try:
             yield
         finally:

@@ -334,3 +334,16 @@ def test_weights_that_came_before_those_that_are_locked(lock: Path, tmp_path: Pa
     save_file(described(TINY).state_dict(), directory / "model.safetensors")
     (wrong,) = check_lock(lock).values()
     assert f"model.safetensors of local-dir:{directory} is not in {lock}" in (wrong or "")
+
+
+def test_a_lock_file_that_another_process_does_not_let_go(
+    lock: Path, saved: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub.utils import WeakFileLock
+
+    monkeypatch.setattr("hybridvit.limits.PATIENCE", 0.2)
+    held = lock.with_name(".weights.lock.held")
+    message = f"another process has been writing {lock} for 0.2 seconds; try again, and if there is none, remove {held}"
+    with WeakFileLock(held), pytest.raises(TimeoutError, match=message):
+        hv.lock(saved, lock)
+    hv.lock(saved, lock)
