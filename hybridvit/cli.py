@@ -41,7 +41,7 @@ class _Commands(TyperGroup):
                 raise
             message, code = f"this needs {error.name}: pip install 'hybridvit[{extra}]'", 1
         except (ValueError, OSError) as error:
-            message, code = str(error), 1
+            message, code = _of_options(str(error), self.commands.get(ctx.invoked_subcommand)), 1
         except RuntimeError as error:
             if not _is_training_error(error):
                 raise
@@ -50,6 +50,13 @@ class _Commands(TyperGroup):
             message, code = str(error) or "stopped", 130
         Console(stderr=True).print(Text(_clean(message), style="red"), soft_wrap=True)
         raise typer.Exit(code)
+
+
+def _of_options(message: str, command: Any) -> str:
+    """A message that speaks of an argument of the Python API, as a user of a command needs it."""
+    if command is not None and any(parameter.name == "allow_pickle" for parameter in command.params):
+        return message.replace("allow_pickle=True", "--allow-pickle")
+    return message.replace("or pass allow_pickle=True if", "with `hybridvit convert --allow-pickle` if")
 
 
 def _clean(message: str) -> str:
@@ -363,17 +370,19 @@ def info(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="The facts as JSON, with the spec.")] = False,
     cache_dir: CacheOption = None,
+    allow_pickle: PickleOption = False,
     lock: LockOption = None,
 ) -> None:
     """What a model is: what it is made of, its cost, feature maps, released weights and their licences.
 
-    Of weights in a place: what they are, every file with its hash, and the layout that they are in.
+    Of weights in a place, or of a name with a lock file or a cache: what they are, every file with its hash, and the
+    layout that they are in.
     """
     from .weights.load import full_name
     from .weights.resolve import is_place
 
-    if is_place(full_name(name)):
-        _info_of_weights(full_name(name), as_json, cache_dir, lock)
+    if is_place(full_name(name)) or lock or cache_dir or allow_pickle:
+        _info_of_weights(full_name(name), as_json, cache_dir, allow_pickle, lock)
         return
     from rich import box
     from rich.console import Console
@@ -429,10 +438,10 @@ def info(
         console.print(Text(f"[{number}] reported: {each.what}, in percent ({source}, {each.date})\n    {each.url}"))
 
 
-def _info_of_weights(name: str, as_json: bool, cache_dir: Path | None, lock: Path | None) -> None:
+def _info_of_weights(name: str, as_json: bool, cache_dir: Path | None, allow_pickle: bool, lock: Path | None) -> None:
     from .weights.load import create_model
 
-    model = create_model(name, cache_dir=cache_dir, lock=lock)
+    model = create_model(name, pretrained=True, cache_dir=cache_dir, allow_pickle=allow_pickle, lock=lock)
     assert model.resolved is not None
     facts: dict[str, Any] = {
         "origin": model.origin,
@@ -534,6 +543,7 @@ def push(
     ] = None,
     description: Annotated[str | None, typer.Option(help="First paragraph of the card.")] = None,
     cache_dir: CacheOption = None,
+    allow_pickle: PickleOption = False,
 ) -> None:
     """Push a model to the Hub that HF_ENDPOINT names, by default huggingface.co."""
     from .weights.load import create_model, full_name
@@ -547,7 +557,7 @@ def push(
         "description": description,
     }
     url = push_to_hub(
-        create_model(full_name(model), pretrained=True, cache_dir=cache_dir),
+        create_model(full_name(model), pretrained=True, cache_dir=cache_dir, allow_pickle=allow_pickle),
         repository,
         private=private,
         revision=branch,

@@ -197,17 +197,25 @@ class KeyRules:
     """A table of rules: converts whole state dicts both ways, bit for bit, and leaves nothing over.
 
     It is given rules and lists of them. Every key of theirs must be taken by a rule or lie at one of the `dropped`
-    places; a dropped tensor is lost.
+    places; a dropped tensor is lost. So is one of the `constants`, which follow from the architecture.
     """
 
-    def __init__(self, *rules: Rule | Iterable[Rule], dropped: Iterable[str] = ()) -> None:
+    def __init__(
+        self, *rules: Rule | Iterable[Rule], dropped: Iterable[str] = (), constants: Iterable[str] = ()
+    ) -> None:
         self.rules = [rule for part in rules for rule in (part if isinstance(part, Iterable) else (part,))]
-        self.dropped = [Place(place) for place in dropped]
+        self.dropped, self.constants = ([Place(place) for place in places] for places in (dropped, constants))
 
     def to_ours(self, theirs: Mapping[str, Tensor]) -> StateDict:
         """Converts a foreign state dict. Raises KeyMismatchError listing all keys that no rule takes."""
-        kept = {key: t for key, t in theirs.items() if not any(place.match(key) for place in self.dropped)}
+        lost = [*self.dropped, *self.constants]
+        kept = {key: t for key, t in theirs.items() if not any(place.match(key) for place in lost)}
         return self._convert(kept, to_ours=True)
+
+    def learned_and_dropped(self, theirs: Mapping[str, Tensor]) -> list[str]:
+        """The keys of what a training has made, and `to_ours` drops."""
+        places = self.dropped
+        return [key for key, t in theirs.items() if t.is_floating_point() and any(place.match(key) for place in places)]
 
     def to_theirs(self, ours: Mapping[str, Tensor]) -> StateDict:
         """Converts a state dict of ours. Raises KeyMismatchError listing all keys that no rule takes."""
@@ -267,7 +275,8 @@ def respelled(rules: KeyRules, spell: Callable[[str], str]) -> KeyRules:
         twin.theirs = tuple(Place(spell(place.template)) for place in rule.theirs)
         return twin
 
-    return KeyRules(map(other, rules.rules), dropped=[spell(place.template) for place in rules.dropped])
+    dropped, constants = ([spell(place.template) for place in places] for places in (rules.dropped, rules.constants))
+    return KeyRules(map(other, rules.rules), dropped=dropped, constants=constants)
 
 
 def check_keys(

@@ -26,7 +26,7 @@ RETRY_AFTER = (1, 4)
 """Seconds before the second attempt, and before the last, at what the client itself gives up at once."""
 
 PATIENCE = 60
-"""Seconds without an answer or a byte where the client sets no limit: lists of files, and all requests of a push."""
+"""Seconds without an answer or a byte where the client sets no limit: lists, all of a push, files outside of a Hub."""
 
 HEAD_PATIENCE = 20
 """The same for a look at one file, which the client repeats six times, 60 seconds each."""

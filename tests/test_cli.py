@@ -316,3 +316,30 @@ def test_push_fills_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         "description": "About",
     }
     assert "--metric needs NAME=VALUE" in message("push", tmp_path / "saved", "me/model", "--metric", "top1")
+
+
+def test_info_of_a_name_under_a_lock_is_that_of_its_weights(tmp_path: Path) -> None:
+    name, lock = "cct_2_3x2_32.fmnist", tmp_path / "w.lock"
+    hv.lock(name, lock)
+    assert "file: " in output("info", name, "--lock", lock)
+    assert "file: " in output("info", name, "--cache-dir", tmp_path)
+    assert "file: " not in output("info", name)
+    data = json.loads(lock.read_text())
+    (file,) = data["weights"][name]["files"].values()
+    file["sha256"] = "0" * 64
+    lock.write_text(json.dumps(data))
+    assert f"of {name} is not the file in {lock}" in message("info", name, "--lock", lock)
+
+
+def test_a_refused_pickle_names_the_option(tmp_path: Path) -> None:
+    file = tmp_path / "old.pth"
+    torch.save(hv.create_model("cct_2_3x2_32").state_dict(), file)
+    for arguments in (("info", file), ("push", file, "me/x"), ("convert", file, tmp_path / "new.safetensors")):
+        said = message(*arguments)
+        assert "or pass --allow-pickle if you trust it" in said
+        assert "allow_pickle" not in said
+    assert "layout: hybridvit" in output("info", file, "--allow-pickle")
+    assert "pickle" not in command("push", file, "me/x", "--allow-pickle").stderr
+    picture = next((Path(hv.__file__).parents[1] / "zoo" / "samples" / "emoji").rglob("*.png"))
+    said = message("predict", picture, "--model", file)
+    assert "Convert it to safetensors, with `hybridvit convert --allow-pickle` if you trust it" in said

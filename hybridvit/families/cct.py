@@ -47,7 +47,7 @@ def original_rules(model: Model) -> KeyRules:
     convs = "0.0=steps.0.conv 1.0=steps.2.conv" if stage.enter.kind == c.Steps.kind else "0.0=conv"
     rules = renames("tokenizer.conv_layers", "stages.0.enter", convs) + renames("classifier", "", ends)
     rules += renames("classifier.blocks.{b}", "stages.0.blocks.{b}.branches", block)
-    return KeyRules(rules, dropped=() if stage.position == c.LearnedPosition() else ("classifier.positional_emb",))
+    return KeyRules(rules, constants=() if stage.position == c.LearnedPosition() else ("classifier.positional_emb",))
 
 
 SIZES: Sizes = {

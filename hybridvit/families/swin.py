@@ -44,7 +44,7 @@ def timm_rules(model: Model) -> KeyRules:
         renames("", "", "layers.{s}.downsample=stages.{s}.enter norm=pool.norm head.fc=head"),
         renames(f"{block}.attn", ATTENTION, "relative_position_bias_table=bias.table qkv proj"),
         renames(block, OURS, "norm1=0.norm norm2=1.norm mlp=1.mixer"),
-        dropped=[f"{block}.attn.relative_position_index", f"{block}.attn_mask"],
+        constants=[f"{block}.attn.relative_position_index", f"{block}.attn_mask"],
     )
 
 

@@ -45,7 +45,7 @@ def timm_rules(model: Model) -> KeyRules:
         renames(f"{block}.attn", ATTENTION, f"{biases} logit_scale=log_factor proj"),
         renames(block, OURS, "norm1=0.post_norm norm2=1.post_norm mlp=1.mixer"),
         renames("layers.{s}.downsample", "stages.{s}.enter.steps", "reduction=0.reduction norm=1.norm"),
-        dropped=[f"{block}.{name}" for name in constants],
+        constants=[f"{block}.{name}" for name in constants],
     )
 
 

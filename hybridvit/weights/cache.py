@@ -65,7 +65,7 @@ def remedy(path: Path, elsewhere: str) -> str:
 
     One in the cache that is damaged is removed, or it would stay.
     """
-    if "snapshots" not in path.parts:
+    if not _in_cache(path):
         return elsewhere
     digest = promised_digest(path)
     if digest is None:  # a cache without links, in which names tell nothing
@@ -74,6 +74,15 @@ def remedy(path: Path, elsewhere: str) -> str:
         return "that is how it is in the repository: tell its authors, or name another revision"
     _remove(path)
     return "it was damaged. It is removed from the cache; try again"
+
+
+def _in_cache(path: Path) -> bool:
+    """Whether a path is .../models--ORG--NAME/snapshots/COMMIT/..., and not a user's own that has one such part."""
+    places = zip(path.parts, path.parts[1:], path.parts[2:], strict=False)
+    return any(
+        repository.startswith("models--") and between == "snapshots" and re.fullmatch("[0-9a-f]{40}", commit)
+        for repository, between, commit in places
+    )
 
 
 def _remove(path: Path) -> None:

@@ -79,6 +79,11 @@ def converted(tensors: StateDict, rules: KeyRules | None, source: str) -> tuple[
         return rules.to_ours(known), error.untaken
 
 
+def left_out(tensors: StateDict, rules: KeyRules | None) -> Sequence[str]:
+    """The learned tensors for which our model has no place; constants, such as indices and masks, are not told."""
+    return rules.learned_and_dropped(tensors) if rules else ()
+
+
 def classes_in(tensors: StateDict, spec: Model, expected: StateDict | None = None) -> int:
     """The number of classes of a checkpoint, read from its classifier."""
     for key, tensor in (expected or expected_tensors(spec)).items():

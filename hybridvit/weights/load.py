@@ -28,6 +28,7 @@ from .layouts import (
     converted,
     expected_tensors,
     layouts_of,
+    left_out,
     possible_layouts,
 )
 from .lock_file import read_lock
@@ -243,7 +244,7 @@ def _filled(
     """A model of a layout's spec around tensors in that layout, with a record of it."""
     ours, untaken = converted(tensors, layout.rules, files.where)
     model = fill(layout.spec, ours, num_classes, files.where, untaken=untaken)
-    model.resolved = files.resolved(layout.name, layout.spec, model.spec)
+    model.resolved = files.resolved(layout.name, layout.spec, model.spec, left_out(tensors, layout.rules))
     return model
 
 
@@ -269,7 +270,7 @@ def _from_named_file(
     fits_as_asked = as_asked == {key: tensor.shape for key, tensor in ours.items()}
     spec = asked if fits_as_asked else spec
     model = fill(spec, ours, num_classes, files.where, untaken=untaken)
-    model.resolved = files.resolved(layout.name, spec, model.spec)
+    model.resolved = files.resolved(layout.name, spec, model.spec, left_out(tensors, layout.rules))
     model.origin = {"architecture": architecture, **files.origin()}
     return model
 
@@ -363,6 +364,7 @@ def _from_entry(entry: WeightEntry, files: Recorded, num_classes: int | None, al
     held = model_spec(holder).replace(num_classes=entry.num_classes, in_chans=entry.in_chans)
     held = held.replace(img_size=entry.preprocess.input_size)
     rules = None if entry.layout == OWN_LAYOUT else layouts_of(family_of(holder))[entry.layout](held)
+    lost = left_out(tensors, rules)
     tensors, untaken = converted(tensors, rules, entry.name)
     spec = held
     if entry.donor:
@@ -370,7 +372,7 @@ def _from_entry(entry: WeightEntry, files: Recorded, num_classes: int | None, al
         own = model_spec(entry.architecture)
         spec = own.replace(num_classes=own.num_classes if num_classes is None else num_classes, in_chans=entry.in_chans)
     model = fill(spec, tensors, num_classes, entry.name, entry.covers, untaken)
-    model.resolved = files.resolved(entry.layout, held, model.spec)
+    model.resolved = files.resolved(entry.layout, held, model.spec, lost)
     model.preprocess, model.origin = entry.preprocess, origin
     labels = entry.label_names()
     model.labels = labels if len(labels) == model.spec.num_classes and not entry.covers else None

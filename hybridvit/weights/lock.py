@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from .. import limits
 from .cache import check_cached
 from .load import create_model, full_name
 from .lock_file import Lock, LockedWeights, read_lock
 from .resolve import AddressedFile, find_place
-from .sources import Files, HubFiles, PartialWeightsWarning
+from .sources import Files, HubFiles, LocalFiles, PartialWeightsWarning
+from .store import CONFIG, PICKLE, WEIGHTS, read_json
 
 
 def lock(
@@ -29,7 +33,8 @@ def lock(
 
     Args:
         names: as `create_model` takes them, or directories and weight files by their paths.
-        file: the lock file, made if need be; it is replaced as a whole once everything is there.
+        file: the lock file, made if need be, with its directory; it is replaced as a whole once everything is there.
+            Several processes may add to it at once.
         model: the architecture of weight files that are not recognised by themselves.
         cache_dir: of huggingface_hub; by default the one that its variables name.
         endpoint: address of the Hub; by default HF_ENDPOINT or huggingface.co.
@@ -42,7 +47,8 @@ def lock(
         and as `create_model` does.
     """
     path = Path(file).expanduser()
-    before = read_lock(path) if path.exists() else Lock(path, {})
+    _read_or_new(path)
+    _check_writable(path)
     added: dict[str, LockedWeights] = {}
     for name in [names] if isinstance(names, str | Path) else names:
         hub = {"cache_dir": cache_dir, "endpoint": endpoint, "token": token}
@@ -57,8 +63,43 @@ def lock(
         for each in resolved.files:
             check_cached(each.path, resolved.name)
         added[resolved.name] = LockedWeights.of(resolved)
-    before.with_weights(added).write()
+    with _alone(path):
+        _read_or_new(path).with_weights(added).write()
     return added
+
+
+def _read_or_new(path: Path) -> Lock:
+    return read_lock(path) if path.exists() else Lock(path, {})
+
+
+def _check_writable(path: Path) -> None:
+    """Makes the directory of a lock file. Raises OSError if the file could not be written there."""
+    directory = Path(os.path.realpath(path)).parent
+    directory.mkdir(parents=True, exist_ok=True)
+    if not os.access(directory, os.W_OK):
+        raise PermissionError(f"{path} cannot be written: {directory} is read-only; name another place for it")
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Inside, no other process reads and writes a lock file here."""
+    from huggingface_hub.utils import WeakFileLock
+
+    real = Path(os.path.realpath(path))
+    held = real.with_name(f".{real.name}.held")
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(WeakFileLock(held, timeout=limits.PATIENCE))
+        except TimeoutError as error:
+            raise TimeoutError(
+                f"another process has been writing {path} for {limits.PATIENCE} seconds; try again, and if there is "
+                f"none, remove {held}"
+            ) from error
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                held.unlink()  # while it is held: who waits for it sees that it is gone, and takes a new one
 
 
 def check_lock(file: str | Path, *, cache_dir: str | Path | None = None) -> dict[str, str | None]:
@@ -73,7 +114,8 @@ def check_lock(file: str | Path, *, cache_dir: str | Path | None = None) -> dict
 
 def _verdict(held: Lock, name: str, locked: LockedWeights, cache_dir: str | Path | None) -> str | None:
     try:
-        place = find_place(name, None, {"cache_dir": cache_dir})
+        is_file = locked.source.startswith("file:")
+        place = find_place(name, locked.source.removeprefix("file:") if is_file else None, {"cache_dir": cache_dir})
         held.of(name, place.source)
         remote = isinstance(place.files, HubFiles | AddressedFile)
         for each in locked.files:
@@ -81,9 +123,26 @@ def _verdict(held: Lock, name: str, locked: LockedWeights, cache_dir: str | Path
             if path is None and remote:
                 return ""
             held.check(name, locked, each, path)
+        if isinstance(place.files, LocalFiles):
+            for each in _looked_at(place.files, locked):
+                held.check(name, locked, each, place.files.get(each))
     except (ValueError, OSError) as error:
         return str(error)
     return None
+
+
+def _looked_at(files: LocalFiles, locked: LockedWeights) -> Iterator[str]:
+    """The files of a directory that a load looks for, up to the weights that are locked."""
+    yield CONFIG
+    config = files.get(CONFIG)
+    fields = {} if config is None else read_json(config)
+    if "model_type" in fields and not fields.keys() & {"format_version", "architecture"}:  # transformers' own
+        yield "preprocessor_config.json"
+    for name in (WEIGHTS, PICKLE):
+        for each in (name, f"{name}.index.json"):
+            yield each
+            if each in locked.files:
+                return
 
 
 def _cached(files: Files, name: str, locked: LockedWeights) -> Path | None:

@@ -77,8 +77,11 @@ class Lock:
         return locked
 
     def pin(self, files: HubFiles, name: str, locked: LockedWeights, revision: str | None) -> None:
-        """Makes a repository give the files of the locked commit. Raises LockError if another is asked for."""
-        if revision not in (None, locked.commit):
+        """Makes a repository give the files of the locked commit. Raises LockError if another is asked for.
+
+        A branch or tag is a name of what was locked, whatever it is at by now.
+        """
+        if re.fullmatch("[0-9a-f]{40}", revision or "") and revision != locked.commit:
             raise LockError(f"{name} is locked to commit {locked.commit} in {self.path}, and you ask for {revision}")
         files.commit = locked.commit
 
@@ -106,17 +109,18 @@ class Lock:
         return replace(self, weights={**self.weights, **added})
 
     def write(self) -> None:
-        """Writes the file, keys sorted, whole or not at all."""
+        """Writes the file, keys sorted, whole or not at all. Of a link, it is the file behind it."""
         data = {"format_version": LOCK_FORMAT_VERSION, "weights": {k: _to_dict(v) for k, v in self.weights.items()}}
         text = json.dumps(data, indent=1, sort_keys=True) + "\n"
-        handle, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+        path = Path(os.path.realpath(self.path))
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
             Path(temporary).chmod(0o644)
-            os.replace(temporary, self.path)
+            os.replace(temporary, path)
         except BaseException:
             with suppress(OSError):
                 Path(temporary).unlink()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..resolved import Resolved, ResolvedFile
 from .cache import check_cached, promised_sha256
 from .entries import entries, find_entry
-from .errors import WeightsError
+from .errors import UnreadableError, WeightsError
 from .lock_file import Lock, LockedWeights, LockError
 from .shards import read_shards
 from .sources import (
@@ -109,6 +110,12 @@ class Place:
     files: Files
 
 
+def _plain(path: str) -> str:
+    """One spelling of a path: `./NAME`, `NAME/` and `NAME` are the same."""
+    plain = os.path.normpath(path)
+    return f".{os.sep}{plain}" if plain in entries() else plain
+
+
 def find_place(name: str, file: str | Path | None, hub: Mapping[str, Any]) -> Place:
     """Where the weights of a name are: an explicit file, a directory, the Hub (its cache first), the zoo's entries.
 
@@ -119,9 +126,11 @@ def find_place(name: str, file: str | Path | None, hub: Mapping[str, Any]) -> Pl
     if path is not None:
         if not path.is_file():
             raise WeightsNotFoundError(f"no weight file {path}")
-        return Place(str(file or name), f"file:{file or name}", OneFile(path))
+        plain = _plain(str(file or name))
+        return Place(plain, f"file:{plain}", OneFile(path))
     if name.startswith(DIRECTORY):
-        return Place(name, name, local_files(name.removeprefix(DIRECTORY)))
+        plain = f"{DIRECTORY}{_plain(name.removeprefix(DIRECTORY))}"
+        return Place(plain, plain, local_files(name.removeprefix(DIRECTORY)))
     if name.startswith(HUB):
         files = hub_files(name.removeprefix(HUB), **hub)
         return Place(name, f"hf:{files.repository}", files)
@@ -183,23 +192,31 @@ class Recorded:
         return None
 
     def read(self, path: Path, allow_pickle: bool, prefix: str = "") -> dict[str, Tensor]:
-        """As `read_tensors`; what the cache of the Hub has and cannot be read is removed there if it is damaged."""
+        """As `read_tensors`; what a cache has and cannot be read is removed there if it is damaged."""
         try:
             return read_tensors(path, allow_pickle, prefix)
+        except UnreadableError as error:
+            check_cached(path, self.where)
+            if isinstance(self.files, AddressedFile) and not self.files.sha256:  # which would tell
+                path.unlink(missing_ok=True)
+                raise UnreadableError(f"{error}. It is removed; try again, and it is downloaded again") from error
+            raise
         except WeightsError:
             check_cached(path, self.where)
             raise
 
-    def resolved(self, layout: str, of: Model, made: Model) -> Resolved:
-        """The record of a model `made` of a checkpoint of the model `of`."""
+    def resolved(self, layout: str, of: Model, made: Model, left_out: Sequence[str] = ()) -> Resolved:
+        """The record of a model `made` of a checkpoint of the model `of`, which has no place for what is `left_out`."""
         held, got = of.num_classes, made.num_classes
+        changes = [f"left out: {', '.join(left_out)}"] if left_out else []
+        changes += [f"classifier replaced: {held} -> {got} classes"] if held != got else []
         return Resolved(
             name=self.place.name,
             source=self.place.source,
             commit=self.files.commit if isinstance(self.files, HubFiles) else None,
             files=tuple(self._taken.values()),
             layout=layout,
-            changes=(f"classifier replaced: {held} -> {got} classes",) if held != got else (),
+            changes=tuple(changes),
         )
 
     def origin(self) -> dict[str, str | None]:

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Protocol
 from urllib.request import Request, urlopen
 
+from .. import limits
 from ..zoo_path import zoo_path
 from .cache import check_downloaded
-from .transport import UnreasonableHubError, bounded, persistently
+from .transport import UnreasonableHubError, bounded, paced, persistently
 
 HUB, DIRECTORY = "hf-hub:", "local-dir:"
 # Where a save keeps its finished files while it puts them in their places; they hold from then on.
@@ -162,8 +163,8 @@ def _first_line(error: BaseException) -> str:
 
 
 def _without_password(text: str) -> str:
-    """Addresses without NAME:PASSWORD@."""
-    return re.sub(r"://[^\s/@]*@", "://", text)
+    """Addresses without NAME:PASSWORD@, up to the last @ before the path: a password may have one."""
+    return re.sub(r"://[^\s/]*@", "://", text)
 
 
 @contextmanager
@@ -287,8 +288,8 @@ def downloaded_file(url: str, sha256: str = "", cache_dir: str | Path | None = N
         sha256: of the file, or as many first digits as are known; without any its length alone is checked.
         cache_dir: a directory to keep it in, by default that of torch.hub, which TORCH_HOME moves.
 
-    Raises WeightsNotFoundError if it cannot be reached, is another file than is expected, or is not in the cache while
-    HF_HUB_OFFLINE is set. What was not downloaded as a whole is not kept.
+    Raises WeightsNotFoundError if it cannot be reached or comes too slowly, is another file than is expected, or is not
+    in the cache while HF_HUB_OFFLINE is set. What was not downloaded as a whole is not kept.
     """
     import torch
     from huggingface_hub import constants
@@ -303,12 +304,24 @@ def downloaded_file(url: str, sha256: str = "", cache_dir: str | Path | None = N
         directory.mkdir(parents=True, exist_ok=True)
         unchecked = path.with_name(f"{path.name}.unchecked-{uuid.uuid4().hex}")
         try:
-            torch.hub.download_url_to_file(url, str(unchecked), progress=not constants.HF_HUB_DISABLE_PROGRESS_BARS)
-            _check_download(unchecked, url, sha256)
+            _download(url, unchecked)
+            if sha256 and not _digest(unchecked).startswith(sha256):
+                raise WeightsNotFoundError(
+                    f"{url} is not the file that was released: its sha256 is {_digest(unchecked)}, expected "
+                    f"{sha256}...; try again, and if it stays so, do not use it"
+                )
             os.replace(unchecked, path)
         except WeightsNotFoundError:
             raise
+        except TimeoutError as error:
+            raise WeightsNotFoundError(f"{url} says nothing for {limits.PATIENCE} seconds; try again later") from error
+        except UnreasonableHubError as error:
+            raise WeightsNotFoundError(f"{url}: {error}") from error
         except (OSError, HTTPException) as error:  # what urllib raises, and what a disk does
+            if isinstance(getattr(error, "reason", None), TimeoutError):
+                raise WeightsNotFoundError(
+                    f"{url} cannot be reached in {limits.PATIENCE} seconds; try again"
+                ) from error
             raise WeightsNotFoundError(f"{url} cannot be downloaded into {directory}: {error}") from error
         finally:
             unchecked.unlink(missing_ok=True)
@@ -320,18 +333,21 @@ def downloaded_file(url: str, sha256: str = "", cache_dir: str | Path | None = N
     return path
 
 
-def _check_download(path: Path, url: str, sha256: str) -> None:
-    """Raises WeightsNotFoundError if this is not what was to be downloaded."""
-    if not sha256:
-        with urlopen(Request(url, method="HEAD"), timeout=30) as answer:
-            expected = int(answer.headers.get("Content-Length") or path.stat().st_size)
-        if path.stat().st_size != expected:
-            raise WeightsNotFoundError(f"{url} broke off after {path.stat().st_size} of {expected} bytes; try again")
-    elif not _digest(path).startswith(sha256):
-        raise WeightsNotFoundError(
-            f"{url} is not the file that was released: its sha256 is {_digest(path)}, expected {sha256}...; try again, "
-            "and if it stays so, do not use it"
-        )
+def _download(url: str, path: Path) -> None:
+    """Writes what is behind an address to a file, with a bar. Raises WeightsNotFoundError for a part of it."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import tqdm
+
+    with urlopen(Request(url, headers={"User-Agent": "hybridvit"}), timeout=limits.PATIENCE) as answer:
+        length = answer.headers.get("Content-Length")
+        expected, parts = int(length) if length else None, iter(lambda: answer.read1(1 << 20), b"")
+        bar = tqdm(total=expected, unit="B", unit_scale=True, disable=constants.HF_HUB_DISABLE_PROGRESS_BARS)
+        with path.open("xb") as file, bar:
+            for part in paced(parts):
+                file.write(part)
+                bar.update(len(part))
+    if expected is not None and path.stat().st_size != expected:
+        raise WeightsNotFoundError(f"{url} broke off after {path.stat().st_size} of {expected} bytes; try again")
 
 
 def _digest(path: Path) -> str:

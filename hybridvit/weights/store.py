@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,9 +29,9 @@ from ..preprocess import Preprocess
 from ..registry import family_of, index, spec_from_dict
 from ..spec import nearest
 from .cache import remedy
-from .card import model_card, saved_facts
-from .errors import WeightsError
-from .sources import PENDING
+from .card import model_card, odd_facts, saved_facts
+from .errors import UnreadableError, WeightsError
+from .sources import PENDING, WeightsWarning
 from .timm_format import SIZED, built_for, differs
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def read_tensors(path: Path, allow_pickle: bool = False, prefix: str = "") -> di
         try:
             return below(load_file(path), prefix, path)
         except SafetensorError as error:
-            raise WeightsError(
+            raise UnreadableError(
                 f"{path} is no readable safetensors file ({error}): truncated or something else; "
                 f"{remedy(path, 'download it again')}"
             ) from error
@@ -91,7 +92,7 @@ def read_tensors(path: Path, allow_pickle: bool = False, prefix: str = "") -> di
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise WeightsError(f"{path} cannot be read as tensors only ({error})") from error
+        raise UnreadableError(f"{path} cannot be read as tensors only ({error})") from error
     if prefix and isinstance(state, Mapping):
         return below(_flat(state), prefix, path)
     for wrapper in ("model", "state_dict", "model_state_dict"):
@@ -169,6 +170,10 @@ def attach(model: Encoder, config: Mapping[str, Any], num_classes: int, where: s
         raise WeightsError(f"{where}: its {CONFIG} has {len(labels)} labels for {num_classes} classes; correct it")
     if origin is not None and not isinstance(origin, dict):
         raise WeightsError(f"{where}: the 'origin' in its {CONFIG} is no table")
+    odd = odd_facts(origin or {})
+    for what in odd.values():
+        warnings.warn(f"{where}: in the 'origin' of its {CONFIG}, {what}; left out", WeightsWarning, stacklevel=4)
+    origin = origin and {name: fact for name, fact in origin.items() if name not in odd and fact is not None}
     model.labels, model.origin = tuple(labels) if labels else None, origin
 
 
@@ -179,19 +184,21 @@ def save_pretrained(model: Encoder, directory: str | Path, *, layout: str | None
         model: any model, with whatever `preprocess`, `labels` and `origin` it has.
         directory: made if need be; other files in it stay. An earlier model there is replaced as a whole, once the new
             one is written: after a crash or on a full disk one of the two is there, and loads.
-        layout: whose names the tensors get; by default timm's where timm has the architecture, else our own.
+        layout: whose names the tensors get; by default timm's where timm has the architecture, else our own. Where timm
+            computes something else at the model's size, its fields are left out of the config.
         facts: what the card should say besides: licence, datasets, metrics, description, base_model. They are saved
-            with the model's origin, so that the card of a loaded model says the same.
+            with the model's origin, so that the card of a loaded model says the same. The description is Markdown
+            here, and plain text in the card of a model that was loaded with it: that may come from anybody.
 
     Raises:
         OSError: if a file cannot be written.
-        ValueError: for labels that are not as many as the classes, a layout that the model's family has not, and a NaN
-            among what is known of the model.
+        ValueError: for labels that are not as many as the classes, a layout that the model's family has not, a fact of
+            another kind, and a NaN among what is known of the model.
     """
     directory = Path(directory)
     config = model_config(model, layout, facts)
     tensors = tensors_in(model, config["layout"])
-    card = model_card(model, config, facts.get("repository"))
+    card = model_card(model, config, facts.get("repository"), facts.get("description"))
     try:
         written = json.dumps(config, indent=1, allow_nan=False) + "\n"
     except ValueError as error:
@@ -278,12 +285,15 @@ def finish_pending(directory: Path) -> None:
 def model_config(model: Encoder, layout: str | None = None, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What `config.json` holds: our format, and beside it timm's where the tensors have timm's names.
 
-    They do by default where timm has the architecture and computes the same. `facts` are added to the origin.
+    They do by default where timm has the architecture and computes the same; where it computes something else, timm's
+    layout names the tensors alone. `facts` are added to the origin.
     """
     labels, spec, classes = model.labels, model.spec, model.spec.num_classes
     if labels is not None and len(labels) != classes:
         raise ValueError(f"model.labels has {len(labels)} names for {classes} classes; set one a class, or None")
     origin = {**(model.origin or {}), **saved_facts(facts or {})}
+    if odd := odd_facts(origin):
+        raise ValueError(f"in model.origin, {'; '.join(odd.values())}: correct it, or take it away")
     architecture = origin.get("architecture")
     family = _family_of_spec(architecture, spec)
     in_timm = family is not None and "timm" in family.layouts
@@ -298,7 +308,7 @@ def model_config(model: Encoder, layout: str | None = None, facts: Mapping[str, 
         "num_classes": classes,
         "num_features": model.num_features,
     }
-    if family and in_timm and config["layout"] == "timm":
+    if family and in_timm and config["layout"] == "timm" and not differs(family, spec):
         config |= timm_fields(model, family, config["architecture"], origin.get("licence"))
     # As it is read again, so that what is written of a loaded model is the same.
     return json.loads(json.dumps(config | {"spec": spec.to_dict()}))

@@ -39,7 +39,7 @@ def _swin_rules(model: Model, enter: str, attention: list[Rule], norm: str) -> K
         if s:
             rules += renames(f"features.{2 * s}", f"stages.{s}.enter", enter)
     constants = ("relative_position_index", "relative_coords_table")
-    return KeyRules(rules, dropped=[f"features.{{s}}.{{b}}.attn.{name}" for name in constants])
+    return KeyRules(rules, constants=[f"features.{{s}}.{{b}}.attn.{name}" for name in constants])
 
 
 def _attentions(model: Model) -> list[tuple[str, str]]:
@@ -102,7 +102,7 @@ def maxvit_rules(model: Model) -> KeyRules:
             rules += renames(f"{theirs}.mlp_layer", mlp, "0=norm 1=mixer.fc1 3=mixer.fc2")
     index = "attn_layer.1.relative_position_index"
     attentions = (f"blocks.{{s}}.layers.{{b}}.layers.{kind}_attention" for kind in ("window", "grid"))
-    return KeyRules(rules, dropped=[f"{attention}.{index}" for attention in attentions])
+    return KeyRules(rules, constants=[f"{attention}.{index}" for attention in attentions])
 
 
 # The layout of each family's models.

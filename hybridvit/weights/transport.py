@@ -13,7 +13,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from .. import limits
 
 CONFIGS = ("config.json", "preprocessor_config.json")
+INDICES = (".safetensors.index.json", ".bin.index.json")
 RETRIED = (408, 429, 500, 502, 503, 504)
 _blocks = 0
 _lock = threading.Lock()
@@ -94,7 +95,7 @@ def _watch(response: Any) -> None:
     if wait > limits.LONGEST_WAIT:
         raise UnreasonableHubError(f"it asks to wait for {wait} seconds (HTTP {response.status_code}); try again then")
     name = urlsplit(str(response.request.url)).path.rpartition("/")[2]
-    largest = limits.LARGEST_CONFIG if name in CONFIGS else math.inf
+    largest = limits.LARGEST_CONFIG if name in CONFIGS or name.endswith(INDICES) else math.inf
     size = response.headers.get("X-Linked-Size") or response.headers.get("Content-Length") or "0"
     if size.isdecimal() and int(size) > largest:
         raise UnreasonableHubError(
@@ -110,23 +111,28 @@ def _wanted_wait(headers: Mapping[str, str]) -> int:
     return max(int(after) if after.isdecimal() else 0, int(limited[1]) if limited else 0)
 
 
+def paced(parts: Iterable[bytes], largest: float = math.inf) -> Iterator[bytes]:
+    """The same parts. Raises UnreasonableHubError when they come too slowly, or are more than there may be."""
+    start, received, total = time.monotonic(), 0, 0
+    for part in parts:
+        received, total = received + len(part), total + len(part)
+        if total > largest:
+            raise UnreasonableHubError(f"a config has more than {largest:,} bytes: it is none")
+        seconds = time.monotonic() - start
+        if seconds > limits.PATIENCE:
+            if received < limits.SLOWEST * seconds:
+                raise UnreasonableHubError(f"it sent {received:,} bytes in {seconds:.0f} s; try again later")
+            start, received = time.monotonic(), 0
+        yield part
+
+
 def _watched(stream: Any, largest: float) -> Any:
     """The same body; it ends in an error when it comes too slowly, or is larger than it may be."""
     library: Any = sys.modules[type(stream).__module__.partition(".")[0]]  # httpx, or httpx2 since huggingface_hub 2
 
     class Watched(library.SyncByteStream):
         def __iter__(self) -> Iterator[bytes]:
-            start, received, total = time.monotonic(), 0, 0
-            for part in stream:
-                received, total = received + len(part), total + len(part)
-                if total > largest:
-                    raise UnreasonableHubError(f"a config has more than {largest:,} bytes: it is none")
-                seconds = time.monotonic() - start
-                if seconds > limits.PATIENCE:
-                    if received < limits.SLOWEST * seconds:
-                        raise UnreasonableHubError(f"it sent {received:,} bytes in {seconds:.0f} s; try again later")
-                    start, received = time.monotonic(), 0
-                yield part
+            return paced(stream, largest)
 
         def close(self) -> None:
             stream.close()

@@ -801,3 +801,14 @@ def test_a_cache_that_is_read_only(warm: bool, hub: FaultyHub, worker: Worker, p
         assert answer.startswith(f"OSError: me/model cannot be kept in {cache}")
         assert "Permission denied; make room or let it be written to, or name another place by HF_HOME" in answer
     assert_heals(hub, cache)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors.index.json", "pytorch_model.bin.index.json"])
+def test_an_index_is_bounded_as_a_config_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hybridvit.weights import transport
+
+    monkeypatch.setattr(transport, "_blocks", 1)
+    request = SimpleNamespace(url=f"https://hub/me/model/resolve/main/{name}")
+    answer = SimpleNamespace(status_code=200, headers={"Content-Length": str(30 << 20)}, request=request)
+    with pytest.raises(transport.UnreasonableHubError, match=f"{name} has 31,457,280 bytes, and no config has more"):
+        transport._watch(answer)

@@ -106,3 +106,55 @@ def test_values_cannot_break_the_metadata() -> None:
 def test_an_unknown_fact_is_refused() -> None:
     with pytest.raises(ValueError, match=f"no field 'license'; it has: {', '.join(KNOWN_FACTS)}"):
         card(tiny(), license="mit")
+
+
+def test_a_description_is_markdown_of_who_gives_it_and_text_of_who_loads_it() -> None:
+    written = "# Mine\n\n**Bold** [link](https://example.org)\n---\n<img src=x onerror=1> and a@b.org"
+    config = model_config(tiny(), facts={"description": written})
+    assert f"\n{written}\n\n" in model_card(tiny(), config, None, written)
+    told = r"""
+\# Mine
+
+\*\*Bold\*\* `[link](https://example.org)`
+\---
+&lt;img src=x onerror=1&gt; and `a@b.org`
+
+"""
+    assert told in model_card(tiny(), config)
+    plain = "Of 2 sizes.\n0.5 of them\nare here.\n\n...and here."
+    config = model_config(tiny(), facts={"description": plain})
+    assert model_card(tiny(), config) == model_card(tiny(), config, None, plain), "plain text stays as it is"
+
+
+@pytest.mark.parametrize("mark", ["---", "===", "1. x", "12) x", "- x", "+ x", "# x", "~~~", "___", "\t- x"])
+def test_a_description_that_was_loaded_has_no_marks(mark: str) -> None:
+    model = tiny()
+    model.origin = {"description": f"Text\n{mark}\n{'z' * 10_000}"}
+    lines = card(model).splitlines()
+    at = lines.index("Text")
+    assert lines[at + 1] in (f"\\{mark.strip()}", mark.replace(".", r"\.").replace(")", r"\)"))
+    assert len(lines[at + 2]) < 4000
+
+
+def test_a_label_is_no_link() -> None:
+    model = tiny()
+    model.labels = ("https://evil.example", "www.evil.example", "me@evil.example", "cat|dog", "a `https://x|y`")
+    text = card(model).partition("## Labels")[2]
+    assert text.strip() == (
+        r"`https://evil.example`, `www.evil.example`, `me@evil.example`, cat\|dog, a `'https://x\|y'`"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fact", "message"),
+    [
+        ({"metrics": [1]}, "metrics is list, expected a table of names and figures"),
+        ({"metrics": {"top1": object()}}, "the metric 'top1' is object, expected a number"),
+        ({"description": 5}, "description is int, expected text"),
+        ({"base_model": {"a": 1}}, "base_model is dict, expected text or a list of texts"),
+        ({"datasets": ["a", 1]}, "datasets is list, expected text or a list of texts"),
+    ],
+)
+def test_a_fact_of_another_kind_is_named(fact: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"of the facts for the model card, {message}"):
+        card(tiny(), **fact)

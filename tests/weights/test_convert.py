@@ -149,3 +149,30 @@ def test_a_full_disk_leaves_the_target(tmp_path: Path, monkeypatch: pytest.Monke
         hv.convert(source, target)
     assert target.read_bytes() == b"before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["saved", "target.safetensors"]
+
+
+def test_what_has_no_place_in_the_model_is_told(tmp_path: Path) -> None:
+    """Learned weights; not what follows from the architecture, such as Swin's indices and masks."""
+    source, target = tmp_path / "source.safetensors", tmp_path / "target.safetensors"
+    model = described("vit_tiny_patch16_224", num_classes=0)
+    rules = layouts_of(family_of("vit_tiny_patch16_224"))["transformers"](model.spec)
+    theirs = {key: tensor.contiguous() for key, tensor in rules.to_theirs(model.state_dict()).items()}
+    save_file(theirs | {"pooler.dense.weight": torch.zeros(192, 192), "pooler.dense.bias": torch.zeros(192)}, source)
+    read = hv.convert(source, target, to="transformers")
+    (change,) = read.changes
+    assert change in (
+        "left out: pooler.dense.bias, pooler.dense.weight",
+        "left out: pooler.dense.weight, pooler.dense.bias",
+    )
+    assert load_file(target).keys() == theirs.keys()
+    assert hv.create_model("vit_tiny_patch16_224", file=source).resolved.changes == read.changes  # pyright: ignore
+    assert hv.create_model(str(source), num_classes=3).resolved.changes[0] == change  # pyright: ignore
+
+
+@pytest.mark.parametrize("architecture", ["swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"])
+def test_constants_are_not_told(architecture: str) -> None:
+    rules = layouts_of(family_of(architecture))["timm"](model_spec(architecture))
+    names = ("attn_mask", "attn.relative_position_index", "attn.relative_coords_table")
+    old = {f"layers.0.blocks.1.{name}": torch.zeros(1) for name in names[: 2 + ("v2" in architecture)]}
+    assert rules.to_ours(old) == {}
+    assert rules.learned_and_dropped(old) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import warnings
 from collections.abc import Callable
@@ -453,3 +454,26 @@ def test_a_pickle_is_refused_before_it_is_downloaded(released: WeightEntry, monk
     message = rf"{released.name} \(https://nowhere.invalid/model.pth\) is a pickle.*allow_pickle=True"
     with pytest.raises(WeightsError, match=message):
         hv.create_model(released.name, pretrained=True)
+
+
+@pytest.mark.parametrize("sha256", ["", "0123abcd"])
+def test_damage_behind_an_address_is_removed(
+    sha256: str, released: WeightEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the cache of downloads alone; with a hash, which is checked before, it is no damage."""
+    (tmp_path / "checkpoints").mkdir()
+    file = tmp_path / "checkpoints" / "model.pth"
+    file.write_bytes(b"no weights")
+    entry = dataclasses.replace(released, sha256=sha256)
+    for module in (loading, resolve):
+        monkeypatch.setattr(module, "find_entry", lambda name: entry)
+    monkeypatch.setattr(resolve, "downloaded_file", lambda *arguments: file)
+    with pytest.raises(WeightsError, match=r"model\.pth cannot be read as tensors only") as caught:
+        hv.create_model(released.name, pretrained=True, allow_pickle=True, cache_dir=tmp_path)
+    removed = "It is removed; try again, and it is downloaded again"
+    assert (removed in str(caught.value), file.exists()) == ((True, False) if not sha256 else (False, True))
+    own = tmp_path / "own.pth"
+    own.write_bytes(b"no weights")
+    with pytest.raises(WeightsError, match=r"own\.pth cannot be read as tensors only"):
+        hv.create_model(TINY, file=own, allow_pickle=True)
+    assert own.exists()

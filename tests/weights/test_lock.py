@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +84,10 @@ def test_a_locked_name_stays_at_its_commit(lock: Path, loopback_hub: LoopbackHub
     assert torch.equal(logits(hv.create_model(HUB_NAME, **hub), batch), logits(tiny(1), batch))
     new = hv.create_model(HUB_NAME, **hub).resolved
     assert new is not None
-    for revision in (new.commit, "main"):
-        with pytest.raises(LockError, match=f"{HUB_NAME} is locked to commit .* in {lock}, and you ask for {revision}"):
-            hv.create_model(HUB_NAME, revision=revision, lock=lock, **hub)
+    with pytest.raises(LockError, match=f"{HUB_NAME} is locked to commit .* in {lock}, and you ask for {new.commit}"):
+        hv.create_model(HUB_NAME, revision=new.commit, lock=lock, **hub)
+    of_branch = hv.create_model(HUB_NAME, revision="main", lock=lock, **hub)
+    assert torch.equal(logits(of_branch, batch), logits(tiny(), batch)), "the branch is a name of what was locked"
     hv.lock(HUB_NAME, lock, **hub)
     assert lock.read_bytes() != before
     assert torch.equal(logits(hv.create_model(HUB_NAME, lock=lock, **hub), batch), logits(tiny(1), batch))
@@ -232,3 +235,115 @@ def test_a_failure_leaves_the_lock_file(lock: Path, saved: str, monkeypatch: pyt
 
 def test_names_are_quoted_in_the_command_that_adds_them() -> None:
     assert Lock(Path("my lock"), {}).add_command("a b; c") == "hybridvit lock 'a b; c' --file 'my lock'"
+
+
+def test_names_that_are_locked_at_once_are_all_there(lock: Path, tmp_path: Path) -> None:
+    names = [f"local-dir:{hv.save_pretrained(tiny(), tmp_path / f'model{index}')}" for index in range(6)]
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(lambda name: hv.lock(name, lock), names))
+    assert list(read_lock(lock).weights) == names
+    assert [path.name for path in lock.parent.iterdir() if "lock" in path.name] == ["weights.lock"]
+
+
+def test_a_name_that_is_locked_by_another_process_meanwhile(
+    lock: Path, saved: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hybridvit.weights import lock as module
+
+    def create(name: str, **options: Any) -> Any:
+        monkeypatch.undo()
+        hv.lock(SHIPPED, lock)
+        return hv.create_model(name, **options)
+
+    monkeypatch.setattr(module, "create_model", create)
+    hv.lock(saved, lock)
+    assert set(read_lock(lock).weights) == {saved, SHIPPED}
+
+
+def test_the_directory_of_a_lock_file_is_made(saved: str, tmp_path: Path) -> None:
+    hv.lock(saved, tmp_path / "new" / "dir" / "w.lock")
+    assert [path.name for path in (tmp_path / "new" / "dir").iterdir()] == ["w.lock"]
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=f"{tmp_path}/file"):
+        hv.lock("local-dir:nowhere", tmp_path / "file" / "w.lock")
+
+
+def test_a_read_only_directory_is_refused_first(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(PermissionError, match=f"{lock} cannot be written: {lock.parent} is read-only; name another"):
+        hv.lock("local-dir:nowhere", lock)
+
+
+def test_a_link_to_a_lock_file_stays_one(lock: Path, saved: str, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    target = tmp_path / "there" / "real.lock"
+    lock.symlink_to(target)
+    for names in ({saved}, {saved, SHIPPED}):
+        hv.lock(sorted(names), lock)
+        assert lock.is_symlink()
+        assert set(read_lock(target).weights) == names
+    assert [path.name for path in target.parent.iterdir()] == ["real.lock"]
+
+
+def test_a_path_has_one_name(saved: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_file(described(TINY, num_classes=3).state_dict(), "g.safetensors")
+    hv.lock("./g.safetensors", "a.lock")
+    hv.lock("saved/", "a.lock")
+    assert set(read_lock("a.lock").weights) == {"g.safetensors", "local-dir:saved"}
+    for name in ("g.safetensors", "./g.safetensors", "saved/../g.safetensors", "local-dir:saved", "local-dir:./saved/"):
+        assert hv.create_model(name, lock="a.lock").resolved
+    assert hv.create_model(TINY, file=Path("g.safetensors"), lock="a.lock").resolved
+    assert set(check_lock("a.lock").values()) == {None}
+
+
+def test_a_file_without_a_weight_suffix_is_checked(lock: Path, tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint"
+    torch.save(described(TINY, num_classes=3).state_dict(), file)
+    hv.lock(file, lock, model=TINY, allow_pickle=True)
+    assert check_lock(lock) == {str(file): None}
+    file.write_bytes(b"other")
+    (wrong,) = check_lock(lock).values()
+    assert f"checkpoint of {file} is not the file in {lock}" in (wrong or "")
+
+
+def test_files_that_came_are_found_by_a_check(lock: Path, saved: str, tmp_path: Path) -> None:
+    directory = tmp_path / "bare"
+    directory.mkdir()
+    save_file(described(TINY).state_dict(), directory / "model.safetensors")
+    name = f"local-dir:{directory}"
+    hv.lock([name, saved], lock)
+    for each in ("notes.txt", "pytorch_model.bin", "model.safetensors.index.json", "preprocessor_config.json"):
+        (directory / each).write_text("{}")
+        assert check_lock(lock) == {name: None, saved: None}, "a load does not look at it"
+    (directory / "config.json").write_text("{}")
+    (wrong, right) = (check_lock(lock)[each] for each in (name, saved))
+    assert right is None
+    assert wrong == f"config.json of {name} is not in {lock}; to accept that: {Lock(lock, {}).add_command(name)}"
+    with pytest.raises(LockError) as caught:
+        hv.create_model(name, lock=lock)
+    assert str(caught.value) == wrong
+
+
+def test_weights_that_came_before_those_that_are_locked(lock: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "old"
+    directory.mkdir()
+    torch.save(described(TINY).state_dict(), directory / "pytorch_model.bin")
+    hv.lock(directory, lock, allow_pickle=True)
+    assert set(check_lock(lock).values()) == {None}
+    save_file(described(TINY).state_dict(), directory / "model.safetensors")
+    (wrong,) = check_lock(lock).values()
+    assert f"model.safetensors of local-dir:{directory} is not in {lock}" in (wrong or "")
+
+
+def test_a_lock_file_that_another_process_does_not_let_go(
+    lock: Path, saved: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub.utils import WeakFileLock
+
+    monkeypatch.setattr("hybridvit.limits.PATIENCE", 0.2)
+    held = lock.with_name(".weights.lock.held")
+    message = f"another process has been writing {lock} for 0.2 seconds; try again, and if there is none, remove {held}"
+    with WeakFileLock(held), pytest.raises(TimeoutError, match=message):
+        hv.lock(saved, lock)
+    hv.lock(saved, lock)

@@ -428,3 +428,15 @@ def test_no_head_keeps_the_names_of_another(saved: Path, repo: str, loopback_hub
         config = json.loads((hv.save_pretrained(other, tmp_path / "other") / "config.json").read_text())
         assert config["labels"] is None
     assert hv.create_model(SHIPPED, pretrained=True, num_classes=11).labels is None
+
+
+@pytest.mark.parametrize("part", ["snapshots", f"models--a--b/snapshots/{'0' * 40}"])
+def test_only_a_file_in_a_cache_is_to_be_deleted(part: str, tmp_path: Path) -> None:
+    directory = tmp_path / part / "mine"
+    directory.mkdir(parents=True)
+    (directory / "config.json").write_text("{")
+    with pytest.raises(WeightsError) as caught:
+        hv.create_model(f"local-dir:{directory}")
+    deleted = "delete it and try again" in str(caught.value)
+    assert deleted == part.startswith("models--")
+    assert deleted != ("save or download the model again" in str(caught.value))

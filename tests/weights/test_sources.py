@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from huggingface_hub import HfApi, constants
 from huggingface_hub.utils import _http
 
 import hybridvit as hv
+from hybridvit import limits
 from hybridvit.hub import LoopbackHub
 from hybridvit.weights.sources import (
     HubFiles,
@@ -277,7 +279,7 @@ def test_another_cache(address: str, tmp_path: Path) -> None:
         ),
         ("nothing.pth", "", "/nothing.pth cannot be downloaded into .*404"),
         ("short.pth", "", rf"/short.pth broke off after 1000 of {len(CONTENT)} bytes; try again"),
-        ("short.pth", SHA256, "/short.pth is not the file that was released"),
+        ("short.pth", SHA256, rf"/short.pth broke off after 1000 of {len(CONTENT)} bytes; try again"),
     ],
 )
 def test_what_is_not_whole_is_not_kept(file: str, sha256: str, message: str, address: str, tmp_path: Path) -> None:
@@ -300,3 +302,46 @@ def test_a_file_in_the_cache_that_is_another(address: str, tmp_path: Path) -> No
     path.write_bytes(b"other")
     with pytest.raises(WeightsNotFoundError, match=f"{path} is not the file that was released: .*; remove it"):
         downloaded_file(f"{address}/model.pth", SHA256[:8])
+
+
+def test_an_address_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PATIENCE", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/model.pth"
+        with pytest.raises(WeightsNotFoundError, match=r"/model\.pth says nothing for 0\.1 seconds; try again later"):
+            downloaded_file(url, cache_dir=tmp_path)
+    assert cached(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("pause", "message"), [(0.02, r"/model\.pth: it sent \d+ bytes in 0 s; try again later"), (9, "says nothing for")]
+)
+def test_an_address_that_is_slow(pause: float, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PATIENCE", 0.2)
+    done = threading.Event()
+
+    class Slow(Served):
+        def do_GET(self) -> None:
+            self.do_HEAD()
+            while not done.wait(pause):
+                self.wfile.write(b"x")
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            with pytest.raises(WeightsNotFoundError, match=message):
+                downloaded_file(f"http://127.0.0.1:{server.server_port}/model.pth", cache_dir=tmp_path)
+        finally:
+            done.set()
+            server.shutdown()
+            thread.join()
+    assert cached(tmp_path) == []
+
+
+@pytest.mark.parametrize("secret", ["bob:pass", "bob:p@ss", "bob:p@s@s?x#", "@", "token"])
+def test_a_password_is_not_shown_even_in_part(secret: str) -> None:
+    from hybridvit.weights.sources import _without_password
+
+    shown = _without_password(f"at http://{secret}@host:80/me@x/model and https://other/a@b")
+    assert shown == "at http://host:80/me@x/model and https://other/a@b"

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from hybridvit.meta import without_memory
 from hybridvit.registry import family_of, model_spec
 from hybridvit.spec import SpecError
 from hybridvit.weights import store
+from hybridvit.weights.card import model_card
 from hybridvit.weights.store import WeightsError, model_config, timm_fields
 from tests.hub.conftest import run_python
 from tests.parity import images
@@ -415,3 +417,42 @@ def test_nothing_below_a_prefix(name: str, tmp_path: Path) -> None:
         WeightsError, match=rf"{name} has no tensor whose name begins with 'visual\.'; it has: trunk\.a"
     ):
         store.read_tensors(tmp_path / name, allow_pickle=True, prefix="visual.")
+
+
+def test_timms_names_do_not_make_timm_load_what_it_computes_differently(tmp_path: Path) -> None:
+    """Swin at 200 pixels, whose maps windows do not divide."""
+    with without_memory():
+        model = hv.create_model("swin_tiny_patch4_window7_224", img_size=200, num_classes=2)
+    config = model_config(model, "timm")
+    assert config["layout"] == "timm"
+    assert not {"pretrained_cfg", "model_args", "label_names"} & config.keys()
+    text = model_card(model, config, "me/swin")
+    assert "timm.create_model" not in text
+    assert "- timm" not in text
+    assert "pretrained_cfg" in model_config(described("vit_tiny_patch16_224", num_classes=2, img_size=32), "timm")
+
+
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [
+        ({"metrics": [1]}, "metrics is list, expected a table"),
+        ({"description": ["x"]}, "description is list, expected text"),
+        ({"architecture": ["x"]}, "architecture is list, expected text"),
+        ({"datasets": {"x": 1}}, "datasets is dict, expected text or a list"),
+        ({"metrics": None, "description": None, "architecture": None}, ""),
+    ],
+)
+def test_odd_facts_of_an_origin_are_left_out(odd: dict[str, Any], message: str, tmp_path: Path) -> None:
+    hv.save_pretrained(tiny(), tmp_path / "first")
+    rewrite(tmp_path / "first", origin={"images": 3} | odd)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = load(tmp_path / "first")
+    told = [str(each.message) for each in caught if "origin" in str(each.message)]
+    assert [message in each for each in told] == [True] * bool(message)
+    assert model.origin == {"images": 3}
+    hv.save_pretrained(model, tmp_path / "second")
+    model.origin = odd
+    if message:
+        with pytest.raises(ValueError, match=f"in model.origin, {message}"):
+            hv.save_pretrained(model, tmp_path / "third")

@@ -46,7 +46,8 @@ def beit_rules(model: Model) -> KeyRules:
         renames(f"{at}embeddings", "stages.0", embeddings),
         renames(block, ours, f"{attend} {mlp}"),
         renames("", "", f"{at}{norm} classifier=head"),
-        dropped=[f"{block}.{relative}.relative_position_index", f"{at}embeddings.mask_token"],
+        dropped=[f"{at}embeddings.mask_token"],
+        constants=[f"{block}.{relative}.relative_position_index"],
     )
 
 

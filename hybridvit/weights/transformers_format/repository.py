@@ -72,9 +72,8 @@ def _reversed(rules: KeyRules) -> KeyRules:
         return kernel.flip(1)
 
     theirs = next(iter(rules.to_theirs({FIRST_KERNEL: torch.empty(0)})))
-    return KeyRules(
-        Rename(theirs, FIRST_KERNEL, turned, turned), rules.rules, dropped=[each.template for each in rules.dropped]
-    )
+    dropped, constants = ([each.template for each in places] for places in (rules.dropped, rules.constants))
+    return KeyRules(Rename(theirs, FIRST_KERNEL, turned, turned), rules.rules, dropped=dropped, constants=constants)
 
 
 def _name_of(spec: Model, family: str) -> str | None:

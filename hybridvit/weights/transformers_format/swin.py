@@ -64,7 +64,8 @@ def swin_rules(model: Model) -> KeyRules:
         renames(block, ATTENTION, f"{table}=bias.table attention.output.dense=proj"),
         renames(block, OURS, f"{norms} intermediate.dense=1.mixer.fc1 output.dense=1.mixer.fc2"),
         renames("", "", "classifier=head"),
-        dropped=[f"{block}.attention.self.relative_position_index", f"{at}embeddings.mask_token"],
+        dropped=[f"{at}embeddings.mask_token"],
+        constants=[f"{block}.attention.self.relative_position_index"],
     )
 
 
@@ -82,7 +83,8 @@ def swinv2_rules(model: Model) -> KeyRules:
         renames(block, ATTENTION, "attention.output.dense=proj"),
         renames(block, OURS, f"{norms} intermediate.dense=1.mixer.fc1 output.dense=1.mixer.fc2"),
         renames("", "", "classifier=head"),
-        dropped=[f"{block}.attention.self.{name}" for name in constants] + [f"{at}embeddings.mask_token"],
+        dropped=[f"{at}embeddings.mask_token"],
+        constants=[f"{block}.attention.self.{name}" for name in constants],
     )
 
 
