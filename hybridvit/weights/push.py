@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # Where a pull keeps its files in a directory until all of them are there.
 PULLING = ".pulling"
 # What a directory keeps of a save and of a download: files of these names in a repository would pass for it.
-NOT_A_REPOSITORYS = [f"{PENDING}/*", f"{STAGING}/*", f"{PULLING}/*", ".cache/huggingface/*"]
+NOT_A_REPOSITORYS = [f"{PENDING}/*", f"{STAGING}/*", f"{STAGING}-*", f"{PULLING}/*", ".cache/huggingface/*"]
 
 
 def push_to_hub(

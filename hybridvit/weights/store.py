@@ -9,8 +9,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
+import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +33,7 @@ from ..spec import nearest
 from .cache import remedy
 from .card import model_card, saved_facts
 from .errors import WeightsError
+from .exclusive import held
 from .sources import PENDING
 from .timm_format import SIZED, built_for, differs
 
@@ -37,7 +41,10 @@ if TYPE_CHECKING:
     from ..encoder import Encoder, Model
 
 CONFIG, WEIGHTS, CARD, PICKLE = "config.json", "model.safetensors", "README.md", "pytorch_model.bin"
+# Where a save keeps its files in a directory until all of them are written, each save in one of its own: `.saving-*`.
 STAGING = ".saving"
+# After how many seconds what a killed save left is removed where locks do not tell that it was killed.
+ABANDONED = 24 * 3600.0
 FORMAT_VERSION = 1
 OWN_LAYOUT = "hybridvit"
 
@@ -201,10 +208,7 @@ def save_pretrained(model: Encoder, directory: str | Path, *, layout: str | None
             f"{CONFIG} would have {len(written):,} bytes, of {LARGEST_CONFIG:,} at most: shorten the labels"
         )
     directory.mkdir(parents=True, exist_ok=True)
-    staging = directory / STAGING
-    shutil.rmtree(staging, ignore_errors=True)  # of a save that was killed
-    staging.mkdir()
-    try:
+    with _own_staging(directory) as staging:
         write_tensors(tensors, staging / WEIGHTS, directory / WEIGHTS)
         (staging / CARD).write_text(card, encoding="utf-8")
         (staging / CONFIG).write_text(written, encoding="utf-8")
@@ -213,9 +217,26 @@ def save_pretrained(model: Encoder, directory: str | Path, *, layout: str | None
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
         publish(staging, directory)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return directory
+
+
+@contextmanager
+def _own_staging(directory: Path) -> Iterator[Path]:
+    """A directory inside `directory` for the files of one save; those of saves that were killed are removed."""
+    with ExitStack() as until_saved:
+        with held(directory):
+            for left in [directory / STAGING, *directory.glob(f"{STAGING}-*")]:
+                if left.is_dir():
+                    with suppress(OSError), held(left, wait=False) as nobody_has_it:
+                        if nobody_has_it or time.time() - left.stat().st_mtime > ABANDONED:
+                            shutil.rmtree(left, ignore_errors=True)
+            staging = directory / f"{STAGING}-{uuid.uuid4().hex}"
+            staging.mkdir()
+            until_saved.enter_context(held(staging))
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, meant: Path) -> None:
@@ -253,9 +274,10 @@ def tensors_in(model: Encoder, layout: str) -> dict[str, Tensor]:
 
 def publish(staging: Path, directory: Path) -> None:
     """Lets the finished files in `staging`, a directory inside `directory`, take the place of those there, at once."""
-    finish_pending(directory)
-    os.replace(staging, directory / PENDING)
-    finish_pending(directory)
+    with held(directory):
+        _finish(directory)
+        os.replace(staging, directory / PENDING)
+        _finish(directory)
 
 
 def finish_pending(directory: Path) -> None:
@@ -264,6 +286,12 @@ def finish_pending(directory: Path) -> None:
     Renaming the finished files' directory is the moment at which the new model takes the place of the old: until they
     are all in their places, a reader finds them there (see `LocalFiles`).
     """
+    if (directory / PENDING).is_dir():
+        with held(directory):
+            _finish(directory)
+
+
+def _finish(directory: Path) -> None:
     pending = directory / PENDING
     if pending.is_dir():
         inside = sorted(pending.rglob("*"))
