@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from ..resolved import Resolved, ResolvedFile
-from .cache import CLOCK_SLACK, check_cached, has_digest, promised_digest
+from ..resolved import Resolved, ResolvedFile, sha256_of
+from .cache import CLOCK_SLACK, check_cached, promised_digest
 from .errors import WeightsError
-from .sources import HUB, PENDING, HubFiles, WeightsNotFoundError, explained, hub_files
-from .store import CARD, CONFIG, STAGING, WEIGHTS, finish_pending, publish, save_pretrained
+from .sources import HUB, PENDING, HubFiles, WeightsNotFoundError, explained, hub_files, read_note
+from .store import CARD, CONFIG, STAGING, WEIGHTS, finish_pending, is_intact, publish, save_pretrained
 from .transport import persistently
 
 if TYPE_CHECKING:
@@ -93,10 +93,12 @@ def pull_from_hub(
 ) -> Path:
     """Download `ORG/NAME[@REVISION]` into a directory, from which `local-dir:` loads it.
 
-    What the cache of huggingface_hub has of it is taken from there; with HF_HUB_OFFLINE that is all there is.
+    What the cache of huggingface_hub has of it is taken from there; with HF_HUB_OFFLINE that is all there is. Files that
+    an earlier pull put there and the commit has not are removed; others stay.
 
     Raises:
         WeightsNotFoundError: with the reason, if it cannot be had.
+        FileExistsError: for a file of yours where it has a folder, or the reverse.
         WeightsError: for a file that arrived damaged, which is removed.
     """
     pull(name, directory, revision=revision, cache_dir=cache_dir, endpoint=endpoint, token=token)
@@ -144,10 +146,10 @@ def pull(
         digests = {each.rfilename: each.lfs.sha256 if each.lfs else each.blob_id for each in kept}
         with WeakFileLock(notes / "pull.lock"):  # of several processes one pulls, and the others find it done
             finish_pending(target)
-            missing = {name: digest for name, digest in digests.items() if not _is_there(target / name, digest)}
-            if missing:
-                there = [glob.escape(name) for name in digests.keys() - missing.keys()]
-                _pull_missing(files, target, missing, [*NOT_A_REPOSITORYS, *there], cache_dir)
+            missing = {name: digest for name, digest in digests.items() if not is_intact(target / name, digest)}
+            noted, _ = read_note(target)
+            if missing or noted.keys() != digests.keys() or any(noted[each] != digests[each] for each in noted):
+                _pull_missing(files, target, missing, digests, cache_dir)
     pulled = [
         ResolvedFile.of(each, target / each, promised if promised and len(promised) == 64 else None)
         for each, promised in digests.items()
@@ -162,39 +164,54 @@ def _refuse_outside(names: list[str], files: HubFiles) -> None:
             raise WeightsError(f"{files.where} has a file {name!r}, which would lie outside the directory; not pulled")
 
 
-def _is_there(path: Path, digest: str | None) -> bool:
-    return path.is_file() and not path.is_symlink() and (digest is None or has_digest(path, digest))
-
-
 def _pull_missing(
-    files: HubFiles, target: Path, missing: Mapping[str, str | None], ignored: list[str], cache_dir: str | Path | None
+    files: HubFiles,
+    target: Path,
+    missing: Mapping[str, str | None],
+    digests: Mapping[str, str | None],
+    cache_dir: str | Path | None,
 ) -> None:
     """Downloads files beside those of the directory, where a later try goes on, and puts them there once all are whole.
 
+    Files of an earlier pull that are not among the `digests`, of the whole commit, are removed at the same moment.
     Until then the directory is as it was, and from then on a reader finds all of them there (see `publish`).
     """
     from huggingface_hub import snapshot_download
 
     staging, started = target / PULLING, time.time()
-    with explained(files):
-        persistently(
-            lambda: snapshot_download(
-                files.repository,
-                revision=files.commit,
-                local_dir=staging,
-                cache_dir=cache_dir,
-                endpoint=files.endpoint,
-                token=files.token,
-                ignore_patterns=ignored,
+    clients = staging / ".cache" / "huggingface"
+    for path in sorted(staging.rglob("*"), reverse=True):  # what an earlier try left there, at another commit
+        if path == clients or clients in path.parents:
+            continue
+        if not path.is_dir() and path.relative_to(staging).as_posix() not in missing:
+            path.unlink()
+        elif path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+    if missing:
+        there = [glob.escape(name) for name in digests.keys() - missing.keys()]
+        with explained(files):
+            persistently(
+                lambda: snapshot_download(
+                    files.repository,
+                    revision=files.commit,
+                    local_dir=staging,
+                    cache_dir=cache_dir,
+                    endpoint=files.endpoint,
+                    token=files.token,
+                    ignore_patterns=[*NOT_A_REPOSITORYS, *there],
+                )
             )
-        )
     for name, digest in missing.items():
         _check_pulled(staging / name, digest, files, target, started)
-    shutil.rmtree(staging / ".cache", ignore_errors=True)
-    for path in [each for each in staging.rglob("*") if each.is_file()]:
-        if path.relative_to(staging).as_posix() not in missing:  # of an earlier try, at another commit
-            path.unlink()
-    publish(staging, target)
+    shutil.rmtree(clients, ignore_errors=True)
+    publish(
+        staging,
+        target,
+        {
+            name: digest or sha256_of((staging if name in missing else target) / name)
+            for name, digest in digests.items()
+        },
+    )
 
 
 def _check_pulled(path: Path, digest: str | None, files: HubFiles, target: Path, since: float) -> None:
@@ -202,7 +219,7 @@ def _check_pulled(path: Path, digest: str | None, files: HubFiles, target: Path,
 
     An older one is of an earlier try: the client leaves it there, and says nothing, if the Hub stops answering.
     """
-    if _is_there(path, digest):
+    if is_intact(path, digest):
         return
     if not path.is_file() or path.stat().st_mtime < since - CLOCK_SLACK:
         raise WeightsNotFoundError(f"{path.name} of {files.where} did not arrive in {target}; pull again")
@@ -224,7 +241,7 @@ def _copied(snapshot: Path, target: Path, files: HubFiles) -> dict[str, str | No
             (staging / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, staging / name)
             digests[name.as_posix()] = promised_digest(path)
-        publish(staging, target)
+        publish(staging, target, {each: digest or sha256_of(staging / each) for each, digest in digests.items()})
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return digests

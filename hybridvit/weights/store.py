@@ -12,7 +12,7 @@ import shutil
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,11 +30,11 @@ from ..meta import without_memory
 from ..preprocess import Preprocess
 from ..registry import family_of, index, spec_from_dict
 from ..spec import nearest
-from .cache import remedy
+from .cache import has_digest, remedy
 from .card import model_card, saved_facts
 from .errors import WeightsError
 from .exclusive import held
-from .sources import PENDING
+from .sources import NOTE, PENDING, read_note
 from .timm_format import SIZED, built_for, differs
 
 if TYPE_CHECKING:
@@ -272,10 +272,25 @@ def tensors_in(model: Encoder, layout: str) -> dict[str, Tensor]:
     return {key: tensor.contiguous() for key, tensor in theirs.items()}
 
 
-def publish(staging: Path, directory: Path) -> None:
-    """Lets the finished files in `staging`, a directory inside `directory`, take the place of those there, at once."""
+def publish(staging: Path, directory: Path, pulled: Mapping[str, str] | None = None) -> None:
+    """Lets the finished files in `staging`, a directory inside `directory`, take the place of those there, at once.
+
+    With what was `pulled`, all files of a commit with their digests, those are removed that an earlier pull put there
+    and the commit has not; not those that have been changed since.
+
+    Raises FileExistsError, before anything is changed, for a file where a folder has to be, or the reverse, that no
+    pull put there.
+    """
     with held(directory):
         _finish(directory)
+        gone = list[str]()
+        if pulled is not None:
+            before, _ = read_note(directory)
+            gone = [each for each in before.keys() - pulled.keys() if is_intact(directory / each, before[each])]
+            (staging / NOTE).parent.mkdir(parents=True, exist_ok=True)
+            note = json.dumps({"files": dict(pulled), "gone": sorted(gone)}, indent=1)
+            (staging / NOTE).write_text(note, encoding="utf-8")
+        _check_places(staging, directory, gone)
         os.replace(staging, directory / PENDING)
         _finish(directory)
 
@@ -294,13 +309,60 @@ def finish_pending(directory: Path) -> None:
 def _finish(directory: Path) -> None:
     pending = directory / PENDING
     if pending.is_dir():
-        inside = sorted(pending.rglob("*"))
+        for name in read_note(pending)[1]:
+            _remove(directory, name)
+        inside = sorted(pending.rglob("*"), key=lambda path: (path == pending / NOTE, path))  # which holds until then
         for path in (path for path in inside if not path.is_dir()):
             place = directory / path.relative_to(pending)
             place.parent.mkdir(parents=True, exist_ok=True)
+            if _is_folder(place):  # an empty one, see `_check_places`
+                _remove_folders(place)
             os.replace(path, place)
-        for folder in [*(path for path in reversed(inside) if path.is_dir()), pending]:
+        _remove_folders(pending)
+
+
+def is_intact(path: Path, digest: str | None) -> bool:
+    """Whether a file, and no link to one, is there and has a digest, if one is known."""
+    return path.is_file() and not path.is_symlink() and (digest is None or has_digest(path, digest))
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _check_places(staging: Path, directory: Path, gone: Sequence[str]) -> None:
+    """Raises FileExistsError if a file in `staging` cannot have its place although the files that are `gone` are."""
+    for path in (path for path in staging.rglob("*") if not path.is_dir()):
+        place = directory / path.relative_to(staging)
+        above = [each for each in place.parents if directory in each.parents and os.path.lexists(each)]
+        in_the_way = [each for each in above if not each.is_dir()]
+        if _is_folder(place):
+            in_the_way = [each for each in place.rglob("*") if not _is_folder(each)]
+        for each in in_the_way:
+            if each.relative_to(directory).as_posix() not in gone:
+                raise FileExistsError(
+                    f"{each} is in the way of {place}, and no pull put it there; move it away, and save or pull again"
+                )
+
+
+def _remove(directory: Path, name: str) -> None:
+    """Removes a file in a directory, and the folders that are empty then."""
+    path = directory / name
+    if not path.parent.resolve().is_relative_to(directory.resolve()) or not (path.is_file() or path.is_symlink()):
+        return
+    path.unlink()
+    with suppress(OSError):  # not empty
+        for folder in path.parents:
+            if folder == directory:
+                break
             folder.rmdir()
+
+
+def _remove_folders(path: Path) -> None:
+    """Removes a folder in which there are folders only."""
+    for folder in sorted(path.rglob("*"), reverse=True):
+        folder.rmdir()
+    path.rmdir()
 
 
 def model_config(model: Encoder, layout: str | None = None, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
