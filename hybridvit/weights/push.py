@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 import shutil
 import tempfile
 import time
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 from ..resolved import Resolved, ResolvedFile, sha256_of
 from .cache import CLOCK_SLACK, check_cached, promised_digest
 from .errors import WeightsError
+from .resolve import SUFFIXES
+from .shards import shards_of
 from .sources import HUB, PENDING, HubFiles, WeightsNotFoundError, explained, hub_files, read_note
-from .store import CARD, CONFIG, STAGING, WEIGHTS, finish_pending, is_intact, publish, save_pretrained
+from .store import CARD, CONFIG, PICKLE, STAGING, WEIGHTS, finish_pending, is_intact, publish, save_pretrained
 from .transport import persistently
 
 if TYPE_CHECKING:
@@ -24,7 +27,12 @@ if TYPE_CHECKING:
 # Where a pull keeps its files in a directory until all of them are there.
 PULLING = ".pulling"
 # What a directory keeps of a save and of a download: files of these names in a repository would pass for it.
-NOT_A_REPOSITORYS = [f"{PENDING}/*", f"{STAGING}/*", f"{STAGING}-*", f"{PULLING}/*", ".cache/huggingface/*"]
+NOT_A_REPOSITORYS = [
+    pattern for name in (PENDING, STAGING, PULLING, ".cache/huggingface") for pattern in (name, f"{name}/*")
+] + [f"{STAGING}-*", ".cache"]
+
+# The name of one of several files of weights, which are listed in an index.
+SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
 
 
 def push_to_hub(
@@ -93,8 +101,8 @@ def pull_from_hub(
 ) -> Path:
     """Download `ORG/NAME[@REVISION]` into a directory, from which `local-dir:` loads it.
 
-    What the cache of huggingface_hub has of it is taken from there; with HF_HUB_OFFLINE that is all there is. Files that
-    an earlier pull put there and the commit has not are removed; others stay.
+    What the cache of huggingface_hub has of it is taken from there; with HF_HUB_OFFLINE that is all there is. Files of
+    an earlier pull that the commit has not are removed; others stay.
 
     Raises:
         WeightsNotFoundError: with the reason, if it cannot be had.
@@ -122,13 +130,18 @@ def pull(
     target = Path(directory)
     if target.exists() and not target.is_dir():
         raise WeightsNotFoundError(f"{target} is a file; name a directory")
+    notes = target / ".cache" / "huggingface"
     if constants.HF_HUB_OFFLINE:
         with explained(files):
             cached = snapshot_download(
                 files.repository, revision=files.revision, cache_dir=cache_dir, local_files_only=True
             )
         files.commit = Path(cached).name
-        digests = _copied(Path(cached), target, files)
+        _check_whole(Path(cached), files)
+        with explained(files):
+            notes.mkdir(parents=True, exist_ok=True)
+        with WeakFileLock(notes / "pull.lock"):
+            digests = _copied(Path(cached), target, files)
     else:
         with explained(files):
             # Asked first, because the download takes a directory that holds anything for an answer if the Hub gives
@@ -137,7 +150,6 @@ def pull(
                 files.repository, revision=files.revision, files_metadata=True
             )
             _refuse_outside([each.rfilename for each in found.siblings or ()], files)
-            notes = target / ".cache" / "huggingface"
             notes.mkdir(parents=True, exist_ok=True)
         files.commit = found.sha
         kept = filter_repo_objects(
@@ -230,17 +242,43 @@ def _check_pulled(path: Path, digest: str | None, files: HubFiles, target: Path,
     )
 
 
+def _check_whole(snapshot: Path, files: HubFiles) -> None:
+    """Raises WeightsNotFoundError if the cache lacks files of a commit without which it cannot be loaded.
+
+    It does not know what else the commit has.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    there = sorted(each.relative_to(snapshot).as_posix() for each in snapshot.rglob("*") if each.is_file())
+    config = try_to_load_from_cache(files.repository, CONFIG, cache_dir=files.cache_dir, revision=files.commit)
+    lacking = [] if CONFIG in there or config is not None else [CONFIG]  # it may know that there is none
+    if WEIGHTS not in there and PICKLE not in there:
+        indices = [each for each in (f"{WEIGHTS}.index.json", f"{PICKLE}.index.json") if each in there]
+        if indices:
+            lacking += [each for each in shards_of(snapshot / indices[0], files.where) if each not in there]
+        elif not any(each.endswith(SUFFIXES) and not SHARD.search(each) for each in there):
+            lacking.append(WEIGHTS)
+    if lacking:
+        raise WeightsNotFoundError(
+            f"the cache holds only a part of {files.where} and HF_HUB_OFFLINE is set: it has "
+            f"{', '.join(there) or 'nothing'}, and lacks {', '.join(lacking)}; connect once and load it"
+        )
+
+
 def _copied(snapshot: Path, target: Path, files: HubFiles) -> dict[str, str | None]:
     """Copies a commit's files from the cache, all or none. Gives their digests by their names."""
+    from huggingface_hub.utils import filter_repo_objects
+
     staging, digests = target / PULLING, dict[str, str | None]()
     shutil.rmtree(staging, ignore_errors=True)
     try:
-        for path in sorted(each for each in snapshot.rglob("*") if each.is_file()):
-            name = path.relative_to(snapshot)
+        names = sorted(each.relative_to(snapshot).as_posix() for each in snapshot.rglob("*") if each.is_file())
+        for name in filter_repo_objects(names, ignore_patterns=NOT_A_REPOSITORYS):
+            path = snapshot / name
             check_cached(path, files.where)
             (staging / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, staging / name)
-            digests[name.as_posix()] = promised_digest(path)
+            digests[name] = promised_digest(path)
         publish(staging, target, {each: digest or sha256_of(staging / each) for each, digest in digests.items()})
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -7,12 +7,13 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 from safetensors.torch import load_file, save_file
 
 import hybridvit as hv
@@ -26,6 +27,7 @@ from tests.weights.examples import TINY, client, described, facts, logits, tiny
 
 REPO = "me/model"
 NOWHERE = "http://127.0.0.1:9"
+WEIGHTS, FIRST_SHARD = "model.safetensors", "model-00001-of-00002.safetensors"
 
 
 def access(hub: LoopbackHub) -> dict[str, Any]:
@@ -407,3 +409,102 @@ def test_a_file_of_the_users_is_not_replaced_by_a_folder(
     (target / mine).rename(tmp_path / "away")
     hv.pull_from_hub(REPO, target, **access(loopback_hub))
     assert (target / theirs).read_text() == "theirs"
+
+
+# A pull without a network
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    return lambda: monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+
+def test_a_pull_from_the_cache_leaves_out_what_passes_for_our_own(
+    loopback_hub: LoopbackHub, api: HfApi, offline: Callable[[], None], tmp_path: Path
+) -> None:
+    hv.push_to_hub(tiny(), REPO, **access(loopback_hub))
+    for name in (".pending/config.json", ".saving-1/config.json", ".pulling/config.json"):
+        api.upload_file(path_or_fileobj=b"{}", path_in_repo=name, repo_id=REPO)
+    api.snapshot_download(REPO, cache_dir=tmp_path / "cache")
+    offline()
+    for _ in range(2):
+        pulled = hv.pull_from_hub(REPO, tmp_path / "pulled", **client(loopback_hub, tmp_path / "cache"))
+        ours = {".cache", ".gitattributes", "README.md", "config.json", "model.safetensors"}
+        assert {path.name for path in pulled.iterdir()} == ours
+        assert facts(hv.create_model(f"local-dir:{pulled}")) == facts(tiny())
+
+
+@pytest.mark.parametrize("name", [".pending", ".pulling", ".saving"])
+def test_a_file_that_is_named_as_our_own_is_not_pulled(
+    name: str, loopback_hub: LoopbackHub, api: HfApi, offline: Callable[[], None], tmp_path: Path
+) -> None:
+    hv.push_to_hub(tiny(), REPO, **access(loopback_hub))
+    api.upload_file(path_or_fileobj=b"x", path_in_repo=name, repo_id=REPO)
+    api.snapshot_download(REPO, cache_dir=tmp_path / "cache")
+    hub = client(loopback_hub, tmp_path / "cache")
+    pulled = [hv.pull_from_hub(REPO, tmp_path / "online", **hub)]
+    offline()
+    pulled.append(hv.pull_from_hub(REPO, tmp_path / "offline", **hub))
+    for each in pulled:
+        assert not (each / name).is_file()
+        assert facts(hv.create_model(f"local-dir:{each}")) == facts(tiny())
+
+
+@pytest.mark.parametrize(
+    ("cached", "lacks"),
+    [
+        (["config.json"], "model.safetensors"),
+        (["README.md", f"{WEIGHTS}.index.json", FIRST_SHARD], "config.json, model-00002-of-00002.safetensors"),
+        (["config.json", FIRST_SHARD], "model.safetensors"),
+    ],
+)
+def test_a_pull_of_what_the_cache_has_in_part(
+    cached: list[str],
+    lacks: str,
+    loopback_hub: LoopbackHub,
+    api: HfApi,
+    offline: Callable[[], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = tiny()
+    api.create_repo(REPO)
+    api.upload_folder(repo_id=REPO, folder_path=sharded(model, tmp_path / "new"))
+    hub = client(loopback_hub, tmp_path / "cache")
+    for name in cached:
+        api.hf_hub_download(REPO, name, cache_dir=tmp_path / "cache")
+    offline()
+    message = rf"holds only a part of {REPO} .*it has {cached[0]}.*, and lacks {lacks}; connect once"
+    with pytest.raises(WeightsNotFoundError, match=message):
+        hv.pull_from_hub(REPO, tmp_path / "pulled", **hub)
+    assert not (tmp_path / "pulled").exists()
+    monkeypatch.undo()
+    hv.create_model(f"hf-hub:{REPO}", **hub)
+    offline()
+    pulled = hv.pull_from_hub(REPO, tmp_path / "pulled", **hub)
+    assert torch.equal(logits(hv.create_model(f"local-dir:{pulled}"), images(24, 32)), logits(model, images(24, 32)))
+
+
+def test_weights_without_a_config_are_pulled_from_the_cache(
+    loopback_hub: LoopbackHub, api: HfApi, offline: Callable[[], None], tmp_path: Path
+) -> None:
+    """The cache knows that there is none."""
+    hv.push_to_hub(described(TINY), REPO, **access(loopback_hub))
+    api.delete_file("config.json", REPO)
+    hub = client(loopback_hub, tmp_path / "cache")
+    hv.create_model(f"hf-hub:{REPO}", **hub)
+    offline()
+    assert (hv.pull_from_hub(REPO, tmp_path / "pulled", **hub) / "model.safetensors").exists()
+
+
+def test_pulls_from_the_cache_into_one_directory(
+    loopback_hub: LoopbackHub, api: HfApi, offline: Callable[[], None], tmp_path: Path
+) -> None:
+    hv.push_to_hub(tiny(), REPO, **access(loopback_hub))
+    hub = client(loopback_hub, tmp_path / "cache")
+    api.snapshot_download(REPO, cache_dir=tmp_path / "cache")
+    offline()
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: hv.pull_from_hub(REPO, tmp_path / "pulled", **hub), range(24)))
+    assert facts(hv.create_model(f"local-dir:{tmp_path / 'pulled'}")) == facts(tiny())
+    assert not (tmp_path / "pulled" / ".pulling").exists()
