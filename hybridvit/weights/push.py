@@ -51,11 +51,11 @@ def push_to_hub(
 
     Args:
         model: any model, with whatever `preprocess`, `labels` and `origin` it has.
-        repo_id: ORG/NAME.
+        repo_id: ORG/NAME, also after `hf-hub:`.
         private: make a new repository private.
         revision: a branch, created if need be; by default the main one.
         commit_message: title of the commit.
-        create_pr: open a pull request instead of committing to the branch.
+        create_pr: open a pull request against the main branch instead of committing to it; not with another `revision`.
         endpoint: address of the Hub; by default HF_ENDPOINT or huggingface.co.
         token: that may write; by default the one that is logged in.
         facts: what the card should say besides: licence, datasets, metrics, description, base_model. They are saved
@@ -66,9 +66,19 @@ def push_to_hub(
     Raises:
         WeightsNotFoundError: with the reason, if the Hub cannot be reached or refuses. Nothing has been changed there
             then but that the repository may be new.
+        ValueError: for a name with a revision, and for both a branch and a pull request.
     """
     from huggingface_hub import HfApi
 
+    repo_id = repo_id.removeprefix(HUB)
+    name, at, branch = repo_id.partition("@")
+    if at:
+        raise ValueError(f"{repo_id!r} names a revision; push to {name!r} with revision={branch!r}")
+    if create_pr and revision not in (None, "main"):
+        raise ValueError(
+            f"create_pr=True opens a pull request against the main branch, and revision={revision!r} is another one; "
+            "leave one of the two out"
+        )
     if [bool(part) for part in repo_id.split("/")] != [True, True]:  # the Hub would choose an owner
         raise WeightsNotFoundError(f"{repo_id!r} is no repository name: it looks like ORG/NAME")
     api = HfApi(endpoint=endpoint, token=token)
@@ -110,7 +120,7 @@ def pull_from_hub(
         WeightsError: for a file that arrived damaged, which is removed.
     """
     pull(name, directory, revision=revision, cache_dir=cache_dir, endpoint=endpoint, token=token)
-    return Path(directory)
+    return Path(directory).expanduser()
 
 
 def pull(
@@ -127,7 +137,7 @@ def pull(
     from huggingface_hub.utils import WeakFileLock, filter_repo_objects
 
     files = hub_files(name.removeprefix(HUB), revision=revision, cache_dir=cache_dir, endpoint=endpoint, token=token)
-    target = Path(directory)
+    target = Path(directory).expanduser()
     if target.exists() and not target.is_dir():
         raise WeightsNotFoundError(f"{target} is a file; name a directory")
     notes = target / ".cache" / "huggingface"
@@ -149,7 +159,8 @@ def pull(
             found = HfApi(endpoint=endpoint, token=token).model_info(
                 files.repository, revision=files.revision, files_metadata=True
             )
-            _refuse_outside([each.rfilename for each in found.siblings or ()], files)
+        _refuse_outside([each.rfilename for each in found.siblings or ()], files)
+        with explained(files):
             notes.mkdir(parents=True, exist_ok=True)
         files.commit = found.sha
         kept = filter_repo_objects(

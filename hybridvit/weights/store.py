@@ -195,7 +195,7 @@ def save_pretrained(model: Encoder, directory: str | Path, *, layout: str | None
         ValueError: for labels that are not as many as the classes, a layout that the model's family has not, and a NaN
             among what is known of the model.
     """
-    directory = Path(directory)
+    directory = Path(directory).expanduser()
     config = model_config(model, layout, facts)
     tensors = tensors_in(model, config["layout"])
     card = model_card(model, config, facts.get("repository"))

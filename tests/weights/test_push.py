@@ -508,3 +508,57 @@ def test_pulls_from_the_cache_into_one_directory(
         list(pool.map(lambda _: hv.pull_from_hub(REPO, tmp_path / "pulled", **hub), range(24)))
     assert facts(hv.create_model(f"local-dir:{tmp_path / 'pulled'}")) == facts(tiny())
     assert not (tmp_path / "pulled" / ".pulling").exists()
+
+
+# What a name says
+
+
+def test_a_tilde_is_the_home_directory(
+    loopback_hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert hv.save_pretrained(tiny(), "~/saved") == tmp_path / "saved"
+    hv.push_to_hub(hv.create_model("local-dir:~/saved"), REPO, **access(loopback_hub))
+    pulled = hv.pull_from_hub(REPO, "~/pulled", **access(loopback_hub), cache_dir="~/cache")
+    assert pulled == tmp_path / "pulled"
+    assert facts(hv.create_model("local-dir:~/pulled")) == facts(tiny())
+    assert not (tmp_path / "~").exists()
+
+
+def test_a_revision_goes_beside_the_name_of_a_push(loopback_hub: LoopbackHub, api: HfApi, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"'{REPO}@dev' names a revision.*push to '{REPO}' with revision='dev'"):
+        hv.push_to_hub(tiny(), f"{REPO}@dev", **access(loopback_hub))
+    assert not list(api.list_models())
+    hv.push_to_hub(tiny(), f"hf-hub:{REPO}", **access(loopback_hub))
+    assert facts(hv.create_model(f"hf-hub:{REPO}", **client(loopback_hub, tmp_path))) == facts(tiny())
+    assert f'"hf-hub:{REPO}"' in Path(api.hf_hub_download(REPO, "README.md", cache_dir=tmp_path)).read_text()
+
+
+def test_a_pull_request_goes_to_the_main_branch(loopback_hub: LoopbackHub, api: HfApi) -> None:
+    message = r"create_pr=True opens .* the main branch, and revision='dev' is another one; leave one of the two out"
+    with pytest.raises(ValueError, match=message):
+        hv.push_to_hub(tiny(), REPO, revision="dev", create_pr=True, **access(loopback_hub))
+    assert not list(api.list_models())
+    hv.push_to_hub(tiny(), REPO, **access(loopback_hub))
+    hv.push_to_hub(tiny(seed=1), REPO, revision="main", create_pr=True, **access(loopback_hub))
+    requests = api.list_repo_refs(REPO, include_pull_requests=True).pull_requests
+    assert [request.ref for request in requests or ()] == ["refs/pr/1"]
+
+
+@pytest.mark.parametrize("name", ["../evil", "/tmp/evil"])
+def test_names_that_lead_elsewhere_are_no_missing_weights(
+    name: str, loopback_hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hv.push_to_hub(tiny(), REPO, **access(loopback_hub))
+    info = HfApi.model_info
+
+    def listing(*arguments: Any, **settings: Any) -> Any:
+        found = info(*arguments, **settings)
+        found.siblings[0].rfilename = name
+        return found
+
+    monkeypatch.setattr(HfApi, "model_info", listing)
+    with pytest.raises(WeightsError, match=f"{REPO} has a file '{name}', which would lie outside"):
+        hv.pull_from_hub(REPO, tmp_path / "pulled", **access(loopback_hub))
+    assert not (tmp_path / "pulled").exists()
