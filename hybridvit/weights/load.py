@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hybridvit")
 
+# How often a load begins from the start because another model took the place of the one that it was reading.
+ATTEMPTS = 3
 # What a config has that can be read, and what is said of one that has none of them.
 KNOWN_BY = ("format_version", "architecture", "model_type")
 NOT_KNOWN = "neither hybridvit's (format_version), timm's (architecture) nor transformers' (model_type)"
@@ -103,8 +105,8 @@ def create_model(
     Raises:
         UnknownNameError: for a model, tag or family that does not exist; the nearest are offered.
         WeightsNotFoundError: for a repository, revision, directory or file that is not there or cannot be reached.
-        WeightsError: for a file that cannot be read or is damaged, a pickle that is not allowed, or weights of no
-            architecture, or of several.
+        WeightsError: for a file that cannot be read or is damaged, a pickle that is not allowed, weights of no
+            architecture, or of several, and a directory that is saved into again and again meanwhile.
         LockError: for weights that are not those of the lock file.
         KeyMismatchError: for weights that do not fit, listing every key.
         SpecError: for a config that describes no model.
@@ -119,14 +121,27 @@ def create_model(
             raise ValueError(f"lock= goes with weights, and {name!r} is made from scratch; pass pretrained=True")
         return _from_scratch(name, num_classes, in_chans, img_size)
     architecture = None if says_where else _architecture(name)
-    files = Recorded(find_place(name, file, hub), None if lock is None else read_lock(lock), revision)
-    size = None if img_size is None else _pair(img_size)
-    if architecture is None:
-        model = _from_files(files, num_classes, size, allow_pickle)
-    elif file is not None:
-        model = _from_named_file(architecture, files, num_classes, in_chans, size, allow_pickle)
+    place, size = find_place(name, file, hub), None if img_size is None else _pair(img_size)
+    for _ in range(ATTEMPTS):
+        files = Recorded(place, None if lock is None else read_lock(lock), revision)
+        try:
+            if architecture is None:
+                model = _from_files(files, num_classes, size, allow_pickle)
+            elif file is not None:
+                model = _from_named_file(architecture, files, num_classes, in_chans, size, allow_pickle)
+            else:
+                model = _from_entry(find_entry(name), files, num_classes, allow_pickle)
+        except Exception:
+            if files.unchanged():
+                raise
+        else:
+            if files.unchanged():
+                break
     else:
-        model = _from_entry(find_entry(name), files, num_classes, allow_pickle)
+        raise WeightsError(
+            f"{place.files.where} was saved or pulled into again during each of {ATTEMPTS} loads; load it when that is "
+            "done"
+        )
     model = _adapted(model, in_chans, size)
     log.info("%s", model.resolved)
     return model.eval()

@@ -58,10 +58,7 @@ class OneFile:
         return str(self.path)
 
     def get(self, name: str) -> Path | None:
-        if name in (WEIGHTS, PICKLE):
-            return self.path
-        beside = self.path.with_name(name)
-        return beside if beside.is_file() else None
+        return LocalFiles(self.path.parent).get(self.path.name if name in (WEIGHTS, PICKLE) else name)
 
 
 @dataclass(frozen=True)
@@ -124,10 +121,11 @@ def find_place(name: str, file: str | Path | None, hub: Mapping[str, Any]) -> Pl
     """
     path = weight_path(name) if file is None else Path(file).expanduser()
     if path is not None:
-        if not path.is_file():
+        files = OneFile(path)
+        if files.get(WEIGHTS) is None:
             raise WeightsNotFoundError(f"no weight file {path}")
         plain = _plain(str(file or name))
-        return Place(plain, f"file:{plain}", OneFile(path))
+        return Place(plain, f"file:{plain}", files)
     if name.startswith(DIRECTORY):
         plain = f"{DIRECTORY}{_plain(name.removeprefix(DIRECTORY))}"
         return Place(plain, plain, local_files(name.removeprefix(DIRECTORY)))
@@ -145,6 +143,15 @@ def find_place(name: str, file: str | Path | None, hub: Mapping[str, Any]) -> Pl
     return Place(entry.name, f"hf:{files.repository}", files)
 
 
+def _stamp(path: Path | None) -> tuple[object, ...]:
+    """What tells a file from another one that takes its place."""
+    try:
+        stat = path.stat() if path is not None else None
+    except OSError:  # it has just been moved
+        stat = None
+    return (path, stat.st_ino, stat.st_mtime_ns, stat.st_size) if stat else (path,)
+
+
 class Recorded:
     """The files of a place, each noted when it is taken. Under a lock it is compared with what is locked before.
 
@@ -155,6 +162,7 @@ class Recorded:
         self.place, self.files = place, place.files
         self.locked: LockedWeights | None = None
         self._lock, self._taken = lock, dict[str, ResolvedFile]()
+        self._asked = dict[str, tuple[object, ...]]()  # what there was of every name, in a directory
         if lock is not None:
             self.locked = lock.of(place.name, place.source)
             if isinstance(self.files, HubFiles):
@@ -166,6 +174,7 @@ class Recorded:
 
     def get(self, name: str) -> Path | None:
         path = self.files.get(name)
+        self._asked.setdefault(name, _stamp(path))
         called = (
             path.name if path is not None and isinstance(self.files, OneFile | ShippedFile | AddressedFile) else name
         )
@@ -179,6 +188,12 @@ class Recorded:
         if path is not None and called not in self._taken:
             self._taken[called] = ResolvedFile.of(called, path, promised_sha256(path))
         return path
+
+    def unchanged(self) -> bool:
+        """Whether a directory still has the files that were taken, so that all are of the same save or pull."""
+        if not isinstance(self.files, LocalFiles | OneFile):
+            return True
+        return all(_stamp(self.files.get(name)) == stamp for name, stamp in self._asked.items())
 
     def tensors(self, allow_pickle: bool, name: str = WEIGHTS, prefix: str = "") -> dict[str, Tensor] | None:
         """The state dict in `name` or else in a pickle, each in one file or in several; None if there is neither."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from .errors import WeightsError
 from .sources import Files, WeightsNotFoundError
@@ -27,8 +26,7 @@ def read_shards(files: Reader, path: Path, allow_pickle: bool) -> dict[str, Tens
     WeightsNotFoundError for a file that is missing.
     """
     index = path.name
-    suffix = PurePosixPath(index.removesuffix(".index.json")).suffix
-    listed = _files_of_tensors(read_json(path), f"{files.where}: its {index}", suffix)
+    listed = _files_of_tensors(path, files.where)
     tensors: dict[str, Tensor] = {}
     for shard in sorted(set(listed.values())):
         found = files.get(shard)
@@ -46,9 +44,15 @@ def read_shards(files: Reader, path: Path, allow_pickle: bool) -> dict[str, Tens
     return tensors
 
 
-def _files_of_tensors(index: Mapping[str, Any], where: str, suffix: str) -> dict[str, str]:
+def shards_of(path: Path, where: str) -> list[str]:
+    """The files that the index at `path` lists. Raises WeightsError for an index that is not one."""
+    return sorted(set(_files_of_tensors(path, where).values()))
+
+
+def _files_of_tensors(path: Path, of: str) -> dict[str, str]:
     """Tensor -> file beside the index. Nothing else is opened, whatever the index says."""
-    listed = index.get("weight_map")
+    where, suffix = f"{of}: its {path.name}", PurePosixPath(path.name.removesuffix(".index.json")).suffix
+    listed = read_json(path).get("weight_map")
     if not isinstance(listed, dict) or not listed:
         raise WeightsError(f"{where} has no 'weight_map' of tensors and files; get it again")
     for key, file in listed.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import importlib.util
+import json
 import os
 import re
 import time
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPException
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 from urllib.request import Request, urlopen
 
@@ -26,6 +27,8 @@ from .transport import UnreasonableHubError, bounded, paced, persistently
 HUB, DIRECTORY = "hf-hub:", "local-dir:"
 # Where a save keeps its finished files while it puts them in their places; they hold from then on.
 PENDING = ".pending"
+# Where a directory has what the last pull put there, and a pending one which files it takes away: see `read_note`.
+NOTE = ".cache/huggingface/hybridvit.json"
 # What a disk that is full, or must not be written to, answers.
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOTDIR)
 
@@ -62,10 +65,30 @@ class LocalFiles:
         return str(self.directory)
 
     def get(self, name: str) -> Path | None:
-        for path in (self.directory / PENDING / name, self.directory / name):
-            if path.is_file():
-                return path
-        return None
+        pending = self.directory / PENDING
+        if (pending / name).is_file():
+            return pending / name
+        path = self.directory / name
+        return path if path.is_file() and name not in read_note(pending)[1] else None
+
+
+def read_note(directory: Path) -> tuple[dict[str, str], list[str]]:
+    """What a pull noted in a directory: its files with their digests, and the earlier ones that are to be removed.
+
+    Nothing if there is no note that can be read; names that lead out of the directory are left out.
+    """
+    try:
+        note = json.loads((directory / NOTE).read_text(encoding="utf-8"))
+        files, gone = dict(note["files"]), list(note["gone"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}, []
+    digests = {name: digest for name, digest in files.items() if _is_inside(name) and isinstance(digest, str)}
+    return digests, [name for name in gone if _is_inside(name)]
+
+
+def _is_inside(name: object) -> bool:
+    path = PurePosixPath(name) if isinstance(name, str) else PurePosixPath("/")
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
 
 
 @dataclass

@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
+import uuid
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,17 +31,21 @@ from ..meta import without_memory
 from ..preprocess import Preprocess
 from ..registry import family_of, index, spec_from_dict
 from ..spec import nearest
-from .cache import remedy
+from .cache import has_digest, remedy
 from .card import model_card, odd_facts, saved_facts
 from .errors import UnreadableError, WeightsError
-from .sources import PENDING, WeightsWarning
+from .exclusive import held
+from .sources import NOTE, PENDING, WeightsWarning, read_note
 from .timm_format import SIZED, built_for, differs
 
 if TYPE_CHECKING:
     from ..encoder import Encoder, Model
 
 CONFIG, WEIGHTS, CARD, PICKLE = "config.json", "model.safetensors", "README.md", "pytorch_model.bin"
+# Where a save keeps its files in a directory until all of them are written, each save in one of its own: `.saving-*`.
 STAGING = ".saving"
+# After how many seconds what a killed save left is removed where locks do not tell that it was killed.
+ABANDONED = 24 * 3600.0
 FORMAT_VERSION = 1
 OWN_LAYOUT = "hybridvit"
 
@@ -195,7 +202,7 @@ def save_pretrained(model: Encoder, directory: str | Path, *, layout: str | None
         ValueError: for labels that are not as many as the classes, a layout that the model's family has not, a fact of
             another kind, and a NaN among what is known of the model.
     """
-    directory = Path(directory)
+    directory = Path(directory).expanduser()
     config = model_config(model, layout, facts)
     tensors = tensors_in(model, config["layout"])
     card = model_card(model, config, facts.get("repository"), facts.get("description"))
@@ -208,10 +215,7 @@ def save_pretrained(model: Encoder, directory: str | Path, *, layout: str | None
             f"{CONFIG} would have {len(written):,} bytes, of {LARGEST_CONFIG:,} at most: shorten the labels"
         )
     directory.mkdir(parents=True, exist_ok=True)
-    staging = directory / STAGING
-    shutil.rmtree(staging, ignore_errors=True)  # of a save that was killed
-    staging.mkdir()
-    try:
+    with _own_staging(directory) as staging:
         write_tensors(tensors, staging / WEIGHTS, directory / WEIGHTS)
         (staging / CARD).write_text(card, encoding="utf-8")
         (staging / CONFIG).write_text(written, encoding="utf-8")
@@ -220,9 +224,26 @@ def save_pretrained(model: Encoder, directory: str | Path, *, layout: str | None
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
         publish(staging, directory)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return directory
+
+
+@contextmanager
+def _own_staging(directory: Path) -> Iterator[Path]:
+    """A directory inside `directory` for the files of one save; those of saves that were killed are removed."""
+    with ExitStack() as until_saved:
+        with held(directory):
+            for left in [directory / STAGING, *directory.glob(f"{STAGING}-*")]:
+                if left.is_dir():
+                    with suppress(OSError), held(left, wait=False) as nobody_has_it:
+                        if nobody_has_it or time.time() - left.stat().st_mtime > ABANDONED:
+                            shutil.rmtree(left, ignore_errors=True)
+            staging = directory / f"{STAGING}-{uuid.uuid4().hex}"
+            staging.mkdir()
+            until_saved.enter_context(held(staging))
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, meant: Path) -> None:
@@ -258,11 +279,27 @@ def tensors_in(model: Encoder, layout: str) -> dict[str, Tensor]:
     return {key: tensor.contiguous() for key, tensor in theirs.items()}
 
 
-def publish(staging: Path, directory: Path) -> None:
-    """Lets the finished files in `staging`, a directory inside `directory`, take the place of those there, at once."""
-    finish_pending(directory)
-    os.replace(staging, directory / PENDING)
-    finish_pending(directory)
+def publish(staging: Path, directory: Path, pulled: Mapping[str, str] | None = None) -> None:
+    """Lets the finished files in `staging`, a directory inside `directory`, take the place of those there, at once.
+
+    With what was `pulled`, all files of a commit with their digests, those are removed that an earlier pull put there
+    and the commit has not; not those that have been changed since.
+
+    Raises FileExistsError, before anything is changed, for a file where a folder has to be, or the reverse, that no
+    pull put there.
+    """
+    with held(directory):
+        _finish(directory)
+        gone = list[str]()
+        if pulled is not None:
+            before, _ = read_note(directory)
+            gone = [each for each in before.keys() - pulled.keys() if is_intact(directory / each, before[each])]
+            (staging / NOTE).parent.mkdir(parents=True, exist_ok=True)
+            note = json.dumps({"files": dict(pulled), "gone": sorted(gone)}, indent=1)
+            (staging / NOTE).write_text(note, encoding="utf-8")
+        _check_places(staging, directory, gone)
+        os.replace(staging, directory / PENDING)
+        _finish(directory)
 
 
 def finish_pending(directory: Path) -> None:
@@ -271,15 +308,68 @@ def finish_pending(directory: Path) -> None:
     Renaming the finished files' directory is the moment at which the new model takes the place of the old: until they
     are all in their places, a reader finds them there (see `LocalFiles`).
     """
+    if (directory / PENDING).is_dir():
+        with held(directory):
+            _finish(directory)
+
+
+def _finish(directory: Path) -> None:
     pending = directory / PENDING
     if pending.is_dir():
-        inside = sorted(pending.rglob("*"))
+        for name in read_note(pending)[1]:
+            _remove(directory, name)
+        inside = sorted(pending.rglob("*"), key=lambda path: (path == pending / NOTE, path))  # which holds until then
         for path in (path for path in inside if not path.is_dir()):
             place = directory / path.relative_to(pending)
             place.parent.mkdir(parents=True, exist_ok=True)
+            if _is_folder(place):  # an empty one, see `_check_places`
+                _remove_folders(place)
             os.replace(path, place)
-        for folder in [*(path for path in reversed(inside) if path.is_dir()), pending]:
+        _remove_folders(pending)
+
+
+def is_intact(path: Path, digest: str | None) -> bool:
+    """Whether a file, and no link to one, is there and has a digest, if one is known."""
+    return path.is_file() and not path.is_symlink() and (digest is None or has_digest(path, digest))
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _check_places(staging: Path, directory: Path, gone: Sequence[str]) -> None:
+    """Raises FileExistsError if a file in `staging` cannot have its place although the files that are `gone` are."""
+    for path in (path for path in staging.rglob("*") if not path.is_dir()):
+        place = directory / path.relative_to(staging)
+        above = [each for each in place.parents if directory in each.parents and os.path.lexists(each)]
+        in_the_way = [each for each in above if not each.is_dir()]
+        if _is_folder(place):
+            in_the_way = [each for each in place.rglob("*") if not _is_folder(each)]
+        for each in in_the_way:
+            if each.relative_to(directory).as_posix() not in gone:
+                raise FileExistsError(
+                    f"{each} is in the way of {place}, and no pull put it there; move it away, and save or pull again"
+                )
+
+
+def _remove(directory: Path, name: str) -> None:
+    """Removes a file in a directory, and the folders that are empty then."""
+    path = directory / name
+    if not path.parent.resolve().is_relative_to(directory.resolve()) or not (path.is_file() or path.is_symlink()):
+        return
+    path.unlink()
+    with suppress(OSError):  # not empty
+        for folder in path.parents:
+            if folder == directory:
+                break
             folder.rmdir()
+
+
+def _remove_folders(path: Path) -> None:
+    """Removes a folder in which there are folders only."""
+    for folder in sorted(path.rglob("*"), reverse=True):
+        folder.rmdir()
+    path.rmdir()
 
 
 def model_config(model: Encoder, layout: str | None = None, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:

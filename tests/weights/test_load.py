@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import hybridvit as hv
 from hybridvit.adapt import with_img_size, with_in_chans
+from hybridvit.encoder import Encoder
 from hybridvit.hub import LoopbackHub
 from hybridvit.keys import KeyMismatchError
 from hybridvit.meta import without_memory
@@ -25,8 +26,8 @@ from hybridvit.registry import UnknownNameError, family_of, model_spec
 from hybridvit.weights import load as loading
 from hybridvit.weights import resolve
 from hybridvit.weights.entries import WeightEntry, entries, entries_of
-from hybridvit.weights.sources import WeightsNotFoundError, WeightsWarning
-from hybridvit.weights.store import WeightsError
+from hybridvit.weights.sources import LocalFiles, WeightsNotFoundError, WeightsWarning
+from hybridvit.weights.store import WeightsError, finish_pending
 from tests.parity import error, images
 from tests.representatives import representatives
 from tests.weights.examples import LABELS, TINY, client, described, facts, logits, tiny
@@ -477,3 +478,79 @@ def test_damage_behind_an_address_is_removed(
     with pytest.raises(WeightsError, match=r"own\.pth cannot be read as tensors only"):
         hv.create_model(TINY, file=own, allow_pickle=True)
     assert own.exists()
+
+
+# A load while something else is saved there
+
+
+@pytest.fixture
+def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[Encoder]]:
+    """Saves another model into the directory `saved` after its config was read, so many times; gives what it saved."""
+
+    def during(times: int) -> list[Encoder]:
+        models = [tiny(seed) for seed in range(1, times + 1)]
+        for number, model in enumerate(models):
+            model.labels = tuple(f"{number} {label}" for label in LABELS)
+        left = iter(models)
+        read_json = loading.read_json
+
+        def reading(path: Path) -> dict[str, Any]:
+            config = read_json(path)
+            model = next(left, None)
+            if model is not None:
+                hv.save_pretrained(model, path.parent)
+            return config
+
+        monkeypatch.setattr(loading, "read_json", reading)
+        return models
+
+    return during
+
+
+@pytest.mark.parametrize("by_file", [False, True])
+def test_a_save_during_a_load_is_seen(
+    by_file: bool, saved: str, read: Callable[[int], list[Encoder]], tmp_path: Path
+) -> None:
+    last = read(2)[-1]
+    model = hv.create_model(str(tmp_path / "saved" / "model.safetensors") if by_file else saved)
+    assert torch.equal(logits(model, images(24, 32)), logits(last, images(24, 32)))
+    assert facts(model) == facts(last)
+    assert model.resolved is not None
+    assert model.resolved.files[-1].sha256
+
+
+def test_a_load_that_never_comes_to_an_end(saved: str, read: Callable[[int], list[Encoder]], tmp_path: Path) -> None:
+    read(3)
+    with pytest.raises(WeightsError, match=rf"{tmp_path / 'saved'} was saved or pulled into again during each of 3"):
+        hv.create_model(saved)
+
+
+def test_a_file_that_is_moved_during_a_load_is_found(
+    saved: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By whatever finishes a save that was killed."""
+    directory, batch = tmp_path / "saved", images(24, 32)
+    hv.save_pretrained(tiny(seed=1), tmp_path / "saved" / ".pending")
+    get, read = LocalFiles.get, iter(range(2))
+
+    def getting(files: LocalFiles, name: str) -> Path | None:
+        path = get(files, name)
+        if name == "model.safetensors" and not next(read, 1):
+            finish_pending(directory)
+        return path
+
+    monkeypatch.setattr(LocalFiles, "get", getting)
+    assert torch.equal(logits(hv.create_model(saved), batch), logits(tiny(seed=1), batch))
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_a_weight_file_of_a_killed_save(earlier: bool, tmp_path: Path) -> None:
+    """Its config and weights are taken from one place, also where there was no model before."""
+    if earlier:
+        hv.save_pretrained(tiny(), tmp_path)
+    new, batch = tiny(seed=1), images(24, 32)
+    hv.save_pretrained(new, tmp_path / ".pending")
+    path = tmp_path / "model.safetensors"
+    assert torch.equal(logits(hv.create_model(str(path)), batch), logits(new, batch))
+    by_architecture = hv.create_model(TINY, file=path, img_size=(24, 32))
+    assert torch.equal(logits(by_architecture, batch), logits(new, batch))

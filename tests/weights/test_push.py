@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
+from safetensors.torch import load_file, save_file
 
 import hybridvit as hv
+from hybridvit.encoder import Encoder
 from hybridvit.hub import LoopbackHub
+from hybridvit.weights import store
 from hybridvit.weights.errors import WeightsError
-from hybridvit.weights.sources import WeightsNotFoundError
+from hybridvit.weights.sources import NOTE, WeightsNotFoundError
 from tests.parity import error, images
 from tests.weights.examples import TINY, client, described, facts, logits, tiny
 
 REPO = "me/model"
 NOWHERE = "http://127.0.0.1:9"
+WEIGHTS, FIRST_SHARD = "model.safetensors", "model-00001-of-00002.safetensors"
 
 
 def access(hub: LoopbackHub) -> dict[str, Any]:
@@ -263,3 +270,295 @@ def test_origin_of_a_pulled_model_is_what_was_pushed(loopback_hub: LoopbackHub, 
     hv.push_to_hub(tiny(), REPO, **access(loopback_hub))
     target = hv.pull_from_hub(REPO, tmp_path / "pulled", **access(loopback_hub))
     assert json.loads((target / "config.json").read_text())["origin"]["architecture"] == TINY
+
+
+# A pull over an earlier one
+
+
+def sharded(model: Encoder, directory: Path) -> Path:
+    """A saved model whose weights are in two files."""
+    hv.save_pretrained(model, directory)
+    tensors = sorted(load_file(directory / "model.safetensors").items())
+    (directory / "model.safetensors").unlink()
+    listed: dict[str, str] = {}
+    for number, part in enumerate((tensors[::2], tensors[1::2]), start=1):
+        name = f"model-{number:05}-of-00002.safetensors"
+        save_file(dict(part), directory / name, metadata={"format": "pt"})
+        listed |= {key: name for key, _ in part}
+    (directory / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": listed}))
+    return directory
+
+
+@pytest.fixture
+def resharded(loopback_hub: LoopbackHub, api: HfApi, tmp_path: Path) -> tuple[Path, Encoder]:
+    """A directory with a pulled model, and the model in two files that replaces its one file on the Hub."""
+    hv.push_to_hub(tiny(), REPO, **access(loopback_hub))
+    target = hv.pull_from_hub(REPO, tmp_path / "pulled", **access(loopback_hub))
+    (target / "notes.txt").write_text("mine")
+    new = tiny(seed=1)
+    folder = sharded(new, tmp_path / "new")
+    api.upload_folder(repo_id=REPO, folder_path=folder, delete_patterns=["model.safetensors"])
+    return target, new
+
+
+def test_a_pull_removes_what_the_commit_has_not(
+    loopback_hub: LoopbackHub, api: HfApi, resharded: tuple[Path, Encoder], tmp_path: Path
+) -> None:
+    (target, new), batch = resharded, images(24, 32)
+    for _ in range(2):
+        hv.pull_from_hub(REPO, target, **access(loopback_hub))
+        assert not (target / "model.safetensors").exists()
+        assert (target / "notes.txt").read_text() == "mine"
+        assert torch.equal(logits(hv.create_model(f"local-dir:{target}"), batch), logits(new, batch))
+    hv.save_pretrained(tiny(seed=2), tmp_path / "last")
+    api.upload_folder(repo_id=REPO, folder_path=tmp_path / "last", delete_patterns=["model-*", "*.index.json"])
+    hv.pull_from_hub(REPO, target, **access(loopback_hub))
+    ours = {".cache", ".gitattributes", "README.md", "config.json", "model.safetensors", "notes.txt"}
+    assert {path.name for path in target.iterdir()} == ours
+
+
+def test_a_pull_that_only_removes(loopback_hub: LoopbackHub, api: HfApi, tmp_path: Path) -> None:
+    hv.push_to_hub(tiny(), REPO, **access(loopback_hub))
+    api.upload_file(path_or_fileobj=b"x", path_in_repo="a/b/c.txt", repo_id=REPO)
+    target = hv.pull_from_hub(REPO, tmp_path / "pulled", **access(loopback_hub))
+    assert (target / "a" / "b" / "c.txt").exists()
+    api.delete_file("a/b/c.txt", REPO)
+    hv.pull_from_hub(REPO, target, **access(loopback_hub))
+    assert not (target / "a").exists()
+    assert hv.create_model(f"local-dir:{target}").labels
+
+
+def test_a_pull_leaves_what_was_changed_since(
+    loopback_hub: LoopbackHub, api: HfApi, resharded: tuple[Path, Encoder]
+) -> None:
+    target, _ = resharded
+    (target / "model.safetensors").write_bytes(b"mine")
+    hv.pull_from_hub(REPO, target, **access(loopback_hub))
+    assert (target / "model.safetensors").read_bytes() == b"mine"
+
+
+def test_a_pull_that_is_killed_leaves_the_old_model_or_the_new(
+    loopback_hub: LoopbackHub, resharded: tuple[Path, Encoder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (target, new), batch, old = resharded, images(24, 32), tiny()
+    replace, seen = os.replace, list[bool]()
+
+    def looking(source: Any, place: Any) -> None:
+        if str(source).startswith(str(target)) and ".cache/huggingface/download" not in str(source):
+            copy = shutil.copytree(target, tmp_path / "copies" / f"{len(seen)}")
+            found = logits(hv.create_model(f"local-dir:{copy}"), batch)
+            seen.append(torch.equal(found, logits(new, batch)))
+            assert seen[-1] or torch.equal(found, logits(old, batch))
+        replace(source, place)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.os, "replace", looking)
+        hv.pull_from_hub(REPO, target, **access(loopback_hub))
+    assert seen == sorted(seen)
+    assert seen[-1]
+    for number in range(len(seen)):
+        copy = hv.pull_from_hub(REPO, tmp_path / "copies" / f"{number}", **access(loopback_hub))
+        assert not (copy / "model.safetensors").exists()
+        assert not (copy / ".pending").exists()
+
+
+def test_a_note_that_leads_elsewhere_removes_nothing_there(tmp_path: Path) -> None:
+    """A directory that came from somewhere may hold what looks like a pull that was killed."""
+    mine, target = tmp_path / "mine.txt", tmp_path / "there"
+    mine.write_text("mine")
+    note = target / ".pending" / NOTE
+    note.parent.mkdir(parents=True)
+    (target / "link").symlink_to(tmp_path)
+    note.write_text(json.dumps({"files": {}, "gone": ["../mine.txt", str(mine), "link/mine.txt", "", 3]}))
+    hv.save_pretrained(tiny(), target)
+    assert mine.read_text() == "mine"
+    assert hv.create_model(f"local-dir:{target}").labels
+
+
+def test_a_file_becomes_a_folder_and_a_file_again(loopback_hub: LoopbackHub, api: HfApi, tmp_path: Path) -> None:
+    hv.push_to_hub(tiny(), REPO, **access(loopback_hub))
+    api.upload_file(path_or_fileobj=b"file", path_in_repo="extra", repo_id=REPO)
+    target = hv.pull_from_hub(REPO, tmp_path / "pulled", **access(loopback_hub))
+    assert (target / "extra").read_text() == "file"
+    api.delete_file("extra", REPO)
+    api.upload_file(path_or_fileobj=b"inside", path_in_repo="extra/deep/a.txt", repo_id=REPO)
+    hv.pull_from_hub(REPO, target, **access(loopback_hub))
+    assert (target / "extra" / "deep" / "a.txt").read_text() == "inside"
+    api.delete_folder("extra", REPO)
+    api.upload_file(path_or_fileobj=b"again", path_in_repo="extra", repo_id=REPO)
+    hv.pull_from_hub(REPO, target, **access(loopback_hub))
+    assert (target / "extra").read_text() == "again"
+
+
+@pytest.mark.parametrize(("mine", "theirs"), [("extra", "extra/a.txt"), ("extra/mine.txt", "extra")])
+def test_a_file_of_the_users_is_not_replaced_by_a_folder(
+    mine: str, theirs: str, loopback_hub: LoopbackHub, api: HfApi, tmp_path: Path
+) -> None:
+    hv.push_to_hub(tiny(), REPO, **access(loopback_hub))
+    target = hv.pull_from_hub(REPO, tmp_path / "pulled", **access(loopback_hub))
+    (target / mine).parent.mkdir(exist_ok=True)
+    (target / mine).write_text("mine")
+    hv.push_to_hub(tiny(seed=1), REPO, **access(loopback_hub))
+    api.upload_file(path_or_fileobj=b"theirs", path_in_repo=theirs, repo_id=REPO)
+    with pytest.raises(FileExistsError, match=rf"{mine} is in the way of .*{theirs}, .*move it away"):
+        hv.pull_from_hub(REPO, target, **access(loopback_hub))
+    assert (target / mine).read_text() == "mine"
+    assert not (target / ".pending").exists()
+    batch = images(24, 32)
+    assert torch.equal(logits(hv.create_model(f"local-dir:{target}"), batch), logits(tiny(), batch))
+    (target / mine).rename(tmp_path / "away")
+    hv.pull_from_hub(REPO, target, **access(loopback_hub))
+    assert (target / theirs).read_text() == "theirs"
+
+
+# A pull without a network
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    return lambda: monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+
+def test_a_pull_from_the_cache_leaves_out_what_passes_for_our_own(
+    loopback_hub: LoopbackHub, api: HfApi, offline: Callable[[], None], tmp_path: Path
+) -> None:
+    hv.push_to_hub(tiny(), REPO, **access(loopback_hub))
+    for name in (".pending/config.json", ".saving-1/config.json", ".pulling/config.json"):
+        api.upload_file(path_or_fileobj=b"{}", path_in_repo=name, repo_id=REPO)
+    api.snapshot_download(REPO, cache_dir=tmp_path / "cache")
+    offline()
+    for _ in range(2):
+        pulled = hv.pull_from_hub(REPO, tmp_path / "pulled", **client(loopback_hub, tmp_path / "cache"))
+        ours = {".cache", ".gitattributes", "README.md", "config.json", "model.safetensors"}
+        assert {path.name for path in pulled.iterdir()} == ours
+        assert facts(hv.create_model(f"local-dir:{pulled}")) == facts(tiny())
+
+
+@pytest.mark.parametrize("name", [".pending", ".pulling", ".saving"])
+def test_a_file_that_is_named_as_our_own_is_not_pulled(
+    name: str, loopback_hub: LoopbackHub, api: HfApi, offline: Callable[[], None], tmp_path: Path
+) -> None:
+    hv.push_to_hub(tiny(), REPO, **access(loopback_hub))
+    api.upload_file(path_or_fileobj=b"x", path_in_repo=name, repo_id=REPO)
+    api.snapshot_download(REPO, cache_dir=tmp_path / "cache")
+    hub = client(loopback_hub, tmp_path / "cache")
+    pulled = [hv.pull_from_hub(REPO, tmp_path / "online", **hub)]
+    offline()
+    pulled.append(hv.pull_from_hub(REPO, tmp_path / "offline", **hub))
+    for each in pulled:
+        assert not (each / name).is_file()
+        assert facts(hv.create_model(f"local-dir:{each}")) == facts(tiny())
+
+
+@pytest.mark.parametrize(
+    ("cached", "lacks"),
+    [
+        (["config.json"], "model.safetensors"),
+        (["README.md", f"{WEIGHTS}.index.json", FIRST_SHARD], "config.json, model-00002-of-00002.safetensors"),
+        (["config.json", FIRST_SHARD], "model.safetensors"),
+    ],
+)
+def test_a_pull_of_what_the_cache_has_in_part(
+    cached: list[str],
+    lacks: str,
+    loopback_hub: LoopbackHub,
+    api: HfApi,
+    offline: Callable[[], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = tiny()
+    api.create_repo(REPO)
+    api.upload_folder(repo_id=REPO, folder_path=sharded(model, tmp_path / "new"))
+    hub = client(loopback_hub, tmp_path / "cache")
+    for name in cached:
+        api.hf_hub_download(REPO, name, cache_dir=tmp_path / "cache")
+    offline()
+    message = rf"holds only a part of {REPO} .*it has {cached[0]}.*, and lacks {lacks}; connect once"
+    with pytest.raises(WeightsNotFoundError, match=message):
+        hv.pull_from_hub(REPO, tmp_path / "pulled", **hub)
+    assert not (tmp_path / "pulled").exists()
+    monkeypatch.undo()
+    hv.create_model(f"hf-hub:{REPO}", **hub)
+    offline()
+    pulled = hv.pull_from_hub(REPO, tmp_path / "pulled", **hub)
+    assert torch.equal(logits(hv.create_model(f"local-dir:{pulled}"), images(24, 32)), logits(model, images(24, 32)))
+
+
+def test_weights_without_a_config_are_pulled_from_the_cache(
+    loopback_hub: LoopbackHub, api: HfApi, offline: Callable[[], None], tmp_path: Path
+) -> None:
+    """The cache knows that there is none."""
+    hv.push_to_hub(described(TINY), REPO, **access(loopback_hub))
+    api.delete_file("config.json", REPO)
+    hub = client(loopback_hub, tmp_path / "cache")
+    hv.create_model(f"hf-hub:{REPO}", **hub)
+    offline()
+    assert (hv.pull_from_hub(REPO, tmp_path / "pulled", **hub) / "model.safetensors").exists()
+
+
+def test_pulls_from_the_cache_into_one_directory(
+    loopback_hub: LoopbackHub, api: HfApi, offline: Callable[[], None], tmp_path: Path
+) -> None:
+    hv.push_to_hub(tiny(), REPO, **access(loopback_hub))
+    hub = client(loopback_hub, tmp_path / "cache")
+    api.snapshot_download(REPO, cache_dir=tmp_path / "cache")
+    offline()
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: hv.pull_from_hub(REPO, tmp_path / "pulled", **hub), range(24)))
+    assert facts(hv.create_model(f"local-dir:{tmp_path / 'pulled'}")) == facts(tiny())
+    assert not (tmp_path / "pulled" / ".pulling").exists()
+
+
+# What a name says
+
+
+def test_a_tilde_is_the_home_directory(
+    loopback_hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert hv.save_pretrained(tiny(), "~/saved") == tmp_path / "saved"
+    hv.push_to_hub(hv.create_model("local-dir:~/saved"), REPO, **access(loopback_hub))
+    pulled = hv.pull_from_hub(REPO, "~/pulled", **access(loopback_hub), cache_dir="~/cache")
+    assert pulled == tmp_path / "pulled"
+    assert facts(hv.create_model("local-dir:~/pulled")) == facts(tiny())
+    assert not (tmp_path / "~").exists()
+
+
+def test_a_revision_goes_beside_the_name_of_a_push(loopback_hub: LoopbackHub, api: HfApi, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"'{REPO}@dev' names a revision.*push to '{REPO}' with revision='dev'"):
+        hv.push_to_hub(tiny(), f"{REPO}@dev", **access(loopback_hub))
+    assert not list(api.list_models())
+    hv.push_to_hub(tiny(), f"hf-hub:{REPO}", **access(loopback_hub))
+    assert facts(hv.create_model(f"hf-hub:{REPO}", **client(loopback_hub, tmp_path))) == facts(tiny())
+    assert f'"hf-hub:{REPO}"' in Path(api.hf_hub_download(REPO, "README.md", cache_dir=tmp_path)).read_text()
+
+
+def test_a_pull_request_goes_to_the_main_branch(loopback_hub: LoopbackHub, api: HfApi) -> None:
+    message = r"create_pr=True opens .* the main branch, and revision='dev' is another one; leave one of the two out"
+    with pytest.raises(ValueError, match=message):
+        hv.push_to_hub(tiny(), REPO, revision="dev", create_pr=True, **access(loopback_hub))
+    assert not list(api.list_models())
+    hv.push_to_hub(tiny(), REPO, **access(loopback_hub))
+    hv.push_to_hub(tiny(seed=1), REPO, revision="main", create_pr=True, **access(loopback_hub))
+    requests = api.list_repo_refs(REPO, include_pull_requests=True).pull_requests
+    assert [request.ref for request in requests or ()] == ["refs/pr/1"]
+
+
+@pytest.mark.parametrize("name", ["../evil", "/tmp/evil"])
+def test_names_that_lead_elsewhere_are_no_missing_weights(
+    name: str, loopback_hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hv.push_to_hub(tiny(), REPO, **access(loopback_hub))
+    info = HfApi.model_info
+
+    def listing(*arguments: Any, **settings: Any) -> Any:
+        found = info(*arguments, **settings)
+        found.siblings[0].rfilename = name
+        return found
+
+    monkeypatch.setattr(HfApi, "model_info", listing)
+    with pytest.raises(WeightsError, match=f"{REPO} has a file '{name}', which would lie outside"):
+        hv.pull_from_hub(REPO, tmp_path / "pulled", **access(loopback_hub))
+    assert not (tmp_path / "pulled").exists()

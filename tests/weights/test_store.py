@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import hybridvit as hv
 from hybridvit.meta import without_memory
 from hybridvit.registry import family_of, model_spec
 from hybridvit.spec import SpecError
-from hybridvit.weights import store
+from hybridvit.weights import exclusive, store
 from hybridvit.weights.card import model_card
 from hybridvit.weights.store import WeightsError, model_config, timm_fields
 from tests.hub.conftest import run_python
@@ -456,3 +457,50 @@ def test_odd_facts_of_an_origin_are_left_out(odd: dict[str, Any], message: str, 
     if message:
         with pytest.raises(ValueError, match=f"in model.origin, {message}"):
             hv.save_pretrained(model, tmp_path / "third")
+
+
+# Two saves at the same time
+
+
+def test_two_saves_into_one_directory_do_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second begins and ends while the first is writing."""
+    first, second, batch = tiny(seed=1), tiny(seed=2), images(24, 32)
+    first.labels = tuple(label.upper() for label in LABELS)
+    write = store.write_tensors
+
+    def interrupted(*arguments: Any) -> None:
+        write(*arguments)
+        monkeypatch.undo()
+        hv.save_pretrained(second, tmp_path)
+        assert torch.equal(logits(load(tmp_path), batch), logits(second, batch))
+
+    monkeypatch.setattr(store, "write_tensors", interrupted)
+    hv.save_pretrained(first, tmp_path)
+    assert torch.equal(logits(load(tmp_path), batch), logits(first, batch))
+    assert load(tmp_path).labels == first.labels
+    assert names(tmp_path) == NAMES
+
+
+def test_saves_in_threads_leave_one_model(tmp_path: Path) -> None:
+    models, batch = [tiny(seed) for seed in range(4)], images(24, 32)
+    for number, model in enumerate(models):
+        model.labels = tuple(f"{number} {label}" for label in LABELS)
+    for _ in range(5):
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda model: hv.save_pretrained(model, tmp_path), models))
+        found = load(tmp_path)
+        assert found.labels is not None
+        expected = models[int(found.labels[0][0])]
+        assert torch.equal(logits(found, batch), logits(expected, batch))
+        assert names(tmp_path) == NAMES
+
+
+def test_what_a_killed_save_left_is_removed_also_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exclusive, "fcntl", None)
+    old, recent = tmp_path / ".saving-old", tmp_path / ".saving-recent"
+    for left in (old, recent):
+        left.mkdir()
+        (left / "model.safetensors").write_text("a part")
+    os.utime(old, (1e9, 1e9))
+    hv.save_pretrained(tiny(), tmp_path)
+    assert names(tmp_path) == sorted([*NAMES, ".saving-recent"])
