@@ -218,12 +218,17 @@ def _warn_of_no_numbers(tensors: StateDict, source: str) -> None:
 
 
 def _initialise_missing(model: Encoder, spec: Model) -> None:
-    """Replaces what is still on the meta device: a new classifier alone, or, of a partial checkpoint, what it lacks."""
+    """Replaces what is still on the meta device: a new classifier alone, or, of a partial checkpoint, what it lacks.
+
+    It gets the precision of the rest.
+    """
     missing = {key for key, tensor in model.state_dict().items() if tensor.is_meta}
+    held = (each.dtype for each in model.parameters() if not each.is_meta and each.is_floating_point())
+    dtype = next(held, None)
     if missing and all(key.startswith(CLASSIFIER) for key in missing):
-        model.head = spec.build_head(model.num_features)
+        model.head = spec.build_head(model.num_features).to(dtype=dtype)
     elif missing:
-        fresh = spec.build().state_dict()
+        fresh = spec.build().to(dtype=dtype).state_dict()
         model.load_state_dict({key: fresh[key] for key in missing}, assign=True, strict=False)
 
 

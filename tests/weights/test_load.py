@@ -453,3 +453,18 @@ def test_a_pickle_is_refused_before_it_is_downloaded(released: WeightEntry, monk
     message = rf"{released.name} \(https://nowhere.invalid/model.pth\) is a pickle.*allow_pickle=True"
     with pytest.raises(WeightsError, match=message):
         hv.create_model(released.name, pretrained=True)
+
+
+# What was asked for, in precisions, sizes, channels and places other than those of the weights
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_fresh_parts_have_the_precision_of_the_rest(dtype: torch.dtype, tmp_path: Path) -> None:
+    half = tiny().to(dtype)
+    name = f"local-dir:{hv.save_pretrained(half, tmp_path / 'half')}"
+    other = hv.create_model(name, num_classes=7)
+    assert {each.dtype for each in other.parameters()} == {dtype}
+    assert other(images(24, 32).to(dtype)).shape == (3, 7)
+    body = {key: tensor for key, tensor in half.state_dict().items() if key.startswith("stages.")}
+    partial = loading.fill(half.spec, body, None, "a part", covers=("stages.",))
+    assert {each.dtype for each in partial.parameters()} == {dtype}
