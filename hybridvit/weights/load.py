@@ -333,6 +333,8 @@ def _from_config(config: dict[str, Any], files: Recorded, num_classes: int | Non
     layout = Layout(config.get("layout", OWN_LAYOUT), saved_rules(config, spec, files.where), spec)
     model = _filled(layout, _weights(files, allow_pickle), files, num_classes)
     attach(model, config, spec.num_classes, files.where)
+    if model.spec.num_classes != spec.num_classes:
+        model.origin = adapt.without_results(model.origin)
     return model
 
 

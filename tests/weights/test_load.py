@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import hybridvit as hv
-from hybridvit.adapt import with_img_size, with_in_chans
+from hybridvit.adapt import with_img_size, with_in_chans, with_num_classes
 from hybridvit.hub import LoopbackHub
 from hybridvit.keys import KeyMismatchError
 from hybridvit.meta import without_memory
@@ -468,3 +468,16 @@ def test_fresh_parts_have_the_precision_of_the_rest(dtype: torch.dtype, tmp_path
     body = {key: tensor for key, tensor in half.state_dict().items() if key.startswith("stages.")}
     partial = loading.fill(half.spec, body, None, "a part", covers=("stages.",))
     assert {each.dtype for each in partial.parameters()} == {dtype}
+
+
+def test_figures_go_with_the_classifier(tmp_path: Path) -> None:
+    model, known = tiny(), {"licence": "mit", "base_model": "me/start"}
+    model.origin = {"architecture": TINY, "val_accuracy": 0.75, "epoch": 3, "recipe": {"epochs": 4}}
+    told = {"metrics": {"top1": 0.5}, "datasets": ["five"], "description": "Five animals."}
+    name = f"local-dir:{hv.save_pretrained(model, tmp_path / 'saved', **known, **told)}"
+    kept = {"architecture": TINY, "recipe": {"epochs": 4}, **known}
+    for other in (hv.create_model(name, num_classes=3), with_num_classes(hv.create_model(name), 5)):
+        assert other.origin == kept
+        card = (hv.save_pretrained(other, tmp_path / "other") / "README.md").read_text()
+        assert not any(word in card for word in ("top1", "0.75", "five", "Five"))
+    assert hv.create_model(name, num_classes=5).origin == kept | told | {"val_accuracy": 0.75, "epoch": 3}
