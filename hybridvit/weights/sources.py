@@ -15,12 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.request import Request, urlopen
 
 from ..zoo_path import zoo_path
 from .cache import check_downloaded
 from .transport import UnreasonableHubError, bounded, persistently
+
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
 
 HUB, DIRECTORY = "hf-hub:", "local-dir:"
 # Where a save keeps its finished files while it puts them in their places; they hold from then on.
@@ -71,7 +74,7 @@ class LocalFiles:
 class HubFiles:
     """A repository on the Hub; files come from huggingface_hub's cache, downloaded when they are not there.
 
-    All files are of one `commit`, that of the first, whatever is pushed meanwhile. If the Hub does not answer, what the
+    All files are of one `commit`, that of the first that was asked for, whatever is pushed meanwhile. If the Hub does not answer, what the
     cache has is used and a WeightsWarning says so, unless HF_HUB_OFFLINE is set.
     """
 
@@ -111,7 +114,8 @@ class HubFiles:
                 )
             except LocalEntryNotFoundError:
                 raise
-            except EntryNotFoundError:
+            except EntryNotFoundError as error:  # an answer about a commit as well
+                self.commit = self.commit or commit_in(error)
                 return None
         check_downloaded(Path(path), self.where, started)
         return self._pinned(Path(path))
@@ -140,6 +144,14 @@ class HubFiles:
                 stacklevel=2,
             )
             return True
+
+
+def commit_in(answer: HfHubHTTPError) -> str | None:
+    """The commit that the Hub spoke of, if it said so."""
+    from huggingface_hub import constants
+
+    named = answer.response.headers.get(constants.HUGGINGFACE_HEADER_X_REPO_COMMIT, "")
+    return named if re.fullmatch("[0-9a-f]{40}", named) else None
 
 
 def _commit_of(cached: Path) -> str:

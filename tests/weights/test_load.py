@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -472,12 +473,35 @@ def test_fresh_parts_have_the_precision_of_the_rest(dtype: torch.dtype, tmp_path
 
 def test_figures_go_with_the_classifier(tmp_path: Path) -> None:
     model, known = tiny(), {"licence": "mit", "base_model": "me/start"}
-    model.origin = {"architecture": TINY, "val_accuracy": 0.75, "epoch": 3, "recipe": {"epochs": 4}}
+    model.origin = {"architecture": TINY, "val_accuracy": 0.8125, "epoch": 3, "recipe": {"epochs": 4}}
     told = {"metrics": {"top1": 0.5}, "datasets": ["five"], "description": "Five animals."}
     name = f"local-dir:{hv.save_pretrained(model, tmp_path / 'saved', **known, **told)}"
     kept = {"architecture": TINY, "recipe": {"epochs": 4}, **known}
     for other in (hv.create_model(name, num_classes=3), with_num_classes(hv.create_model(name), 5)):
         assert other.origin == kept
         card = (hv.save_pretrained(other, tmp_path / "other") / "README.md").read_text()
-        assert not any(word in card for word in ("top1", "0.75", "five", "Five"))
-    assert hv.create_model(name, num_classes=5).origin == kept | told | {"val_accuracy": 0.75, "epoch": 3}
+        assert not any(word in card for word in ("top1", "0.8125", "five", "Five"))
+    assert hv.create_model(name, num_classes=5).origin == kept | told | {"val_accuracy": 0.8125, "epoch": 3}
+
+
+def test_a_config_that_is_pushed_in_the_middle_is_not_seen(
+    loopback_hub: LoopbackHub, api: HfApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = described(TINY, num_classes=4), described(TINY, 3, num_classes=4)
+    save_file(first.state_dict(), tmp_path / "model.safetensors")
+    api.create_repo("me/bare")
+    api.upload_file(
+        repo_id="me/bare", path_in_repo="model.safetensors", path_or_fileobj=tmp_path / "model.safetensors"
+    )
+    recognised = loading._recognised  # pyright: ignore[reportPrivateUsage]
+
+    def pushed_before(*arguments: Any) -> Any:
+        hv.push_to_hub(second, "me/bare", endpoint=loopback_hub.endpoint, token=loopback_hub.token)
+        return recognised(*arguments)
+
+    monkeypatch.setattr(loading, "_recognised", pushed_before)
+    loaded = hv.create_model("hf-hub:me/bare", **client(loopback_hub, tmp_path / "cache"))
+    assert torch.equal(loaded.state_dict()["head.weight"], first.state_dict()["head.weight"])
+    monkeypatch.undo()
+    after = hv.create_model("hf-hub:me/bare", **client(loopback_hub, tmp_path / "cache"))
+    assert facts(after) == facts(second)
