@@ -155,7 +155,14 @@ class Recorded:
     def where(self) -> str:
         return self.files.where
 
+    @property
+    def unreached(self) -> WeightsNotFoundError | None:
+        """The error for files that the cache does not have, where the Hub did not say whether there are any."""
+        return self.files.unreached if isinstance(self.files, HubFiles) else None
+
     def get(self, name: str) -> Path | None:
+        if self.locked is not None and isinstance(self.files, HubFiles) and name not in self.locked.files:
+            return None  # nothing comes to a commit
         path = self.files.get(name)
         called = (
             path.name if path is not None and isinstance(self.files, OneFile | ShippedFile | AddressedFile) else name
@@ -180,6 +187,8 @@ class Recorded:
             index = self.get(f"{each}.index.json")
             if index is not None:
                 return read_shards(self, index, allow_pickle)
+        if self.unreached:
+            raise self.unreached
         return None
 
     def read(self, path: Path, allow_pickle: bool, prefix: str = "") -> dict[str, Tensor]:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 class Reader(Files, Protocol):
     """A place whose files of tensors can be read."""
 
+    @property
+    def unreached(self) -> WeightsNotFoundError | None: ...
+
     def read(self, path: Path, allow_pickle: bool) -> dict[str, Tensor]: ...
 
 
@@ -33,6 +36,8 @@ def read_shards(files: Reader, path: Path, allow_pickle: bool) -> dict[str, Tens
     for shard in sorted(set(listed.values())):
         found = files.get(shard)
         if found is None:
+            if files.unreached:
+                raise files.unreached
             raise WeightsNotFoundError(f"{files.where} has no {shard}, which its {index} lists; get it again")
         held = files.read(found, allow_pickle)
         expected = {key for key, file in listed.items() if file == shard}

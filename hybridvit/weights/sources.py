@@ -75,7 +75,8 @@ class HubFiles:
     """A repository on the Hub; files come from huggingface_hub's cache, downloaded when they are not there.
 
     All files are of one `commit`, that of the first that was asked for, whatever is pushed meanwhile. If the Hub does not answer, what the
-    cache has is used and a WeightsWarning says so, unless HF_HUB_OFFLINE is set.
+    cache has is used and a WeightsWarning says so, unless HF_HUB_OFFLINE is set. A file that the cache does not have of a
+    commit of which it has others is then taken not to exist; `unreached` is the error if it has to.
     """
 
     repository: str
@@ -84,12 +85,22 @@ class HubFiles:
     endpoint: str | None = None
     token: str | None = field(default=None, repr=False)
     commit: str | None = None
+    unreached: WeightsNotFoundError | None = field(default=None, repr=False)
 
     @property
     def where(self) -> str:
         return f"{self.repository}@{self.revision}" if self.revision else self.repository
 
     def get(self, name: str) -> Path | None:
+        try:
+            return self._got(name)
+        except WeightsNotFoundError as error:
+            if not self._is_partly_cached(error):
+                raise
+            self.unreached = error
+            return None
+
+    def _got(self, name: str) -> Path | None:
         from huggingface_hub import hf_hub_download, try_to_load_from_cache
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -100,6 +111,8 @@ class HubFiles:
                 return self._pinned(Path(cached))
             if cached is not None and not isinstance(cached, str) and self.commit:
                 return None  # the cache knows that this commit has no such file
+            if self.unreached:
+                return None  # and was not answered a moment ago
             started = time.time()
             try:
                 path = persistently(
@@ -119,6 +132,24 @@ class HubFiles:
                 return None
         check_downloaded(Path(path), self.where, started)
         return self._pinned(Path(path))
+
+    def _is_partly_cached(self, error: WeightsNotFoundError) -> bool:
+        """Whether the Hub has not answered, and the cache has something of the commit, to which this is pinned then."""
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        if not isinstance(error.__cause__, LocalEntryNotFoundError):
+            return False
+        try:
+            snapshot = snapshot_download(
+                self.repository, revision=self.commit or self.revision, cache_dir=self.cache_dir, local_files_only=True
+            )
+        except (OSError, ValueError):
+            return False
+        if not any(path.is_file() for path in Path(snapshot).rglob("*")):
+            return False
+        self.commit = Path(snapshot).name
+        return True
 
     def _pinned(self, path: Path) -> Path:
         self.commit = _commit_of(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import warnings
 from collections.abc import Callable
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 import timm
 import torch
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub.utils import _http
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -505,3 +507,56 @@ def test_a_config_that_is_pushed_in_the_middle_is_not_seen(
     monkeypatch.undo()
     after = hv.create_model("hf-hub:me/bare", **client(loopback_hub, tmp_path / "cache"))
     assert facts(after) == facts(second)
+
+
+def cached_as_a_whole(hub: LoopbackHub, api: HfApi, files: dict[str, dict[str, Tensor]], tmp_path: Path) -> None:
+    """A repository `me/whole` of these weight files, all of it in the cache, where no note says what it has not."""
+    api.create_repo("me/whole", exist_ok=True)
+    for name, tensors in files.items():
+        save_file(tensors, tmp_path / name)
+        api.upload_file(repo_id="me/whole", path_in_repo=name, path_or_fileobj=tmp_path / name)
+    snapshot_download("me/whole", **client(hub, tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("endpoint", [None, "http://127.0.0.1:9"])
+def test_a_whole_snapshot_loads_offline(
+    endpoint: str | None, loopback_hub: LoopbackHub, api: HfApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny()
+    saved = hv.save_pretrained(model, tmp_path / "saved")
+    tensors = load_file(saved / "model.safetensors")
+    shards = {f"model-{part}.safetensors": dict(list(tensors.items())[part::2]) for part in (0, 1)}
+    index = {"weight_map": {key: name for name, held in shards.items() for key in held}}
+    (saved / "model.safetensors.index.json").write_text(json.dumps(index))
+    api.create_repo("me/whole")
+    for name in ("config.json", "model.safetensors.index.json"):
+        api.upload_file(repo_id="me/whole", path_in_repo=name, path_or_fileobj=saved / name)
+    cached_as_a_whole(loopback_hub, api, shards, tmp_path)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", endpoint is None)
+    monkeypatch.setattr(_http.time, "sleep", lambda seconds: None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore" if endpoint else "error", WeightsWarning)
+        loaded = hv.create_model("hf-hub:me/whole", endpoint=endpoint, cache_dir=tmp_path / "cache")
+    assert facts(loaded) == facts(model)
+    assert torch.equal(logits(loaded, images(24, 32)), logits(model, images(24, 32)))
+    for gone in (tmp_path / "cache").rglob("model-1.safetensors"):
+        gone.unlink()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(WeightsNotFoundError, match="me/whole is not in the cache and HF_HUB_OFFLINE is set; connect"):
+        hv.create_model("hf-hub:me/whole", cache_dir=tmp_path / "cache")
+
+
+def test_a_snapshot_without_a_config_loads_offline(
+    loopback_hub: LoopbackHub, api: HfApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, lock = described(TINY, num_classes=4), tmp_path / "weights.lock"
+    cached_as_a_whole(loopback_hub, api, {"model.safetensors": model.state_dict()}, tmp_path)
+    hv.lock("hf-hub:me/whole", lock, **client(loopback_hub, tmp_path / "other"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.warns(WeightsWarning, match="me/whole has no config.json in the cache, and the Hub does not say"):
+        loaded = hv.create_model("hf-hub:me/whole", cache_dir=tmp_path / "cache")
+    assert torch.equal(logits(loaded, images(32, 32)), logits(model, images(32, 32)))
+    assert loaded.resolved is not None
+    locked = hv.create_model("hf-hub:me/whole", lock=lock, cache_dir=tmp_path / "cache")
+    assert locked.resolved is not None
+    assert locked.resolved.commit == loaded.resolved.commit
