@@ -31,7 +31,7 @@ from .layouts import (
     possible_layouts,
 )
 from .lock_file import read_lock
-from .recognise import recognise
+from .recognise import channels_in, recognise
 from .resolve import Recorded, find_place, is_place, weight_path
 from .sources import DIRECTORY, HUB, PartialWeightsWarning, WeightsNotFoundError, WeightsWarning
 from .store import CONFIG, OWN_LAYOUT, PICKLE, WEIGHTS, attach, read_json, refused_pickle, saved_rules, saved_spec
@@ -123,7 +123,7 @@ def create_model(
     if architecture is None:
         model = _from_files(files, num_classes, size, allow_pickle)
     elif file is not None:
-        model = _from_named_file(architecture, files, num_classes, in_chans, size, allow_pickle)
+        model = _from_named_file(architecture, files, num_classes, size, allow_pickle)
     else:
         model = _from_entry(find_entry(name), files, num_classes, allow_pickle)
     model = _adapted(model, in_chans, size)
@@ -256,20 +256,19 @@ def _from_named_file(
     architecture: str,
     files: Recorded,
     num_classes: int | None,
-    in_chans: int | None,
     img_size: tuple[int, int] | None,
     allow_pickle: bool,
 ) -> Encoder:
     """A model of the zoo with the weights of a file, whose names may be ours or those of any layout of the family.
 
-    The file says how many classes there are. Its channels and size are those of the architecture, or else the given.
+    The file says how many classes and channels there are. Its size is that of the architecture, or else the given.
     Raises KeyMismatchError listing every key and shape that does not fit the layout that is closest.
     """
     tensors = _weights(files, allow_pickle)
     layout = closest_layout(tensors, list(possible_layouts(family_of(architecture), model_spec(architecture))))
     ours, untaken = converted(tensors, layout.rules, files.where)
-    spec = layout.spec.replace(num_classes=classes_in(ours, layout.spec))
-    asked = spec.replace(in_chans=in_chans or spec.in_chans, img_size=img_size or spec.img_size)
+    spec = layout.spec.replace(num_classes=classes_in(ours, layout.spec), in_chans=channels_in(ours, layout))
+    asked = spec.replace(img_size=img_size or spec.img_size)
     as_asked = {key: tensor.shape for key, tensor in expected_tensors(asked).items()}
     fits_as_asked = as_asked == {key: tensor.shape for key, tensor in ours.items()}
     spec = asked if fits_as_asked else spec

@@ -560,3 +560,27 @@ def test_a_snapshot_without_a_config_loads_offline(
     locked = hv.create_model("hf-hub:me/whole", lock=lock, cache_dir=tmp_path / "cache")
     assert locked.resolved is not None
     assert locked.resolved.commit == loaded.resolved.commit
+
+
+@pytest.mark.parametrize(
+    ("held", "asked", "got"),
+    [
+        ({"in_chans": 1}, {}, (1, 32)),
+        ({"in_chans": 1}, {"in_chans": 3}, (3, 32)),
+        ({"in_chans": 1}, {"in_chans": 1, "img_size": 64}, (1, 64)),
+        ({"in_chans": 1}, {"in_chans": 2, "img_size": 64}, (2, 64)),
+        ({"in_chans": 1, "img_size": 64}, {"in_chans": 3, "img_size": 64}, (3, 64)),
+        ({"img_size": 64}, {"in_chans": 1, "img_size": 64, "num_classes": 4}, (1, 64)),
+    ],
+)
+def test_the_channels_of_a_file_and_its_size_are_independent(
+    held: dict[str, int], asked: dict[str, int], got: tuple[int, int], tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.safetensors"
+    save_file(described(TINY, **held).state_dict(), path)
+    model = hv.create_model(TINY, file=path, **asked)
+    assert (model.spec.in_chans, model.spec.img_size[0]) == got
+    tensors = load_file(path)
+    same = [key for key, tensor in model.state_dict().items() if tensor.shape == tensors[key].shape]
+    assert len(same) > len(tensors) - 4
+    assert all(torch.equal(model.state_dict()[key], tensors[key]) for key in same)
