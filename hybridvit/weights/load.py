@@ -6,6 +6,7 @@ import logging
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ from .layouts import (
 )
 from .lock_file import read_lock
 from .recognise import channels_in, recognise
-from .resolve import Recorded, find_place, is_place, weight_path
+from .resolve import OneFile, Recorded, find_place, is_place, weight_path
 from .sources import DIRECTORY, HUB, PartialWeightsWarning, WeightsNotFoundError, WeightsWarning
 from .store import CONFIG, OWN_LAYOUT, PICKLE, WEIGHTS, attach, read_json, refused_pickle, saved_rules, saved_spec
 from .transformers_format.repository import from_transformers
@@ -283,14 +284,25 @@ def _from_files(
 ) -> Encoder:
     """A model in a directory, repository or file, by what the config says, or else by the weights themselves."""
     path = files.get(CONFIG)
-    config = None if path is None else read_json(path)
+    another = isinstance(files.files, OneFile) and files.files.path.name not in (WEIGHTS, PICKLE)
+    try:
+        config = None if path is None else read_json(path)
+    except WeightsError:
+        if not another:
+            raise
+        config = None  # of something else that lies there
     if config is None or not any(field in config for field in KNOWN_BY):
         return _recognised(files, config is not None, num_classes, img_size, allow_pickle)
     try:
         model = _from_config(config, files, num_classes, allow_pickle)
     except SpecError as error:
         raise SpecError(f"{files.where}: its {CONFIG} describes no model: {error}") from error
-    except (WeightsError, KeyMismatchError, UnknownNameError, OSError):
+    except KeyMismatchError:
+        if another:  # the config beside it is of other weights
+            with suppress(WeightsError):
+                return _recognised(files, False, num_classes, img_size, allow_pickle)
+        raise
+    except (WeightsError, UnknownNameError, OSError):
         raise
     except Exception as error:  # whatever a spec of nonsense makes of torch's layers
         reason = printable(f"{type(error).__name__}: {error}", 3 * LONGEST_SHOWN)
