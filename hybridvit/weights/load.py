@@ -14,7 +14,7 @@ import torch
 
 from .. import adapt
 from ..keys import KeyMismatchError, StateDict, check_keys
-from ..limits import LONGEST_SHOWN, printable
+from ..limits import LARGEST_NUMBER, LONGEST_SHOWN, printable, shown
 from ..meta import without_memory
 from ..registry import UnknownNameError, family_of, index, model_spec
 from ..spec import SpecError
@@ -137,6 +137,8 @@ def _check_request(num_classes: int | None, in_chans: int | None, img_size: int 
     for name, value, low in (("num_classes", num_classes, 0), ("in_chans", in_chans, 1), ("img_size", min(size), 1)):
         if value is not None and value < low:
             raise ValueError(f"{name} must be at least {low}, got {value}")
+    if num_classes is not None and (num_classes > LARGEST_NUMBER or num_classes != int(num_classes)):
+        raise ValueError(f"num_classes must be a whole number of at most {LARGEST_NUMBER:,}, got {shown(num_classes)}")
 
 
 def _pair(img_size: int | tuple[int, int]) -> tuple[int, int]:
@@ -302,7 +304,7 @@ def _from_files(
             with suppress(WeightsError):
                 return _recognised(files, False, num_classes, img_size, allow_pickle)
         raise
-    except (WeightsError, UnknownNameError, OSError):
+    except (WeightsError, UnknownNameError, OSError, Warning):
         raise
     except Exception as error:  # whatever a spec of nonsense makes of torch's layers
         reason = printable(f"{type(error).__name__}: {error}", 3 * LONGEST_SHOWN)

@@ -227,6 +227,8 @@ def explained(files: HubFiles) -> Iterator[None]:
     try:
         with bounded():
             yield
+    except Warning:  # turned into an error by the caller
+        raise
     except GatedRepoError as error:
         raise WeightsNotFoundError(
             f"{files.repository} is gated: accept its conditions on {endpoint}/{files.repository} and log in with "

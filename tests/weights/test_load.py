@@ -584,3 +584,27 @@ def test_the_channels_of_a_file_and_its_size_are_independent(
     same = [key for key, tensor in model.state_dict().items() if tensor.shape == tensors[key].shape]
     assert len(same) > len(tensors) - 4
     assert all(torch.equal(model.state_dict()[key], tensors[key]) for key in same)
+
+
+@pytest.mark.parametrize("classes", [(1 << 20) + 1, 2.5])
+def test_a_request_that_cannot_be_is_not_blamed_on_the_config(classes: Any, saved: str) -> None:
+    with pytest.raises(ValueError, match="^num_classes must be a whole number of at most 1,048,576, got"):
+        hv.create_model(saved, num_classes=classes)
+
+
+def test_warnings_that_are_errors_stay_warnings(
+    loopback_hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny()
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("nan"))
+    name = f"local-dir:{hv.save_pretrained(model, tmp_path / 'nan')}"
+    hv.push_to_hub(tiny(), "me/model", endpoint=loopback_hub.endpoint, token=loopback_hub.token)
+    hv.create_model("hf-hub:me/model", **client(loopback_hub, tmp_path / "cache"))
+    monkeypatch.setattr(_http.time, "sleep", lambda seconds: None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(WeightsWarning, match="NaN or infinite"):
+            hv.create_model(name)
+        with pytest.raises(WeightsWarning, match="from the cache"):
+            hv.create_model("hf-hub:me/model", cache_dir=tmp_path / "cache", endpoint="http://127.0.0.1:9")
