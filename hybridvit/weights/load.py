@@ -34,7 +34,7 @@ from .layouts import (
 from .lock_file import read_lock
 from .recognise import channels_in, recognise
 from .resolve import OneFile, Recorded, find_place, is_place, weight_path
-from .sources import DIRECTORY, HUB, PartialWeightsWarning, WeightsNotFoundError, WeightsWarning
+from .sources import DIRECTORY, HUB, HubFiles, PartialWeightsWarning, WeightsNotFoundError, WeightsWarning
 from .store import CONFIG, OWN_LAYOUT, PICKLE, WEIGHTS, attach, read_json, refused_pickle, saved_rules, saved_spec
 from .transformers_format.repository import from_transformers
 
@@ -92,7 +92,7 @@ def create_model(
         in_chans: channels of the images; kernels are summed or shared out.
         img_size: pixels or (height, width) that position and bias tables are resized to, once. Not needed to run at
             another size.
-        revision: branch, tag or commit on the Hub.
+        revision: branch, tag or commit on the Hub, for weights that come from there.
         cache_dir: of huggingface_hub; by default the one that its variables name.
         endpoint: address of the Hub; by default HF_ENDPOINT or huggingface.co.
         token: for private repositories; by default the one that is logged in.
@@ -119,7 +119,10 @@ def create_model(
             raise ValueError(f"lock= goes with weights, and {name!r} is made from scratch; pass pretrained=True")
         return _from_scratch(name, num_classes, in_chans, img_size)
     architecture = None if says_where else _architecture(name)
-    files = Recorded(find_place(name, file, hub), None if lock is None else read_lock(lock), revision)
+    place = find_place(name, file, hub)
+    if revision is not None and not isinstance(place.files, HubFiles):
+        raise ValueError(f"revision= goes with a repository on the Hub, not with {place.source}; leave it out")
+    files = Recorded(place, None if lock is None else read_lock(lock), revision)
     size = None if img_size is None else _pair(img_size)
     if architecture is None:
         model = _from_files(files, num_classes, size, allow_pickle)

@@ -296,6 +296,8 @@ def hub_files(
 ) -> HubFiles:
     """The files of `ORG/NAME` or `ORG/NAME@REVISION`."""
     repository, at, pinned = name.partition("@")
+    if (at and not pinned) or revision == "":
+        raise ValueError(f"{name!r} has an empty revision; name a branch, tag or commit, or leave it out with its @")
     if at and revision and pinned != revision:
         raise ValueError(f"two revisions: {name!r} and revision={revision!r}; name one")
     return HubFiles(repository, pinned or revision, cache_dir, endpoint, token)

@@ -608,3 +608,16 @@ def test_warnings_that_are_errors_stay_warnings(
             hv.create_model(name)
         with pytest.raises(WeightsWarning, match="from the cache"):
             hv.create_model("hf-hub:me/model", cache_dir=tmp_path / "cache", endpoint="http://127.0.0.1:9")
+
+
+def test_a_revision_goes_with_the_hub_alone(saved: str, released: WeightEntry) -> None:
+    path = saved.removeprefix("local-dir:") + "/model.safetensors"
+    for name, more in ((saved, {}), (path, {}), (TINY, {"file": path}), (released.name, {"pretrained": True})):
+        with pytest.raises(ValueError, match=r"revision= goes with a repository on the Hub, not with (local|file|url):?"):
+            hv.create_model(name, revision="v1", allow_pickle=True, **more)
+
+
+@pytest.mark.parametrize(("name", "revision"), [("hf-hub:me/x@", None), ("hf-hub:me/x@", "v1"), ("hf-hub:me/x", "")])
+def test_an_empty_revision_is_not_the_main_one(name: str, revision: str | None) -> None:
+    with pytest.raises(ValueError, match="'me/x@?' has an empty revision; name a branch, tag or commit"):
+        hv.create_model(name, revision=revision)
