@@ -52,11 +52,12 @@ _warned: set[tuple[str, str]] = set()
 
 def full_name(model: str | Path) -> str:
     """`local-dir:PATH` for the path of a directory, any other name of a model, or path of a weight file, as it is."""
-    if weight_path(str(model)):
+    is_file = weight_path(str(model)) is not None
+    if is_file and not Path(model).expanduser().is_dir():
         return str(model)
-    if isinstance(model, Path):
+    if isinstance(model, Path) or is_file:
         return f"{DIRECTORY}{model}"
-    if model.startswith((HUB, DIRECTORY)) or model.partition(".")[0] in index():
+    if model.startswith((HUB, DIRECTORY)) or (os.sep not in model and model.partition(".")[0] in index()):
         return model
     return f"{DIRECTORY}{model}" if os.sep in model or Path(model).is_dir() else model
 
@@ -114,6 +115,8 @@ def create_model(
     says_where = is_place(name)
     if file is not None and says_where:
         raise ValueError(f"file= goes with the name of an architecture, not with {name!r}")
+    if not says_where and os.sep in name and Path(name).expanduser().is_dir():
+        raise WeightsNotFoundError(f"{name} is a directory, not a name of the zoo; to load it: {DIRECTORY}{name}")
     if not (says_where or pretrained or file is not None):
         if lock is not None:
             raise ValueError(f"lock= goes with weights, and {name!r} is made from scratch; pass pretrained=True")

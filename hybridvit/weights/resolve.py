@@ -117,6 +117,15 @@ def find_place(name: str, file: str | Path | None, hub: Mapping[str, Any]) -> Pl
     """
     path = weight_path(name) if file is None else Path(file).expanduser()
     if path is not None:
+        if str(file).startswith((HUB, DIRECTORY)):
+            raise ValueError(
+                f"{file} is loaded by itself: an architecture's name goes with the path of a weight file, leave it out"
+            )
+        if path.is_dir():
+            also = " without an architecture's name" if file else ""
+            raise WeightsNotFoundError(
+                f"{path} is a directory, expected a weight file; to load what is in it: {DIRECTORY}{path}{also}"
+            )
         if not path.is_file():
             raise WeightsNotFoundError(f"no weight file {path}")
         return Place(str(file or name), f"file:{file or name}", OneFile(path))

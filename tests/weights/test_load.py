@@ -621,3 +621,26 @@ def test_a_revision_goes_with_the_hub_alone(saved: str, released: WeightEntry) -
 def test_an_empty_revision_is_not_the_main_one(name: str, revision: str | None) -> None:
     with pytest.raises(ValueError, match="'me/x@?' has an empty revision; name a branch, tag or commit"):
         hv.create_model(name, revision=revision)
+
+
+@pytest.mark.parametrize("name", ["levit_128s.ft/best", "./levit_128s.ft/best", "run.pt"])
+def test_a_directory_that_is_called_like_a_file_or_a_model(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    hv.save_pretrained(tiny(), name)
+    for given in (name, Path(name)):
+        assert facts(loading.load_model(given)) == facts(tiny())
+    for pretrained in (False, True):
+        with pytest.raises(WeightsNotFoundError, match=rf"{name} is a directory, .*: local-dir:{name}"):
+            hv.create_model(name, pretrained)
+    with pytest.raises(WeightsNotFoundError, match=r"is a directory, expected a weight file; .* without an architect"):
+        hv.convert(name, "out.safetensors", model=TINY)
+    with pytest.raises(WeightsNotFoundError, match="is a directory, expected a weight file"):
+        hv.create_model(TINY, file=name)
+
+
+def test_an_architecture_beside_a_repository(tmp_path: Path) -> None:
+    for place in ("hf-hub:me/model", f"local-dir:{tmp_path}"):
+        with pytest.raises(ValueError, match=f"{place} is loaded by itself: an architecture's name goes with the path of"):
+            hv.lock(place, tmp_path / "weights.lock", model=TINY)
