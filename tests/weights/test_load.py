@@ -644,3 +644,37 @@ def test_an_architecture_beside_a_repository(tmp_path: Path) -> None:
     for place in ("hf-hub:me/model", f"local-dir:{tmp_path}"):
         with pytest.raises(ValueError, match=f"{place} is loaded by itself: an architecture's name goes with the path of"):
             hv.lock(place, tmp_path / "weights.lock", model=TINY)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("model.safetensors.index.json", b"{}", "it lists the files of weights: name their directory"),
+        ("config.json", b"{}", "name the file with the tensors"),
+        ("model.onnx", b"\x08\x07", "name the file with the tensors"),
+        ("empty", b"", "name the file with the tensors"),
+    ],
+)
+@pytest.mark.parametrize("allow_pickle", [False, True])
+def test_what_is_no_weight_file_is_not_called_a_pickle(
+    name: str, content: bytes, message: str, allow_pickle: bool, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsError, match=f"{name} is no weight file, which is a .safetensors .*; {message}"):
+        hv.create_model(TINY, file=tmp_path / name, allow_pickle=allow_pickle)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_pickle_of_any_name(old: bool, tmp_path: Path) -> None:
+    torch.save(described(TINY).state_dict(), tmp_path / "best", _use_new_zipfile_serialization=not old)
+    assert hv.create_model(TINY, file=tmp_path / "best", allow_pickle=True).spec == model_spec(TINY)
+    with pytest.raises(WeightsError, match="best is a pickle, which can run code"):
+        hv.create_model(TINY, file=tmp_path / "best")
+
+
+def test_names_of_tensors_are_text(tmp_path: Path) -> None:
+    path = tmp_path / "numbered.bin"
+    torch.save({0: torch.zeros(1), "head.weight": torch.zeros(2)}, path)
+    for load in (lambda: hv.create_model(TINY, file=path, allow_pickle=True), lambda: hv.create_model(str(path), allow_pickle=True)):
+        with pytest.raises(WeightsError, match="numbered.bin holds no state dict: 0 is not the name of a tensor"):
+            load()
