@@ -195,7 +195,7 @@ class Recorded:
                 return self.read(path, allow_pickle, prefix)
             index = self.get(f"{each}.index.json")
             if index is not None:
-                return read_shards(self, index, allow_pickle)
+                return read_shards(self, index, allow_pickle, prefix)
         if self.unreached:
             raise self.unreached
         return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import WeightsError
 from .sources import Files, WeightsNotFoundError
-from .store import read_json
+from .store import below, read_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,8 +23,8 @@ class Reader(Files, Protocol):
     def read(self, path: Path, allow_pickle: bool) -> dict[str, Tensor]: ...
 
 
-def read_shards(files: Reader, path: Path, allow_pickle: bool) -> dict[str, Tensor]:
-    """The state dict that is in several files, as the index at `path` says.
+def read_shards(files: Reader, path: Path, allow_pickle: bool, prefix: str = "") -> dict[str, Tensor]:
+    """The state dict that is in several files, as the index at `path` says, or what of it is `below` a prefix.
 
     Raises WeightsError for an index that is not one or that the files do not agree with, and as reading a file does;
     WeightsNotFoundError for a file that is missing.
@@ -48,7 +48,7 @@ def read_shards(files: Reader, path: Path, allow_pickle: bool) -> dict[str, Tens
                 f"such as {', '.join(wrong[:3])}; get both again"
             )
         tensors |= held
-    return tensors
+    return below(tensors, prefix, files.where)
 
 
 def _files_of_tensors(index: Mapping[str, Any], where: str, suffix: str) -> dict[str, str]:
