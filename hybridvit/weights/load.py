@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,6 +176,8 @@ def _adapted(model: Encoder, in_chans: int | None, img_size: tuple[int, int] | N
         model = adapt.with_in_chans(model, in_chans)
     if img_size is not None and img_size != model.spec.img_size:
         model = adapt.with_img_size(model, img_size)
+    if img_size is not None and model.preprocess is not None:
+        model.preprocess = replace(model.preprocess, input_size=img_size)  # weights may be fed at a size of its own
     return model
 
 
