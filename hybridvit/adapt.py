@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .encoder import Encoder, Model
 from .meta import without_memory
+from .preprocess import Preprocess
 
 
 @runtime_checkable
@@ -58,10 +59,17 @@ def with_in_chans(model: Encoder, in_chans: int) -> Encoder:
     }
     adapted = _rebuilt(model, spec, changed)
     if model.preprocess is not None:
-        statistics = {name: _per_channel(getattr(model.preprocess, name), in_chans) for name in ("mean", "std")}
-        adapted.preprocess = dataclasses.replace(model.preprocess, **statistics)
+        adapted.preprocess = in_channels(model.preprocess, in_chans)
     _record(adapted, f"first kernel: {model.spec.in_chans} -> {in_chans} channels")
     return adapted
+
+
+def in_channels(preprocess: Preprocess, channels: int) -> Preprocess:
+    """The same with statistics for so many channels: one gets the mean of all, more get the old ones in turn."""
+    if preprocess.channels == channels:
+        return preprocess
+    statistics = {name: _per_channel(getattr(preprocess, name), channels) for name in ("mean", "std")}
+    return dataclasses.replace(preprocess, **statistics)
 
 
 def repeat_channels(kernel: Tensor, in_chans: int) -> Tensor:

@@ -377,3 +377,14 @@ def test_a_size_that_is_asked_for_is_that_of_the_preprocessing(tmp_path: Path) -
         model = hv.create_model(name, img_size=asked)
         assert model.preprocess is not None
         assert model.preprocess.input_size == (size, size)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_the_preprocessing_of_timm_is_for_its_channels(channels: int, tmp_path: Path) -> None:
+    """Whatever timm's default of three is left in the config."""
+    name = timm_directory(tmp_path / "timm", channels, mean=[0.3, 0.4, 0.5], std=[0.1, 0.2, 0.3])
+    model = hv.create_model(name)
+    assert model.preprocess is not None
+    means = {1: [0.4], 3: [0.3, 0.4, 0.5], 4: [0.3, 0.4, 0.5, 0.3]}
+    assert model.preprocess.mean == pytest.approx(means[channels])
+    assert len(model.preprocess.std) == model.spec.in_chans == channels
