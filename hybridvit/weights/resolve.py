@@ -25,7 +25,7 @@ from .sources import (
     local_files,
     shipped_file,
 )
-from .store import PICKLE, WEIGHTS, read_tensors
+from .store import PICKLE, WEIGHTS, read_tensors, refused_pickle
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -190,6 +190,8 @@ class Recorded:
     def tensors(self, allow_pickle: bool, name: str = WEIGHTS, prefix: str = "") -> dict[str, Tensor] | None:
         """The state dict in `name` or else in a pickle, each in one file or in several; None if there is neither."""
         for each in (name, PICKLE):
+            if each == PICKLE and not allow_pickle and self._on_the_hub(each, f"{each}.index.json"):
+                raise refused_pickle(f"{each} of {self.where}")  # before it is downloaded
             path = self.get(each)
             if path is not None:
                 return self.read(path, allow_pickle, prefix)
@@ -199,6 +201,12 @@ class Recorded:
         if self.unreached:
             raise self.unreached
         return None
+
+    def _on_the_hub(self, *names: str) -> bool:
+        """Whether a repository on the Hub has one of these files, of those that a lock knows if there is one."""
+        files = self.files
+        known = names if self.locked is None else [name for name in names if name in self.locked.files]
+        return isinstance(files, HubFiles) and any(files.has(name) for name in known)
 
     def read(self, path: Path, allow_pickle: bool, prefix: str = "") -> dict[str, Tensor]:
         """As `read_tensors`; what the cache of the Hub has and cannot be read is removed there if it is damaged."""

@@ -100,6 +100,26 @@ class HubFiles:
             self.unreached = error
             return None
 
+    def has(self, name: str) -> bool:
+        """Whether there is such a file; the Hub is asked, and nothing is downloaded."""
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+        from huggingface_hub.errors import EntryNotFoundError
+
+        revision = self.commit or self.revision
+        cached = try_to_load_from_cache(self.repository, name, cache_dir=self.cache_dir, revision=revision)
+        if self.commit and (cached is not None or self.unreached):
+            return isinstance(cached, str)
+        url = hf_hub_url(self.repository, name, revision=revision, endpoint=self.endpoint)
+        try:
+            with bounded():
+                persistently(lambda: get_hf_file_metadata(url, token=self.token))
+        except EntryNotFoundError as error:
+            self.commit = self.commit or commit_in(error)
+            return False
+        except Exception:  # offline, or what `get` has a message for
+            return self.get(name) is not None
+        return True
+
     def _got(self, name: str) -> Path | None:
         from huggingface_hub import hf_hub_download, try_to_load_from_cache
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError

@@ -492,9 +492,7 @@ def test_a_config_that_is_pushed_in_the_middle_is_not_seen(
     first, second = described(TINY, num_classes=4), described(TINY, 3, num_classes=4)
     save_file(first.state_dict(), tmp_path / "model.safetensors")
     api.create_repo("me/bare")
-    api.upload_file(
-        repo_id="me/bare", path_in_repo="model.safetensors", path_or_fileobj=tmp_path / "model.safetensors"
-    )
+    api.upload_file(repo_id="me/bare", path_in_repo="model.safetensors", path_or_fileobj=tmp_path / "model.safetensors")
     recognised = loading._recognised  # pyright: ignore[reportPrivateUsage]
 
     def pushed_before(*arguments: Any) -> Any:
@@ -613,7 +611,9 @@ def test_warnings_that_are_errors_stay_warnings(
 def test_a_revision_goes_with_the_hub_alone(saved: str, released: WeightEntry) -> None:
     path = saved.removeprefix("local-dir:") + "/model.safetensors"
     for name, more in ((saved, {}), (path, {}), (TINY, {"file": path}), (released.name, {"pretrained": True})):
-        with pytest.raises(ValueError, match=r"revision= goes with a repository on the Hub, not with (local|file|url):?"):
+        with pytest.raises(
+            ValueError, match=r"revision= goes with a repository on the Hub, not with (local|file|url):?"
+        ):
             hv.create_model(name, revision="v1", allow_pickle=True, **more)
 
 
@@ -642,7 +642,9 @@ def test_a_directory_that_is_called_like_a_file_or_a_model(
 
 def test_an_architecture_beside_a_repository(tmp_path: Path) -> None:
     for place in ("hf-hub:me/model", f"local-dir:{tmp_path}"):
-        with pytest.raises(ValueError, match=f"{place} is loaded by itself: an architecture's name goes with the path of"):
+        with pytest.raises(
+            ValueError, match=f"{place} is loaded by itself: an architecture's name goes with the path of"
+        ):
             hv.lock(place, tmp_path / "weights.lock", model=TINY)
 
 
@@ -675,6 +677,9 @@ def test_a_pickle_of_any_name(old: bool, tmp_path: Path) -> None:
 def test_names_of_tensors_are_text(tmp_path: Path) -> None:
     path = tmp_path / "numbered.bin"
     torch.save({0: torch.zeros(1), "head.weight": torch.zeros(2)}, path)
-    for load in (lambda: hv.create_model(TINY, file=path, allow_pickle=True), lambda: hv.create_model(str(path), allow_pickle=True)):
+    for load in (
+        lambda: hv.create_model(TINY, file=path, allow_pickle=True),
+        lambda: hv.create_model(str(path), allow_pickle=True),
+    ):
         with pytest.raises(WeightsError, match="numbered.bin holds no state dict: 0 is not the name of a tensor"):
             load()
