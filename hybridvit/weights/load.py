@@ -344,8 +344,8 @@ def _recognised(
         raise
     if files.unreached and not has_config:
         warnings.warn(
-            f"{files.where} has no {CONFIG} in the cache, and the Hub does not say whether it has one; without it there "
-            "are no labels and no preprocessing",
+            f"{files.where} has no {CONFIG} in the cache, and the Hub does not say whether it has one; without it "
+            "there are no labels and no preprocessing",
             WeightsWarning,
             stacklevel=4,
         )

@@ -23,7 +23,7 @@ from .cache import check_downloaded
 from .transport import UnreasonableHubError, bounded, persistently
 
 if TYPE_CHECKING:
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import EntryNotFoundError
 
 HUB, DIRECTORY = "hf-hub:", "local-dir:"
 # Where a save keeps its finished files while it puts them in their places; they hold from then on.
@@ -74,9 +74,10 @@ class LocalFiles:
 class HubFiles:
     """A repository on the Hub; files come from huggingface_hub's cache, downloaded when they are not there.
 
-    All files are of one `commit`, that of the first that was asked for, whatever is pushed meanwhile. If the Hub does not answer, what the
-    cache has is used and a WeightsWarning says so, unless HF_HUB_OFFLINE is set. A file that the cache does not have of a
-    commit of which it has others is then taken not to exist; `unreached` is the error if it has to.
+    All files are of one `commit`, that of the first that was asked for, whatever is pushed meanwhile. If the Hub does
+    not answer, what the cache has is used and a WeightsWarning says so, unless HF_HUB_OFFLINE is set. A file that the
+    cache does not have of a commit of which it has others is then taken not to exist; `unreached` is the error if it
+    has to.
     """
 
     repository: str
@@ -114,7 +115,7 @@ class HubFiles:
             with bounded():
                 persistently(lambda: get_hf_file_metadata(url, token=self.token))
         except EntryNotFoundError as error:
-            self.commit = self.commit or commit_in(error)
+            self.commit = self.commit or _commit_in(error)
             return False
         except Exception:  # offline, or what `get` has a message for
             return self.get(name) is not None
@@ -148,7 +149,7 @@ class HubFiles:
             except LocalEntryNotFoundError:
                 raise
             except EntryNotFoundError as error:  # an answer about a commit as well
-                self.commit = self.commit or commit_in(error)
+                self.commit = self.commit or _commit_in(error)
                 return None
         check_downloaded(Path(path), self.where, started)
         return self._pinned(Path(path))
@@ -197,11 +198,12 @@ class HubFiles:
             return True
 
 
-def commit_in(answer: HfHubHTTPError) -> str | None:
-    """The commit that the Hub spoke of, if it said so."""
+def _commit_in(error: EntryNotFoundError) -> str | None:
+    """The commit that has no such file, if the Hub said which."""
     from huggingface_hub import constants
 
-    named = answer.response.headers.get(constants.HUGGINGFACE_HEADER_X_REPO_COMMIT, "")
+    answer = getattr(error, "response", None)
+    named = "" if answer is None else answer.headers.get(constants.HUGGINGFACE_HEADER_X_REPO_COMMIT, "")
     return named if re.fullmatch("[0-9a-f]{40}", named) else None
 
 

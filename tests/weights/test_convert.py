@@ -168,7 +168,7 @@ def test_what_is_written_beside_a_saved_model_loads(tmp_path: Path) -> None:
         assert torch.equal(logits(loaded, batch), logits(model, batch))
         assert loaded.resolved is not None
         assert loaded.resolved.layout == "hybridvit"
-    with pytest.raises(WeightsError, match="config.json"):  # which is that of this one
+    with pytest.raises(WeightsError, match=r"config.json"):  # which is that of this one
         hv.create_model(str(directory / "model.safetensors"))
 
 
@@ -176,5 +176,5 @@ def test_a_file_that_fits_neither_its_config_nor_a_model(tmp_path: Path) -> None
     directory = hv.save_pretrained(described("levit_128s", num_classes=5), tmp_path / "saved")
     tensors = load_file(directory / "model.safetensors")
     save_file({f"x.{key}": tensor for key, tensor in tensors.items()}, directory / "other.safetensors")
-    with pytest.raises(KeyMismatchError, match="other.safetensors does not fit the model"):
+    with pytest.raises(KeyMismatchError, match=r"other.safetensors does not fit the model"):
         hv.create_model(str(directory / "other.safetensors"))

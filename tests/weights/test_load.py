@@ -13,7 +13,6 @@ import pytest
 import timm
 import torch
 from huggingface_hub import HfApi, constants, snapshot_download
-from huggingface_hub.utils import _http
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -531,7 +530,7 @@ def test_a_whole_snapshot_loads_offline(
         api.upload_file(repo_id="me/whole", path_in_repo=name, path_or_fileobj=saved / name)
     cached_as_a_whole(loopback_hub, api, shards, tmp_path)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", endpoint is None)
-    monkeypatch.setattr(_http.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore" if endpoint else "error", WeightsWarning)
         loaded = hv.create_model("hf-hub:me/whole", endpoint=endpoint, cache_dir=tmp_path / "cache")
@@ -572,7 +571,7 @@ def test_a_snapshot_without_a_config_loads_offline(
     ],
 )
 def test_the_channels_of_a_file_and_its_size_are_independent(
-    held: dict[str, int], asked: dict[str, int], got: tuple[int, int], tmp_path: Path
+    held: dict[str, Any], asked: dict[str, Any], got: tuple[int, int], tmp_path: Path
 ) -> None:
     path = tmp_path / "mine.safetensors"
     save_file(described(TINY, **held).state_dict(), path)
@@ -586,7 +585,7 @@ def test_the_channels_of_a_file_and_its_size_are_independent(
 
 @pytest.mark.parametrize("classes", [(1 << 20) + 1, 2.5])
 def test_a_request_that_cannot_be_is_not_blamed_on_the_config(classes: Any, saved: str) -> None:
-    with pytest.raises(ValueError, match="^num_classes must be a whole number of at most 1,048,576, got"):
+    with pytest.raises(ValueError, match=r"^num_classes must be a whole number of at most 1,048,576, got"):
         hv.create_model(saved, num_classes=classes)
 
 
@@ -599,7 +598,7 @@ def test_warnings_that_are_errors_stay_warnings(
     name = f"local-dir:{hv.save_pretrained(model, tmp_path / 'nan')}"
     hv.push_to_hub(tiny(), "me/model", endpoint=loopback_hub.endpoint, token=loopback_hub.token)
     hv.create_model("hf-hub:me/model", **client(loopback_hub, tmp_path / "cache"))
-    monkeypatch.setattr(_http.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(WeightsWarning, match="NaN or infinite"):
@@ -610,7 +609,8 @@ def test_warnings_that_are_errors_stay_warnings(
 
 def test_a_revision_goes_with_the_hub_alone(saved: str, released: WeightEntry) -> None:
     path = saved.removeprefix("local-dir:") + "/model.safetensors"
-    for name, more in ((saved, {}), (path, {}), (TINY, {"file": path}), (released.name, {"pretrained": True})):
+    cases: list[tuple[str, dict[str, Any]]] = [(saved, {}), (path, {}), (TINY, {"file": path})]
+    for name, more in [*cases, (released.name, {"pretrained": True})]:
         with pytest.raises(
             ValueError, match=r"revision= goes with a repository on the Hub, not with (local|file|url):?"
         ):
@@ -619,7 +619,7 @@ def test_a_revision_goes_with_the_hub_alone(saved: str, released: WeightEntry) -
 
 @pytest.mark.parametrize(("name", "revision"), [("hf-hub:me/x@", None), ("hf-hub:me/x@", "v1"), ("hf-hub:me/x", "")])
 def test_an_empty_revision_is_not_the_main_one(name: str, revision: str | None) -> None:
-    with pytest.raises(ValueError, match="'me/x@?' has an empty revision; name a branch, tag or commit"):
+    with pytest.raises(ValueError, match=r"'me/x@?' has an empty revision; name a branch, tag or commit"):
         hv.create_model(name, revision=revision)
 
 
@@ -681,5 +681,5 @@ def test_names_of_tensors_are_text(tmp_path: Path) -> None:
         lambda: hv.create_model(TINY, file=path, allow_pickle=True),
         lambda: hv.create_model(str(path), allow_pickle=True),
     ):
-        with pytest.raises(WeightsError, match="numbered.bin holds no state dict: 0 is not the name of a tensor"):
+        with pytest.raises(WeightsError, match=r"numbered.bin holds no state dict: 0 is not the name of a tensor"):
             load()

@@ -118,5 +118,5 @@ def test_a_prefix_is_of_the_names_in_all_files(tmp_path: Path) -> None:
     files = Recorded(Place("it", "local-dir:it", LocalFiles(tmp_path)))
     assert (files.tensors(False, prefix="tower.") or {}).keys() == {"x"}
     assert (files.tensors(False) or {}).keys() == {"tower.x", "text.y"}
-    with pytest.raises(WeightsError, match="has no tensor whose name begins with 'image.'"):
+    with pytest.raises(WeightsError, match=r"has no tensor whose name begins with 'image.'"):
         files.tensors(False, prefix="image.")
