@@ -25,7 +25,7 @@ class GridDependent(Protocol):
 
 
 def with_num_classes(model: Encoder, num_classes: int) -> Encoder:
-    """A fresh classifier for so many classes; 0 gives the embedding. Labels and figures belong to the old one and go."""
+    """A fresh classifier for so many classes; 0 gives the embedding. Labels and figures are of the old one and go."""
     if num_classes < 0:
         raise ValueError(f"num_classes must be 0 or more, got {num_classes}")
     adapted = _rebuilt(model, model.spec.replace(num_classes=num_classes), fresh=("head.",))
