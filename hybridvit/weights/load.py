@@ -342,13 +342,6 @@ def _recognised(
         if has_config:
             raise WeightsError(f"{unknown}; {error}") from error
         raise
-    if files.unreached and not has_config:
-        warnings.warn(
-            f"{files.where} has no {CONFIG} in the cache, and the Hub does not say whether it has one; without it "
-            "there are no labels and no preprocessing",
-            WeightsWarning,
-            stacklevel=4,
-        )
     model = _filled(fit.layout, tensors, files, num_classes)
     model.origin = {"architecture": fit.architecture, **files.origin()}
     return model

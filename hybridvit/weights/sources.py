@@ -20,7 +20,7 @@ from urllib.request import Request, urlopen
 
 from ..zoo_path import zoo_path
 from .cache import check_downloaded
-from .transport import UnreasonableHubError, bounded, persistently
+from .transport import CONFIGS, UnreasonableHubError, bounded, persistently
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import EntryNotFoundError
@@ -99,7 +99,7 @@ class HubFiles:
             if not self._is_partly_cached(error):
                 raise
             self.unreached = error
-            return None
+            return self._taken_not_to_exist(name)
 
     def has(self, name: str) -> bool:
         """Whether there is such a file; the Hub is asked, and nothing is downloaded."""
@@ -132,8 +132,8 @@ class HubFiles:
                 return self._pinned(Path(cached))
             if cached is not None and not isinstance(cached, str) and self.commit:
                 return None  # the cache knows that this commit has no such file
-            if self.unreached:
-                return None  # and was not answered a moment ago
+            if self.unreached and cached is None:
+                return self._taken_not_to_exist(name)
             started = time.time()
             try:
                 path = persistently(
@@ -153,6 +153,15 @@ class HubFiles:
                 return None
         check_downloaded(Path(path), self.where, started)
         return self._pinned(Path(path))
+
+    def _taken_not_to_exist(self, name: str) -> None:
+        if name in CONFIGS:
+            warnings.warn(
+                f"{self.where} has no {name} in the cache, and the Hub does not say whether it has one; what it would "
+                "say, such as labels or preprocessing, is not known here",
+                WeightsWarning,
+                stacklevel=2,
+            )
 
     def _is_partly_cached(self, error: WeightsNotFoundError) -> bool:
         """Whether the Hub has not answered, and the cache has something of the commit, to which this is pinned then."""

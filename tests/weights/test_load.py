@@ -26,7 +26,7 @@ from hybridvit.registry import UnknownNameError, family_of, model_spec
 from hybridvit.weights import load as loading
 from hybridvit.weights import resolve
 from hybridvit.weights.entries import WeightEntry, entries, entries_of
-from hybridvit.weights.sources import WeightsNotFoundError, WeightsWarning
+from hybridvit.weights.sources import HubFiles, WeightsNotFoundError, WeightsWarning
 from hybridvit.weights.store import WeightsError
 from tests.parity import error, images
 from tests.representatives import representatives
@@ -554,6 +554,10 @@ def test_a_snapshot_without_a_config_loads_offline(
         loaded = hv.create_model("hf-hub:me/whole", cache_dir=tmp_path / "cache")
     assert torch.equal(logits(loaded, images(32, 32)), logits(model, images(32, 32)))
     assert loaded.resolved is not None
+    files = HubFiles("me/whole", cache_dir=tmp_path / "cache")
+    assert files.get("model.safetensors.index.json") is None
+    with pytest.warns(WeightsWarning, match="me/whole has no preprocessor_config.json in the cache"):
+        assert files.get("preprocessor_config.json") is None
     locked = hv.create_model("hf-hub:me/whole", lock=lock, cache_dir=tmp_path / "cache")
     assert locked.resolved is not None
     assert locked.resolved.commit == loaded.resolved.commit
