@@ -7,12 +7,14 @@ leaves the old one as it was. Drop path and gradient checkpointing are settings 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Protocol, cast, runtime_checkable
 
 from torch import Tensor, nn
 
 from .encoder import Encoder, Model
 from .meta import without_memory
+from .preprocess import Preprocess
 
 
 @runtime_checkable
@@ -23,15 +25,24 @@ class GridDependent(Protocol):
 
 
 def with_num_classes(model: Encoder, num_classes: int) -> Encoder:
-    """A fresh classifier for so many classes; 0 gives the embedding. Label names belong to the old one and go."""
+    """A fresh classifier for so many classes; 0 gives the embedding. Labels and figures are of the old one and go."""
     if num_classes < 0:
         raise ValueError(f"num_classes must be 0 or more, got {num_classes}")
     adapted = _rebuilt(model, model.spec.replace(num_classes=num_classes), fresh=("head.",))
     adapted.head = adapted.spec.build_head(model.num_features).to(**_where(model))
-    adapted.labels = None
+    adapted.labels, adapted.origin = None, without_results(model.origin)
     _record(adapted, f"classifier replaced: {model.spec.num_classes} -> {num_classes} classes")
     adapted.freeze(model.frozen_layers)
     return adapted.train(model.training)
+
+
+# What an origin says of a model as its classifier makes it.
+_RESULTS = ("metrics", "datasets", "description", "val_accuracy", "epoch")
+
+
+def without_results(origin: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What remains true of where a model comes from once its classifier is another."""
+    return None if origin is None else {name: value for name, value in origin.items() if name not in _RESULTS}
 
 
 def with_in_chans(model: Encoder, in_chans: int) -> Encoder:
@@ -48,10 +59,17 @@ def with_in_chans(model: Encoder, in_chans: int) -> Encoder:
     }
     adapted = _rebuilt(model, spec, changed)
     if model.preprocess is not None:
-        statistics = {name: _per_channel(getattr(model.preprocess, name), in_chans) for name in ("mean", "std")}
-        adapted.preprocess = dataclasses.replace(model.preprocess, **statistics)
+        adapted.preprocess = in_channels(model.preprocess, in_chans)
     _record(adapted, f"first kernel: {model.spec.in_chans} -> {in_chans} channels")
     return adapted
+
+
+def in_channels(preprocess: Preprocess, channels: int) -> Preprocess:
+    """The same with statistics for so many channels: one gets the mean of all, more get the old ones in turn."""
+    if preprocess.channels == channels:
+        return preprocess
+    statistics = {name: _per_channel(getattr(preprocess, name), channels) for name in ("mean", "std")}
+    return dataclasses.replace(preprocess, **statistics)
 
 
 def repeat_channels(kernel: Tensor, in_chans: int) -> Tensor:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from ..adapt import without_results
 from ..weights.load import full_name, load_model
 from ..weights.resolve import weight_path
 from ..weights.sources import DIRECTORY, HUB, PENDING
@@ -300,13 +301,10 @@ def _csv(text: str) -> str:
     return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\n') else text
 
 
-# What is true of the weights that a training started from, and not of those that it makes.
-_NOT_PASSED_ON = ("source", "metrics", "datasets", "description", "val_accuracy", "epoch")
-
-
 def _origin(model: str | Encoder, pretrained: bool, built: Encoder, recipe: Recipe, data: Data) -> dict[str, Any]:
     """What is saved with the weights about where they come from; a name, never a path of this machine."""
-    origin: dict[str, Any] = {name: value for name, value in (built.origin or {}).items() if name not in _NOT_PASSED_ON}
+    origin = without_results(built.origin) or {}
+    origin.pop("source", None)
     if isinstance(model, str) and pretrained:
         path = weight_path(model) or (Path(model.removeprefix(DIRECTORY)) if model.startswith(DIRECTORY) else None)
         origin["finetuned_from"] = path.name if path else model

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..adapt import in_channels
 from ..components.pools import AttentionPool, TokenPool
 from ..keys import KeyRules
 from ..limits import shown
@@ -82,11 +83,12 @@ def from_timm(config: Mapping[str, Any], where: str) -> Foreign:
             WeightsWarning,
             stacklevel=2,
         )
+    preprocess = timm_preprocess(given)
     return Foreign(
         architecture=architecture,
         spec=spec,
         rules={"timm": family.layouts["timm"](spec)},
-        preprocess=timm_preprocess(given),
+        preprocess=None if preprocess is None else in_channels(preprocess, spec.in_chans),
         labels=_timm_labels(config | given, spec.num_classes),
         licence=given.get("license"),
     )

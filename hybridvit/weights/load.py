@@ -6,6 +6,8 @@ import logging
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ import torch
 
 from .. import adapt
 from ..keys import KeyMismatchError, StateDict, check_keys
-from ..limits import LONGEST_SHOWN, printable
+from ..limits import LARGEST_NUMBER, LONGEST_SHOWN, printable, shown
 from ..meta import without_memory
 from ..registry import UnknownNameError, family_of, index, model_spec
 from ..spec import SpecError
@@ -32,9 +34,9 @@ from .layouts import (
     possible_layouts,
 )
 from .lock_file import read_lock
-from .recognise import recognise
-from .resolve import Recorded, find_place, is_place, weight_path
-from .sources import DIRECTORY, HUB, PartialWeightsWarning, WeightsNotFoundError, WeightsWarning
+from .recognise import channels_in, recognise
+from .resolve import OneFile, Recorded, find_place, is_place, weight_path
+from .sources import DIRECTORY, HUB, HubFiles, PartialWeightsWarning, WeightsNotFoundError, WeightsWarning
 from .store import CONFIG, OWN_LAYOUT, PICKLE, WEIGHTS, attach, read_json, refused_pickle, saved_rules, saved_spec
 from .transformers_format.repository import from_transformers
 
@@ -54,11 +56,12 @@ _warned: set[tuple[str, str]] = set()
 
 def full_name(model: str | Path) -> str:
     """`local-dir:PATH` for the path of a directory, any other name of a model, or path of a weight file, as it is."""
-    if weight_path(str(model)):
+    is_file = weight_path(str(model)) is not None
+    if is_file and not Path(model).expanduser().is_dir():
         return str(model)
-    if isinstance(model, Path):
+    if isinstance(model, Path) or is_file:
         return f"{DIRECTORY}{model}"
-    if model.startswith((HUB, DIRECTORY)) or model.partition(".")[0] in index():
+    if model.startswith((HUB, DIRECTORY)) or (os.sep not in model and model.partition(".")[0] in index()):
         return model
     return f"{DIRECTORY}{model}" if os.sep in model or Path(model).is_dir() else model
 
@@ -94,7 +97,7 @@ def create_model(
         in_chans: channels of the images; kernels are summed or shared out.
         img_size: pixels or (height, width) that position and bias tables are resized to, once. Not needed to run at
             another size.
-        revision: branch, tag or commit on the Hub.
+        revision: branch, tag or commit on the Hub, for weights that come from there.
         cache_dir: of huggingface_hub; by default the one that its variables name.
         endpoint: address of the Hub; by default HF_ENDPOINT or huggingface.co.
         token: for private repositories; by default the one that is logged in.
@@ -116,19 +119,23 @@ def create_model(
     says_where = is_place(name)
     if file is not None and says_where:
         raise ValueError(f"file= goes with the name of an architecture, not with {name!r}")
+    if not says_where and os.sep in name and Path(name).expanduser().is_dir():
+        raise WeightsNotFoundError(f"{name} is a directory, not a name of the zoo; to load it: {DIRECTORY}{name}")
     if not (says_where or pretrained or file is not None):
         if lock is not None:
             raise ValueError(f"lock= goes with weights, and {name!r} is made from scratch; pass pretrained=True")
         return _from_scratch(name, num_classes, in_chans, img_size)
     architecture = None if says_where else _architecture(name)
     place, size = find_place(name, file, hub), None if img_size is None else _pair(img_size)
+    if revision is not None and not isinstance(place.files, HubFiles):
+        raise ValueError(f"revision= goes with a repository on the Hub, not with {place.source}; leave it out")
     for _ in range(ATTEMPTS):
         files = Recorded(place, None if lock is None else read_lock(lock), revision)
         try:
             if architecture is None:
                 model = _from_files(files, num_classes, size, allow_pickle)
             elif file is not None:
-                model = _from_named_file(architecture, files, num_classes, in_chans, size, allow_pickle)
+                model = _from_named_file(architecture, files, num_classes, size, allow_pickle)
             else:
                 model = _from_entry(find_entry(name), files, num_classes, allow_pickle)
         except Exception:
@@ -152,6 +159,8 @@ def _check_request(num_classes: int | None, in_chans: int | None, img_size: int 
     for name, value, low in (("num_classes", num_classes, 0), ("in_chans", in_chans, 1), ("img_size", min(size), 1)):
         if value is not None and value < low:
             raise ValueError(f"{name} must be at least {low}, got {value}")
+    if num_classes is not None and (num_classes > LARGEST_NUMBER or num_classes != int(num_classes)):
+        raise ValueError(f"num_classes must be a whole number of at most {LARGEST_NUMBER:,}, got {shown(num_classes)}")
 
 
 def _pair(img_size: int | tuple[int, int]) -> tuple[int, int]:
@@ -182,6 +191,8 @@ def _adapted(model: Encoder, in_chans: int | None, img_size: tuple[int, int] | N
         model = adapt.with_in_chans(model, in_chans)
     if img_size is not None and img_size != model.spec.img_size:
         model = adapt.with_img_size(model, img_size)
+    if img_size is not None and model.preprocess is not None:
+        model.preprocess = replace(model.preprocess, input_size=img_size)  # weights may be fed at a size of its own
     return model
 
 
@@ -234,12 +245,17 @@ def _warn_of_no_numbers(tensors: StateDict, source: str) -> None:
 
 
 def _initialise_missing(model: Encoder, spec: Model) -> None:
-    """Replaces what is still on the meta device: a new classifier alone, or, of a partial checkpoint, what it lacks."""
+    """Replaces what is still on the meta device: a new classifier alone, or, of a partial checkpoint, what it lacks.
+
+    It gets the precision of the rest.
+    """
     missing = {key for key, tensor in model.state_dict().items() if tensor.is_meta}
+    held = (each.dtype for each in model.parameters() if not each.is_meta and each.is_floating_point())
+    dtype = next(held, None)
     if missing and all(key.startswith(CLASSIFIER) for key in missing):
-        model.head = spec.build_head(model.num_features)
+        model.head = spec.build_head(model.num_features).to(dtype=dtype)
     elif missing:
-        fresh = spec.build().state_dict()
+        fresh = spec.build().to(dtype=dtype).state_dict()
         model.load_state_dict({key: fresh[key] for key in missing}, assign=True, strict=False)
 
 
@@ -267,20 +283,19 @@ def _from_named_file(
     architecture: str,
     files: Recorded,
     num_classes: int | None,
-    in_chans: int | None,
     img_size: tuple[int, int] | None,
     allow_pickle: bool,
 ) -> Encoder:
     """A model of the zoo with the weights of a file, whose names may be ours or those of any layout of the family.
 
-    The file says how many classes there are. Its channels and size are those of the architecture, or else the given.
+    The file says how many classes and channels there are. Its size is that of the architecture, or else the given.
     Raises KeyMismatchError listing every key and shape that does not fit the layout that is closest.
     """
     tensors = _weights(files, allow_pickle)
     layout = closest_layout(tensors, list(possible_layouts(family_of(architecture), model_spec(architecture))))
     ours, untaken = converted(tensors, layout.rules, files.where)
-    spec = layout.spec.replace(num_classes=classes_in(ours, layout.spec))
-    asked = spec.replace(in_chans=in_chans or spec.in_chans, img_size=img_size or spec.img_size)
+    spec = layout.spec.replace(num_classes=classes_in(ours, layout.spec), in_chans=channels_in(ours, layout))
+    asked = spec.replace(img_size=img_size or spec.img_size)
     as_asked = {key: tensor.shape for key, tensor in expected_tensors(asked).items()}
     fits_as_asked = as_asked == {key: tensor.shape for key, tensor in ours.items()}
     spec = asked if fits_as_asked else spec
@@ -295,14 +310,25 @@ def _from_files(
 ) -> Encoder:
     """A model in a directory, repository or file, by what the config says, or else by the weights themselves."""
     path = files.get(CONFIG)
-    config = None if path is None else read_json(path)
+    another = isinstance(files.files, OneFile) and files.files.path.name not in (WEIGHTS, PICKLE)
+    try:
+        config = None if path is None else read_json(path)
+    except WeightsError:
+        if not another:
+            raise
+        config = None  # of something else that lies there
     if config is None or not any(field in config for field in KNOWN_BY):
         return _recognised(files, config is not None, num_classes, img_size, allow_pickle)
     try:
         model = _from_config(config, files, num_classes, allow_pickle)
     except SpecError as error:
         raise SpecError(f"{files.where}: its {CONFIG} describes no model: {error}") from error
-    except (WeightsError, KeyMismatchError, UnknownNameError, OSError):
+    except KeyMismatchError:
+        if another:  # the config beside it is of other weights
+            with suppress(WeightsError):
+                return _recognised(files, False, num_classes, img_size, allow_pickle)
+        raise
+    except (WeightsError, UnknownNameError, OSError, Warning):
         raise
     except Exception as error:  # whatever a spec of nonsense makes of torch's layers
         reason = printable(f"{type(error).__name__}: {error}", 3 * LONGEST_SHOWN)
@@ -344,6 +370,8 @@ def _from_config(config: dict[str, Any], files: Recorded, num_classes: int | Non
     layout = Layout(config.get("layout", OWN_LAYOUT), saved_rules(config, spec, files.where), spec)
     model = _filled(layout, _weights(files, allow_pickle), files, num_classes)
     attach(model, config, spec.num_classes, files.where)
+    if model.spec.num_classes != spec.num_classes:
+        model.origin = adapt.without_results(model.origin)
     return model
 
 

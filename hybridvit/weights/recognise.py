@@ -128,8 +128,7 @@ def _fit(architecture: str, layout: Layout, outline: StateDict) -> Fit:
     expected = _expected(layout.spec)
     if ours.keys() & expected.keys():
         classes = classes_in(ours, layout.spec, expected)
-        channels = next((ours[key].shape[1] for key in _first_kernels(layout) if key in ours), layout.spec.in_chans)
-        spec = layout.spec.replace(num_classes=classes, in_chans=channels)
+        spec = layout.spec.replace(num_classes=classes, in_chans=channels_in(ours, layout))
         if spec != layout.spec:
             layout, expected = layout._replace(spec=spec), _expected(spec)
     differences = [f"no {key}" for key in expected if key not in ours]
@@ -140,6 +139,12 @@ def _fit(architecture: str, layout: Layout, outline: StateDict) -> Fit:
         if key in ours and ours[key].shape != tensor.shape
     ]
     return Fit(architecture, layout, tuple(differences))
+
+
+def channels_in(tensors: StateDict, layout: Layout) -> int:
+    """The number of channels of a checkpoint, read from its first kernel."""
+    kernels = (tensors[key] for key in _first_kernels(layout) if key in tensors)
+    return next((kernel.shape[1] for kernel in kernels if kernel.ndim == 4), layout.spec.in_chans)
 
 
 def _first_kernels(layout: Layout) -> list[str]:

@@ -26,7 +26,7 @@ from .sources import (
     local_files,
     shipped_file,
 )
-from .store import PICKLE, WEIGHTS, read_tensors
+from .store import PICKLE, WEIGHTS, read_tensors, refused_pickle
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -121,6 +121,15 @@ def find_place(name: str, file: str | Path | None, hub: Mapping[str, Any]) -> Pl
     """
     path = weight_path(name) if file is None else Path(file).expanduser()
     if path is not None:
+        if str(file).startswith((HUB, DIRECTORY)):
+            raise ValueError(
+                f"{file} is loaded by itself: an architecture's name goes with the path of a weight file, leave it out"
+            )
+        if path.is_dir():
+            also = " without an architecture's name" if file else ""
+            raise WeightsNotFoundError(
+                f"{path} is a directory, expected a weight file; to load what is in it: {DIRECTORY}{path}{also}"
+            )
         files = OneFile(path)
         if files.get(WEIGHTS) is None:
             raise WeightsNotFoundError(f"no weight file {path}")
@@ -172,7 +181,14 @@ class Recorded:
     def where(self) -> str:
         return self.files.where
 
+    @property
+    def unreached(self) -> WeightsNotFoundError | None:
+        """The error for files that the cache does not have, where the Hub did not say whether there are any."""
+        return self.files.unreached if isinstance(self.files, HubFiles) else None
+
     def get(self, name: str) -> Path | None:
+        if self.locked is not None and isinstance(self.files, HubFiles) and name not in self.locked.files:
+            return None  # nothing comes to a commit
         path = self.files.get(name)
         self._asked.setdefault(name, _stamp(path))
         called = (
@@ -198,13 +214,23 @@ class Recorded:
     def tensors(self, allow_pickle: bool, name: str = WEIGHTS, prefix: str = "") -> dict[str, Tensor] | None:
         """The state dict in `name` or else in a pickle, each in one file or in several; None if there is neither."""
         for each in (name, PICKLE):
+            if each == PICKLE and not allow_pickle and self._on_the_hub(each, f"{each}.index.json"):
+                raise refused_pickle(f"{each} of {self.where}")  # before it is downloaded
             path = self.get(each)
             if path is not None:
                 return self.read(path, allow_pickle, prefix)
             index = self.get(f"{each}.index.json")
             if index is not None:
-                return read_shards(self, index, allow_pickle)
+                return read_shards(self, index, allow_pickle, prefix)
+        if self.unreached:
+            raise self.unreached
         return None
+
+    def _on_the_hub(self, *names: str) -> bool:
+        """Whether a repository on the Hub has one of these files, of those that a lock knows if there is one."""
+        files = self.files
+        known = names if self.locked is None else [name for name in names if name in self.locked.files]
+        return isinstance(files, HubFiles) and any(files.has(name) for name in known)
 
     def read(self, path: Path, allow_pickle: bool, prefix: str = "") -> dict[str, Tensor]:
         """As `read_tensors`; what a cache has and cannot be read is removed there if it is damaged."""

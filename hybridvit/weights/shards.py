@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from .errors import WeightsError
 from .sources import Files, WeightsNotFoundError
-from .store import read_json
+from .store import below, read_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 class Reader(Files, Protocol):
     """A place whose files of tensors can be read."""
 
+    @property
+    def unreached(self) -> WeightsNotFoundError | None: ...
+
     def read(self, path: Path, allow_pickle: bool) -> dict[str, Tensor]: ...
 
 
-def read_shards(files: Reader, path: Path, allow_pickle: bool) -> dict[str, Tensor]:
-    """The state dict that is in several files, as the index at `path` says.
+def read_shards(files: Reader, path: Path, allow_pickle: bool, prefix: str = "") -> dict[str, Tensor]:
+    """The state dict that is in several files, as the index at `path` says, or what of it is `below` a prefix.
 
     Raises WeightsError for an index that is not one or that the files do not agree with, and as reading a file does;
     WeightsNotFoundError for a file that is missing.
@@ -31,6 +34,8 @@ def read_shards(files: Reader, path: Path, allow_pickle: bool) -> dict[str, Tens
     for shard in sorted(set(listed.values())):
         found = files.get(shard)
         if found is None:
+            if files.unreached:
+                raise files.unreached
             raise WeightsNotFoundError(f"{files.where} has no {shard}, which its {index} lists; get it again")
         held = files.read(found, allow_pickle)
         expected = {key for key, file in listed.items() if file == shard}
@@ -41,7 +46,7 @@ def read_shards(files: Reader, path: Path, allow_pickle: bool) -> dict[str, Tens
                 f"such as {', '.join(wrong[:3])}; get both again"
             )
         tensors |= held
-    return tensors
+    return below(tensors, prefix, files.where)
 
 
 def shards_of(path: Path, where: str) -> list[str]:

@@ -16,13 +16,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.request import Request, urlopen
 
 from .. import limits
 from ..zoo_path import zoo_path
 from .cache import check_downloaded
-from .transport import UnreasonableHubError, bounded, paced, persistently
+from .transport import CONFIGS, UnreasonableHubError, bounded, paced, persistently
+
+if TYPE_CHECKING:
+    from huggingface_hub.errors import EntryNotFoundError
 
 HUB, DIRECTORY = "hf-hub:", "local-dir:"
 # Where a save keeps its finished files while it puts them in their places; they hold from then on.
@@ -95,8 +98,10 @@ def _is_inside(name: object) -> bool:
 class HubFiles:
     """A repository on the Hub; files come from huggingface_hub's cache, downloaded when they are not there.
 
-    All files are of one `commit`, that of the first, whatever is pushed meanwhile. If the Hub does not answer, what the
-    cache has is used and a WeightsWarning says so, unless HF_HUB_OFFLINE is set.
+    All files are of one `commit`, that of the first that was asked for, whatever is pushed meanwhile. If the Hub does
+    not answer, what the cache has is used and a WeightsWarning says so, unless HF_HUB_OFFLINE is set. A file that the
+    cache does not have of a commit of which it has others is then taken not to exist; `unreached` is the error if it
+    has to.
     """
 
     repository: str
@@ -105,12 +110,42 @@ class HubFiles:
     endpoint: str | None = None
     token: str | None = field(default=None, repr=False)
     commit: str | None = None
+    unreached: WeightsNotFoundError | None = field(default=None, repr=False)
 
     @property
     def where(self) -> str:
         return f"{self.repository}@{self.revision}" if self.revision else self.repository
 
     def get(self, name: str) -> Path | None:
+        try:
+            return self._got(name)
+        except WeightsNotFoundError as error:
+            if not self._is_partly_cached(error):
+                raise
+            self.unreached = error
+            return self._taken_not_to_exist(name)
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file; the Hub is asked, and nothing is downloaded."""
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+        from huggingface_hub.errors import EntryNotFoundError
+
+        revision = self.commit or self.revision
+        cached = try_to_load_from_cache(self.repository, name, cache_dir=self.cache_dir, revision=revision)
+        if self.commit and (cached is not None or self.unreached):
+            return isinstance(cached, str)
+        url = hf_hub_url(self.repository, name, revision=revision, endpoint=self.endpoint)
+        try:
+            with bounded():
+                persistently(lambda: get_hf_file_metadata(url, token=self.token))
+        except EntryNotFoundError as error:
+            self.commit = self.commit or _commit_in(error)
+            return False
+        except Exception:  # offline, or what `get` has a message for
+            return self.get(name) is not None
+        return True
+
+    def _got(self, name: str) -> Path | None:
         from huggingface_hub import hf_hub_download, try_to_load_from_cache
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -121,6 +156,8 @@ class HubFiles:
                 return self._pinned(Path(cached))
             if cached is not None and not isinstance(cached, str) and self.commit:
                 return None  # the cache knows that this commit has no such file
+            if self.unreached and cached is None:
+                return self._taken_not_to_exist(name)
             started = time.time()
             try:
                 path = persistently(
@@ -135,10 +172,38 @@ class HubFiles:
                 )
             except LocalEntryNotFoundError:
                 raise
-            except EntryNotFoundError:
+            except EntryNotFoundError as error:  # an answer about a commit as well
+                self.commit = self.commit or _commit_in(error)
                 return None
         check_downloaded(Path(path), self.where, started)
         return self._pinned(Path(path))
+
+    def _taken_not_to_exist(self, name: str) -> None:
+        if name in CONFIGS:
+            warnings.warn(
+                f"{self.where} has no {name} in the cache, and the Hub does not say whether it has one; what it would "
+                "say, such as labels or preprocessing, is not known here",
+                WeightsWarning,
+                stacklevel=2,
+            )
+
+    def _is_partly_cached(self, error: WeightsNotFoundError) -> bool:
+        """Whether the Hub has not answered, and the cache has something of the commit, to which this is pinned then."""
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        if not isinstance(error.__cause__, LocalEntryNotFoundError):
+            return False
+        try:
+            snapshot = snapshot_download(
+                self.repository, revision=self.commit or self.revision, cache_dir=self.cache_dir, local_files_only=True
+            )
+        except (OSError, ValueError):
+            return False
+        if not any(path.is_file() for path in Path(snapshot).rglob("*")):
+            return False
+        self.commit = Path(snapshot).name
+        return True
 
     def _pinned(self, path: Path) -> Path:
         self.commit = _commit_of(path)
@@ -164,6 +229,15 @@ class HubFiles:
                 stacklevel=2,
             )
             return True
+
+
+def _commit_in(error: EntryNotFoundError) -> str | None:
+    """The commit that has no such file, if the Hub said which."""
+    from huggingface_hub import constants
+
+    answer = getattr(error, "response", None)
+    named = "" if answer is None else answer.headers.get(constants.HUGGINGFACE_HEADER_X_REPO_COMMIT, "")
+    return named if re.fullmatch("[0-9a-f]{40}", named) else None
 
 
 def _commit_of(cached: Path) -> str:
@@ -208,6 +282,8 @@ def explained(files: HubFiles) -> Iterator[None]:
     try:
         with bounded():
             yield
+    except Warning:  # turned into an error by the caller
+        raise
     except GatedRepoError as error:
         raise WeightsNotFoundError(
             f"{files.repository} is gated: accept its conditions on {endpoint}/{files.repository} and log in with "
@@ -275,6 +351,8 @@ def hub_files(
 ) -> HubFiles:
     """The files of `ORG/NAME` or `ORG/NAME@REVISION`."""
     repository, at, pinned = name.partition("@")
+    if (at and not pinned) or revision == "":
+        raise ValueError(f"{name!r} has an empty revision; name a branch, tag or commit, or leave it out with its @")
     if at and revision and pinned != revision:
         raise ValueError(f"two revisions: {name!r} and revision={revision!r}; name one")
     return HubFiles(repository, pinned or revision, cache_dir, endpoint, token)

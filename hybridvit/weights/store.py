@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ..encoder import Encoder, Model
 
 CONFIG, WEIGHTS, CARD, PICKLE = "config.json", "model.safetensors", "README.md", "pytorch_model.bin"
+PICKLES = (".bin", ".pth", ".pt")
 # Where a save keeps its files in a directory until all of them are written, each save in one of its own: `.saving-*`.
 STAGING = ".saving"
 # After how many seconds what a killed save left is removed where locks do not tell that it was killed.
@@ -94,6 +95,12 @@ def read_tensors(path: Path, allow_pickle: bool = False, prefix: str = "") -> di
                 f"{path} is no readable safetensors file ({error}): truncated or something else; "
                 f"{remedy(path, 'download it again')}"
             ) from error
+    if path.suffix not in PICKLES and not _begins_as_pickle(path):
+        listed = path.name.endswith(".index.json")
+        raise WeightsError(
+            f"{path} is no weight file, which is a .safetensors file or a pickle ({', '.join(PICKLES)}); "
+            + ("it lists the files of weights: name their directory" if listed else "name the file with the tensors")
+        )
     if not allow_pickle:
         raise refused_pickle(path)
     try:
@@ -107,7 +114,16 @@ def read_tensors(path: Path, allow_pickle: bool = False, prefix: str = "") -> di
             state = state[wrapper]
     if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise WeightsError(f"{path} holds no state dict")
+    unnamed = [key for key in state if not isinstance(key, str)]
+    if unnamed:
+        raise WeightsError(f"{path} holds no state dict: {shown(unnamed[0])} is not the name of a tensor")
     return dict(state)
+
+
+def _begins_as_pickle(path: Path) -> bool:
+    """Whether a file of any name begins as what torch.save writes, now and before 1.6."""
+    with path.open("rb") as file:
+        return file.read(4).startswith((b"PK\x03\x04", b"\x80"))
 
 
 def refused_pickle(name: str | Path) -> WeightsError:

@@ -812,3 +812,38 @@ def test_an_index_is_bounded_as_a_config_is(name: str, monkeypatch: pytest.Monke
     answer = SimpleNamespace(status_code=200, headers={"Content-Length": str(30 << 20)}, request=request)
     with pytest.raises(transport.UnreasonableHubError, match=f"{name} has 31,457,280 bytes, and no config has more"):
         transport._watch(answer)
+
+
+# Files that are not wanted
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("config", [True, False])
+def test_a_pickle_that_is_not_allowed_is_not_downloaded(parts: int, config: bool, tmp_path: Path) -> None:
+    with FaultyHub(tmp_path / "own") as hub:
+        api, cache = HfApi(endpoint=hub.endpoint, token=hub.token), client(hub, tmp_path / "cache")
+        model = tiny()
+        saved, tensors = hv.save_pretrained(model, tmp_path / "saved"), model.state_dict()
+        if not config:
+            (saved / "config.json").unlink()
+        (saved / "model.safetensors").unlink()
+        names = ["pytorch_model.bin"] if parts == 1 else ["pytorch_model-1.bin", "pytorch_model-2.bin"]
+        for part, name in enumerate(names):
+            torch.save(dict(list(tensors.items())[part::parts]), saved / name)
+        if parts > 1:
+            listed = {key: names[place % parts] for place, key in enumerate(tensors)}
+            (saved / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": listed}))
+        api.create_repo(REPO)
+        api.upload_folder(repo_id=REPO, folder_path=saved)
+        hub.faults.requests.clear()
+        with pytest.raises(WeightsError, match=r"pytorch_model\.bin of me/model is a pickle.*allow_pickle=True"):
+            hv.create_model(f"hf-hub:{REPO}", **cache)
+        assert not [each for each in hub.faults.requests if each.startswith("GET") and ".json" not in each]
+        with pytest.MonkeyPatch.context() as offline:
+            offline.setattr(constants, "HF_HUB_OFFLINE", True)
+            message = "me/model is not in the cache and HF_HUB_OFFLINE is set; connect once"
+            with pytest.raises(WeightsNotFoundError, match=message):
+                hv.create_model(f"hf-hub:{REPO}", **cache)
+        if config:
+            loaded = hv.create_model(f"hf-hub:{REPO}", allow_pickle=True, **cache)
+            assert torch.equal(logits(loaded, images(24, 32)), logits(model, images(24, 32)))

@@ -10,7 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import hybridvit as hv
+from hybridvit.keys import KeyMismatchError
 from hybridvit.registry import family_of, model_spec
+from hybridvit.weights.errors import WeightsError
 from hybridvit.weights.layouts import layouts_of
 from hybridvit.weights.sources import WeightsNotFoundError
 from tests.parity import TOLERANCE, error, images, perturb
@@ -176,3 +178,30 @@ def test_constants_are_not_told(architecture: str) -> None:
     old = {f"layers.0.blocks.1.{name}": torch.zeros(1) for name in names[: 2 + ("v2" in architecture)]}
     assert rules.to_ours(old) == {}
     assert rules.learned_and_dropped(old) == []
+
+
+def test_what_is_written_beside_a_saved_model_loads(tmp_path: Path) -> None:
+    """The config there is of the other file, and in other names."""
+    model = described("levit_128s", num_classes=5)
+    directory, batch = hv.save_pretrained(model, tmp_path / "saved"), images(224, 224)
+    own = directory / "own.safetensors"
+    hv.convert(directory, own)
+    lock = tmp_path / "weights.lock"
+    for write in (None, "{", "[1]"):
+        if write:
+            (directory / "config.json").write_text(write)
+        hv.lock(own, lock)
+        loaded = hv.create_model(str(own), lock=lock)
+        assert torch.equal(logits(loaded, batch), logits(model, batch))
+        assert loaded.resolved is not None
+        assert loaded.resolved.layout == "hybridvit"
+    with pytest.raises(WeightsError, match=r"config.json"):  # which is that of this one
+        hv.create_model(str(directory / "model.safetensors"))
+
+
+def test_a_file_that_fits_neither_its_config_nor_a_model(tmp_path: Path) -> None:
+    directory = hv.save_pretrained(described("levit_128s", num_classes=5), tmp_path / "saved")
+    tensors = load_file(directory / "model.safetensors")
+    save_file({f"x.{key}": tensor for key, tensor in tensors.items()}, directory / "other.safetensors")
+    with pytest.raises(KeyMismatchError, match=r"other.safetensors does not fit the model"):
+        hv.create_model(str(directory / "other.safetensors"))

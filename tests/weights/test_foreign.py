@@ -354,3 +354,37 @@ def test_keys_that_do_not_fit_are_all_listed(
     with pytest.raises(KeyMismatchError) as caught:
         load(tmp_path, num_classes=num_classes)
     assert all(part in str(caught.value) for part in parts)
+
+
+def timm_directory(directory: Path, in_chans: int, **given: Any) -> str:
+    """The name of a repository in timm's format, with more in its pretrained_cfg."""
+    directory.mkdir()
+    model = timm.create_model("levit_128s", num_classes=5, in_chans=in_chans)
+    save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, directory / "model.safetensors")
+    config = {
+        "architecture": "levit_128s",
+        "num_classes": 5,
+        "pretrained_cfg": {"num_classes": 5, "input_size": [in_chans, 224, 224], **given},
+        "model_args": {"in_chans": in_chans},
+    }
+    (directory / "config.json").write_text(json.dumps(config))
+    return f"local-dir:{directory}"
+
+
+def test_a_size_that_is_asked_for_is_that_of_the_preprocessing(tmp_path: Path) -> None:
+    name = timm_directory(tmp_path / "timm", 3, input_size=[3, 288, 288])
+    for asked, size in ((None, 288), (224, 224), (256, 256), (288, 288)):
+        model = hv.create_model(name, img_size=asked)
+        assert model.preprocess is not None
+        assert model.preprocess.input_size == (size, size)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_the_preprocessing_of_timm_is_for_its_channels(channels: int, tmp_path: Path) -> None:
+    """Whatever timm's default of three is left in the config."""
+    name = timm_directory(tmp_path / "timm", channels, mean=[0.3, 0.4, 0.5], std=[0.1, 0.2, 0.3])
+    model = hv.create_model(name)
+    assert model.preprocess is not None
+    means = {1: [0.4], 3: [0.3, 0.4, 0.5], 4: [0.3, 0.4, 0.5, 0.3]}
+    assert model.preprocess.mean == pytest.approx(means[channels])
+    assert len(model.preprocess.std) == model.spec.in_chans == channels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import pickle
 import warnings
 from collections.abc import Callable
@@ -12,11 +13,12 @@ from typing import Any
 import pytest
 import timm
 import torch
+from huggingface_hub import HfApi, constants, snapshot_download
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import hybridvit as hv
-from hybridvit.adapt import with_img_size, with_in_chans
+from hybridvit.adapt import with_img_size, with_in_chans, with_num_classes
 from hybridvit.encoder import Encoder
 from hybridvit.hub import LoopbackHub
 from hybridvit.keys import KeyMismatchError
@@ -26,7 +28,7 @@ from hybridvit.registry import UnknownNameError, family_of, model_spec
 from hybridvit.weights import load as loading
 from hybridvit.weights import resolve
 from hybridvit.weights.entries import WeightEntry, entries, entries_of
-from hybridvit.weights.sources import LocalFiles, WeightsNotFoundError, WeightsWarning
+from hybridvit.weights.sources import HubFiles, LocalFiles, WeightsNotFoundError, WeightsWarning
 from hybridvit.weights.store import WeightsError, finish_pending
 from tests.parity import error, images
 from tests.representatives import representatives
@@ -554,3 +556,235 @@ def test_a_weight_file_of_a_killed_save(earlier: bool, tmp_path: Path) -> None:
     assert torch.equal(logits(hv.create_model(str(path)), batch), logits(new, batch))
     by_architecture = hv.create_model(TINY, file=path, img_size=(24, 32))
     assert torch.equal(logits(by_architecture, batch), logits(new, batch))
+
+
+# What was asked for, in precisions, sizes, channels and places other than those of the weights
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_fresh_parts_have_the_precision_of_the_rest(dtype: torch.dtype, tmp_path: Path) -> None:
+    half = tiny().to(dtype)
+    name = f"local-dir:{hv.save_pretrained(half, tmp_path / 'half')}"
+    other = hv.create_model(name, num_classes=7)
+    assert {each.dtype for each in other.parameters()} == {dtype}
+    assert other(images(24, 32).to(dtype)).shape == (3, 7)
+    body = {key: tensor for key, tensor in half.state_dict().items() if key.startswith("stages.")}
+    partial = loading.fill(half.spec, body, None, "a part", covers=("stages.",))
+    assert {each.dtype for each in partial.parameters()} == {dtype}
+
+
+def test_figures_go_with_the_classifier(tmp_path: Path) -> None:
+    model, known = tiny(), {"licence": "mit", "base_model": "me/start"}
+    model.origin = {"architecture": TINY, "val_accuracy": 0.8125, "epoch": 3, "recipe": {"epochs": 4}}
+    told = {"metrics": {"top1": 0.5}, "datasets": ["five"], "description": "Five animals."}
+    name = f"local-dir:{hv.save_pretrained(model, tmp_path / 'saved', **known, **told)}"
+    kept = {"architecture": TINY, "recipe": {"epochs": 4}, **known}
+    for other in (hv.create_model(name, num_classes=3), with_num_classes(hv.create_model(name), 5)):
+        assert other.origin == kept
+        card = (hv.save_pretrained(other, tmp_path / "other") / "README.md").read_text()
+        assert not any(word in card for word in ("top1", "0.8125", "five", "Five"))
+    assert hv.create_model(name, num_classes=5).origin == kept | told | {"val_accuracy": 0.8125, "epoch": 3}
+
+
+def test_a_config_that_is_pushed_in_the_middle_is_not_seen(
+    loopback_hub: LoopbackHub, api: HfApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = described(TINY, num_classes=4), described(TINY, 3, num_classes=4)
+    save_file(first.state_dict(), tmp_path / "model.safetensors")
+    api.create_repo("me/bare")
+    api.upload_file(repo_id="me/bare", path_in_repo="model.safetensors", path_or_fileobj=tmp_path / "model.safetensors")
+    recognised = loading._recognised  # pyright: ignore[reportPrivateUsage]
+
+    def pushed_before(*arguments: Any) -> Any:
+        hv.push_to_hub(second, "me/bare", endpoint=loopback_hub.endpoint, token=loopback_hub.token)
+        return recognised(*arguments)
+
+    monkeypatch.setattr(loading, "_recognised", pushed_before)
+    loaded = hv.create_model("hf-hub:me/bare", **client(loopback_hub, tmp_path / "cache"))
+    assert torch.equal(loaded.state_dict()["head.weight"], first.state_dict()["head.weight"])
+    monkeypatch.undo()
+    after = hv.create_model("hf-hub:me/bare", **client(loopback_hub, tmp_path / "cache"))
+    assert facts(after) == facts(second)
+
+
+def cached_as_a_whole(hub: LoopbackHub, api: HfApi, files: dict[str, dict[str, Tensor]], tmp_path: Path) -> None:
+    """A repository `me/whole` of these weight files, all of it in the cache, where no note says what it has not."""
+    api.create_repo("me/whole", exist_ok=True)
+    for name, tensors in files.items():
+        save_file(tensors, tmp_path / name)
+        api.upload_file(repo_id="me/whole", path_in_repo=name, path_or_fileobj=tmp_path / name)
+    snapshot_download("me/whole", **client(hub, tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("endpoint", [None, "http://127.0.0.1:9"])
+def test_a_whole_snapshot_loads_offline(
+    endpoint: str | None, loopback_hub: LoopbackHub, api: HfApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny()
+    saved = hv.save_pretrained(model, tmp_path / "saved")
+    tensors = load_file(saved / "model.safetensors")
+    shards = {f"model-{part}.safetensors": dict(list(tensors.items())[part::2]) for part in (0, 1)}
+    index = {"weight_map": {key: name for name, held in shards.items() for key in held}}
+    (saved / "model.safetensors.index.json").write_text(json.dumps(index))
+    api.create_repo("me/whole")
+    for name in ("config.json", "model.safetensors.index.json"):
+        api.upload_file(repo_id="me/whole", path_in_repo=name, path_or_fileobj=saved / name)
+    cached_as_a_whole(loopback_hub, api, shards, tmp_path)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", endpoint is None)
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore" if endpoint else "error", WeightsWarning)
+        loaded = hv.create_model("hf-hub:me/whole", endpoint=endpoint, cache_dir=tmp_path / "cache")
+    assert facts(loaded) == facts(model)
+    assert torch.equal(logits(loaded, images(24, 32)), logits(model, images(24, 32)))
+    for gone in (tmp_path / "cache").rglob("model-1.safetensors"):
+        gone.unlink()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(WeightsNotFoundError, match="me/whole is not in the cache and HF_HUB_OFFLINE is set; connect"):
+        hv.create_model("hf-hub:me/whole", cache_dir=tmp_path / "cache")
+
+
+def test_a_snapshot_without_a_config_loads_offline(
+    loopback_hub: LoopbackHub, api: HfApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, lock = described(TINY, num_classes=4), tmp_path / "weights.lock"
+    cached_as_a_whole(loopback_hub, api, {"model.safetensors": model.state_dict()}, tmp_path)
+    hv.lock("hf-hub:me/whole", lock, **client(loopback_hub, tmp_path / "other"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.warns(WeightsWarning, match="me/whole has no config.json in the cache, and the Hub does not say"):
+        loaded = hv.create_model("hf-hub:me/whole", cache_dir=tmp_path / "cache")
+    assert torch.equal(logits(loaded, images(32, 32)), logits(model, images(32, 32)))
+    assert loaded.resolved is not None
+    files = HubFiles("me/whole", cache_dir=tmp_path / "cache")
+    assert files.get("model.safetensors.index.json") is None
+    with pytest.warns(WeightsWarning, match="me/whole has no preprocessor_config.json in the cache"):
+        assert files.get("preprocessor_config.json") is None
+    locked = hv.create_model("hf-hub:me/whole", lock=lock, cache_dir=tmp_path / "cache")
+    assert locked.resolved is not None
+    assert locked.resolved.commit == loaded.resolved.commit
+
+
+@pytest.mark.parametrize(
+    ("held", "asked", "got"),
+    [
+        ({"in_chans": 1}, {}, (1, 32)),
+        ({"in_chans": 1}, {"in_chans": 3}, (3, 32)),
+        ({"in_chans": 1}, {"in_chans": 1, "img_size": 64}, (1, 64)),
+        ({"in_chans": 1}, {"in_chans": 2, "img_size": 64}, (2, 64)),
+        ({"in_chans": 1, "img_size": 64}, {"in_chans": 3, "img_size": 64}, (3, 64)),
+        ({"img_size": 64}, {"in_chans": 1, "img_size": 64, "num_classes": 4}, (1, 64)),
+    ],
+)
+def test_the_channels_of_a_file_and_its_size_are_independent(
+    held: dict[str, Any], asked: dict[str, Any], got: tuple[int, int], tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.safetensors"
+    save_file(described(TINY, **held).state_dict(), path)
+    model = hv.create_model(TINY, file=path, **asked)
+    assert (model.spec.in_chans, model.spec.img_size[0]) == got
+    tensors = load_file(path)
+    same = [key for key, tensor in model.state_dict().items() if tensor.shape == tensors[key].shape]
+    assert len(same) > len(tensors) - 4
+    assert all(torch.equal(model.state_dict()[key], tensors[key]) for key in same)
+
+
+@pytest.mark.parametrize("classes", [(1 << 20) + 1, 2.5])
+def test_a_request_that_cannot_be_is_not_blamed_on_the_config(classes: Any, saved: str) -> None:
+    with pytest.raises(ValueError, match=r"^num_classes must be a whole number of at most 1,048,576, got"):
+        hv.create_model(saved, num_classes=classes)
+
+
+def test_warnings_that_are_errors_stay_warnings(
+    loopback_hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny()
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("nan"))
+    name = f"local-dir:{hv.save_pretrained(model, tmp_path / 'nan')}"
+    hv.push_to_hub(tiny(), "me/model", endpoint=loopback_hub.endpoint, token=loopback_hub.token)
+    hv.create_model("hf-hub:me/model", **client(loopback_hub, tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(WeightsWarning, match="NaN or infinite"):
+            hv.create_model(name)
+        with pytest.raises(WeightsWarning, match="from the cache"):
+            hv.create_model("hf-hub:me/model", cache_dir=tmp_path / "cache", endpoint="http://127.0.0.1:9")
+
+
+def test_a_revision_goes_with_the_hub_alone(saved: str, released: WeightEntry) -> None:
+    path = saved.removeprefix("local-dir:") + "/model.safetensors"
+    cases: list[tuple[str, dict[str, Any]]] = [(saved, {}), (path, {}), (TINY, {"file": path})]
+    for name, more in [*cases, (released.name, {"pretrained": True})]:
+        with pytest.raises(
+            ValueError, match=r"revision= goes with a repository on the Hub, not with (local|file|url):?"
+        ):
+            hv.create_model(name, revision="v1", allow_pickle=True, **more)
+
+
+@pytest.mark.parametrize(("name", "revision"), [("hf-hub:me/x@", None), ("hf-hub:me/x@", "v1"), ("hf-hub:me/x", "")])
+def test_an_empty_revision_is_not_the_main_one(name: str, revision: str | None) -> None:
+    with pytest.raises(ValueError, match=r"'me/x@?' has an empty revision; name a branch, tag or commit"):
+        hv.create_model(name, revision=revision)
+
+
+@pytest.mark.parametrize("name", ["levit_128s.ft/best", "./levit_128s.ft/best", "run.pt"])
+def test_a_directory_that_is_called_like_a_file_or_a_model(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    hv.save_pretrained(tiny(), name)
+    for given in (name, Path(name)):
+        assert facts(loading.load_model(given)) == facts(tiny())
+    for pretrained in (False, True):
+        with pytest.raises(WeightsNotFoundError, match=rf"{name} is a directory, .*: local-dir:{name}"):
+            hv.create_model(name, pretrained)
+    with pytest.raises(WeightsNotFoundError, match=r"is a directory, expected a weight file; .* without an architect"):
+        hv.convert(name, "out.safetensors", model=TINY)
+    with pytest.raises(WeightsNotFoundError, match="is a directory, expected a weight file"):
+        hv.create_model(TINY, file=name)
+
+
+def test_an_architecture_beside_a_repository(tmp_path: Path) -> None:
+    for place in ("hf-hub:me/model", f"local-dir:{tmp_path}"):
+        with pytest.raises(
+            ValueError, match=f"{place} is loaded by itself: an architecture's name goes with the path of"
+        ):
+            hv.lock(place, tmp_path / "weights.lock", model=TINY)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("model.safetensors.index.json", b"{}", "it lists the files of weights: name their directory"),
+        ("config.json", b"{}", "name the file with the tensors"),
+        ("model.onnx", b"\x08\x07", "name the file with the tensors"),
+        ("empty", b"", "name the file with the tensors"),
+    ],
+)
+@pytest.mark.parametrize("allow_pickle", [False, True])
+def test_what_is_no_weight_file_is_not_called_a_pickle(
+    name: str, content: bytes, message: str, allow_pickle: bool, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsError, match=f"{name} is no weight file, which is a .safetensors .*; {message}"):
+        hv.create_model(TINY, file=tmp_path / name, allow_pickle=allow_pickle)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_pickle_of_any_name(old: bool, tmp_path: Path) -> None:
+    torch.save(described(TINY).state_dict(), tmp_path / "best", _use_new_zipfile_serialization=not old)
+    assert hv.create_model(TINY, file=tmp_path / "best", allow_pickle=True).spec == model_spec(TINY)
+    with pytest.raises(WeightsError, match="best is a pickle, which can run code"):
+        hv.create_model(TINY, file=tmp_path / "best")
+
+
+def test_names_of_tensors_are_text(tmp_path: Path) -> None:
+    path = tmp_path / "numbered.bin"
+    torch.save({0: torch.zeros(1), "head.weight": torch.zeros(2)}, path)
+    for load in (
+        lambda: hv.create_model(TINY, file=path, allow_pickle=True),
+        lambda: hv.create_model(str(path), allow_pickle=True),
+    ):
+        with pytest.raises(WeightsError, match=r"numbered.bin holds no state dict: 0 is not the name of a tensor"):
+            load()

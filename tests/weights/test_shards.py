@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 import hybridvit as hv
-from hybridvit.weights.sources import WeightsNotFoundError
+from hybridvit.weights.resolve import Place, Recorded
+from hybridvit.weights.sources import LocalFiles, WeightsNotFoundError
 from hybridvit.weights.store import WeightsError
 from tests.parity import images
 from tests.weights.examples import facts, logits, tiny
@@ -106,3 +107,16 @@ def test_an_index_without_a_map(weight_map: Any, directory: Path) -> None:
     write_index(directory, weight_map)
     with pytest.raises(WeightsError, match=f"its {INDEX} has no 'weight_map'"):
         hv.create_model(f"local-dir:{directory}")
+
+
+def test_a_prefix_is_of_the_names_in_all_files(tmp_path: Path) -> None:
+    held = {"a.safetensors": {"tower.x": torch.ones(1)}, "b.safetensors": {"text.y": torch.ones(2)}}
+    for name, tensors in held.items():
+        save_file(tensors, tmp_path / name)
+    listed = {key: name for name, tensors in held.items() for key in tensors}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": listed}))
+    files = Recorded(Place("it", "local-dir:it", LocalFiles(tmp_path)))
+    assert (files.tensors(False, prefix="tower.") or {}).keys() == {"x"}
+    assert (files.tensors(False) or {}).keys() == {"tower.x", "text.y"}
+    with pytest.raises(WeightsError, match=r"has no tensor whose name begins with 'image.'"):
+        files.tensors(False, prefix="image.")
