@@ -555,6 +555,7 @@ def test_names_that_lead_elsewhere_are_no_missing_weights(
 
     def listing(*arguments: Any, **settings: Any) -> Any:
         found = info(*arguments, **settings)
+        assert found.siblings
         found.siblings[0].rfilename = name
         return found
 
