@@ -12,17 +12,23 @@ from torch import Tensor
 
 from ..encoder import Model
 from ..families.vitamin import timm_rules
-from ..keys import KeyRules, Place, renames, respelled
+from ..keys import KeyMismatchError, KeyRules, Place, renames, respelled
 
 
 class _PlainProjection:
-    """A projection without a bias, of which ours is 0."""
+    """A projection without a bias, of which ours is 0; one that training has made another cannot be told there."""
 
     def __init__(self, theirs: str, ours: str) -> None:
+        self.name = theirs
         self.theirs, self.ours = (Place(f"{theirs}.weight"),), (Place(f"{ours}.weight"), Place(f"{ours}.bias"))
 
     def convert(self, tensors: list[Tensor], to_ours: bool) -> list[Tensor]:
-        return [tensors[0], torch.zeros_like(tensors[0][:, 0])] if to_ours else tensors[:1]
+        if to_ours:
+            return [tensors[0], torch.zeros_like(tensors[0][:, 0])]
+        weight, bias = tensors
+        if not bias.is_meta and bias.any():
+            raise KeyMismatchError(f"{self.name} has no bias there, and that of the model is not 0: it would be lost")
+        return [weight]
 
 
 def vitamin_rules(model: Model) -> KeyRules:

@@ -9,6 +9,7 @@ import timm
 import torch
 from timm.models.davit import _convert_florence2
 
+from hybridvit.keys import KeyMismatchError
 from hybridvit.registry import family_of, model_spec
 from hybridvit.weights.tower_formats import florence_rules, tower_layouts, vitamin_rules
 from tests.parity import TOLERANCE, error, images, perturb
@@ -32,6 +33,9 @@ def test_a_tower_and_its_projection() -> None:
     back = rules.to_theirs(ours.state_dict())
     assert back.keys() == file.keys()
     assert all(torch.equal(back[name], file[name]) for name in file)
+    ours.head.bias.data[3] = 0.5  # as training makes it
+    with pytest.raises(KeyMismatchError, match=r"head\.proj has no bias there, and that of the model is not 0"):
+        rules.to_theirs(ours.state_dict())
 
 
 def test_other_families_have_none() -> None:
