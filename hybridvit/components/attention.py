@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .. import kernels
 from ..spec import Bias, Grid, Mixer, Norm, SpecError, Transition, module_of
 from ..tokens import join_prefix
 from .activations import linear
@@ -34,7 +35,7 @@ class ScaledDotProduct(nn.Module):
         self.scale = scale
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=self.scale)
+        return kernels.attend(query, key, value, bias, self.scale)
 
     def in_heads(self, heads: int, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
         """The same for tokens (B, N, C) and (B, M, C), which are split into heads and joined again."""
@@ -140,7 +141,7 @@ class KeylessBias(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         query, value = self.bias.chunk(2)
-        return F.linear(tokens, self.weight, torch.cat([query, torch.zeros_like(query), value]))
+        return kernels.linear(tokens, self.weight, torch.cat([query, torch.zeros_like(query), value]))
 
 
 @module_of(Attention)

@@ -20,9 +20,9 @@ def by_pair(by_offset: Tensor, grid: Grid) -> Tensor:
     """
     if not known(grid):
         return gather_pairs(by_offset, *(offsets(size, by_offset.device) + size - 1 for size in grid.size))
-    windows = by_offset.permute(2, 0, 1).unfold(1, grid.height, 1).unfold(2, grid.width, 1)
-    # windows[:, y, x, i, j] is the value at (y + i, x + j), the offset to the key (h - 1 - i, w - 1 - j).
-    return windows.flip(3, 4).flatten(3, 4).flatten(1, 2)
+    windows = by_offset.flip(0, 1).permute(2, 0, 1).unfold(1, grid.height, 1).unfold(2, grid.width, 1).contiguous()
+    # windows[:, y, x, i, j] is the value at minus (y + i, x + j), the offset of the query (h - 1 - y, w - 1 - x).
+    return windows.flip(1, 2).flatten(3, 4).flatten(1, 2)
 
 
 def growth(steps: int, reach: int) -> float:

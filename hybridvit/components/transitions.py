@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from ..kernels import activated
 from ..spec import Around, Grid, Halving, Mixer, Norm, SpecError, Transition, Widening, module_of, naming
 from ..tokens import join_prefix, map_to_tokens, tokens_to_map
 from .activations import activation, linear
@@ -112,7 +113,7 @@ class NormalizeModule(nn.Module):
         self.act = activation(spec.act)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        return self.act(self.norm(tokens))
+        return activated(self.norm, self.act, tokens)
 
 
 class Activate(Function, Mixer):

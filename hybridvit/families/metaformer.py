@@ -21,7 +21,10 @@ class StarReluModule(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1))
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        return self.scale * tokens.relu().square() + self.bias
+        positive = tokens.relu()
+        if torch.is_grad_enabled():
+            return self.scale * positive.square() + self.bias
+        return positive.square_().mul_(self.scale).add_(self.bias)
 
 
 class MlpHead(c.Head):
