@@ -8,7 +8,7 @@ from ..spec import fewer, module_of
 from ..tokens import every, join_prefix, map_to_tokens, split_prefix, tokens_to_map
 from .activations import linear
 from .attention import Attention, ClassAttention, CosineAttention, ReducedAttention, RotaryAttention
-from .attention import ChannelProduct, ScaledDotProduct, TalkingHeads, head_width, join_heads, split_heads
+from .attention import ChannelProduct, ScaledDotProduct, TalkingHeads, head_width, join_heads, split_heads, unit
 from .biases import ContinuousPositionBias, DistanceBias, RelativePositionBias, RelativePositionMlp
 from .biases import by_pair, resize_offset_table
 from .blocks import Block, Branch, residual_block, transformer_block

@@ -24,6 +24,11 @@ def join_heads(tokens: Tensor) -> Tensor:
     return tokens.transpose(1, 2).flatten(2)
 
 
+def unit(vectors: Tensor, dim: int = -1) -> Tensor:
+    """Vectors at length 1; zeros, such as keys of padding, stay zeros."""
+    return F.normalize(vectors, dim=dim, eps=1e-6)  # that half precision holds
+
+
 class ScaledDotProduct(nn.Module):
     """softmax(scale * q k^T + bias) v for queries (B, heads, N, d) and keys, values (B, heads, M, d).
 
@@ -225,8 +230,7 @@ class CosineAttentionModule(nn.Module):
         """`mask` as in AttentionModule."""
         query, key, value = (split_heads(layer(tokens), self.heads) for layer in (self.query, self.key, self.value))
         factor = self.log_factor.clamp(max=math.log(self.largest_factor)).exp()
-        # An eps that half precision holds: keys of padding are zeros.
-        query, key = factor * F.normalize(query, dim=-1, eps=1e-6), F.normalize(key, dim=-1, eps=1e-6)
+        query, key = factor * unit(query), unit(key)
         return self.proj(join_heads(self.attend(query, key, value, biases(self.bias, grid, mask, tokens.shape[0]))))
 
 

@@ -38,7 +38,7 @@ def growth(steps: int, reach: int) -> float:
 @functools.cache
 def growths(steps: int) -> tuple[float, ...]:
     """`growth` for every reach up to 1023, for a program of any size; the first, of no matter, moves none."""
-    return (1 + 1e-8, *(growth(steps, reach) for reach in range(1, 1024)))
+    return (1.0, *(growth(steps, reach) for reach in range(1, 1024)))
 
 
 def stretch(values: Tensor, size: int, same: int = 0) -> Tensor:
@@ -52,10 +52,12 @@ def stretch(values: Tensor, size: int, same: int = 0) -> Tensor:
     if known(Grid(size, size)):
         ratio = growth(reach, size - 1)
     else:
-        place = torch.full((1,), (size - 1) * (1 - same))  # a number would be asked whether it is inside
-        ratio = torch.tensor(growths(reach), dtype=torch.float64)[place]
-    far = (ratio ** torch.arange(1, reach + 1, dtype=torch.float64) - 1) / (ratio - 1)
-    places = torch.cat([-far.flip(0), torch.zeros(1), far]).to(values)
+        # A number would be asked whether it is inside.
+        place = torch.full((1,), (size - 1) * (1 - same), device=values.device)
+        ratio = values.new_tensor(growths(reach))[place]
+    apart = ratio ** torch.arange(reach, device=values.device).to(values)
+    far = apart.expand(reach, reach).tril().sum(dim=1)  # cumsum on a GPU has no deterministic kernel
+    places = torch.cat([-far.flip(0), values.new_zeros(1), far])
     wanted = torch.arange(1 - size, size, device=values.device).to(values).clamp(places[0], places[-1])
     right = (places < wanted[:, None]).sum(dim=1)
     left = (right - 1).clamp(min=0)
