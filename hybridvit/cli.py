@@ -382,7 +382,7 @@ def info(
     from .weights.resolve import is_place
 
     if is_place(full_name(name)) or lock or cache_dir or allow_pickle:
-        _info_of_weights(full_name(name), as_json, cache_dir, allow_pickle, lock)
+        _info_of_weights(name, as_json, cache_dir, allow_pickle, lock)
         return
     from rich import box
     from rich.console import Console
@@ -439,9 +439,9 @@ def info(
 
 
 def _info_of_weights(name: str, as_json: bool, cache_dir: Path | None, allow_pickle: bool, lock: Path | None) -> None:
-    from .weights.load import create_model
+    from .weights.load import load_recorded
 
-    model = create_model(name, pretrained=True, cache_dir=cache_dir, allow_pickle=allow_pickle, lock=lock)
+    model = load_recorded(name, cache_dir=cache_dir, allow_pickle=allow_pickle, lock=lock)
     assert model.resolved is not None
     facts: dict[str, Any] = {
         "origin": model.origin,

@@ -18,6 +18,7 @@ from ..keys import KeyMismatchError, StateDict, check_keys
 from ..limits import LARGEST_NUMBER, LONGEST_SHOWN, printable, shown
 from ..meta import without_memory
 from ..registry import UnknownNameError, family_of, index, model_spec
+from ..resolved import ChangedError
 from ..spec import SpecError
 from .entries import WeightEntry, find_entry, is_non_commercial
 from .errors import WeightsError
@@ -69,6 +70,40 @@ def full_name(model: str | Path) -> str:
 def load_model(model: str | Path | Encoder) -> Encoder:
     """A model itself, one from a directory or file, or a pretrained one by name. Raises as `create_model` does."""
     return create_model(full_name(model), pretrained=True) if isinstance(model, str | Path) else model
+
+
+def load_recorded(
+    source: str | Path,
+    architecture: str | None = None,
+    *,
+    cache_dir: str | Path | None = None,
+    endpoint: str | None = None,
+    token: str | None = None,
+    allow_pickle: bool = False,
+    lock: str | Path | None = None,
+) -> Encoder:
+    """The model of a file, directory or name, with the hash of every file that it was read from in its `resolved`.
+
+    The `architecture` is that of a file that is not recognised by itself. Raises as `create_model` does, and
+    ChangedError for a file that changes after it was read, at each of several loads.
+    """
+    options: dict[str, Any] = {"cache_dir": cache_dir, "endpoint": endpoint, "token": token}
+    options |= {"allow_pickle": allow_pickle, "lock": lock}
+
+    def load() -> Encoder:
+        if architecture is None:
+            model = create_model(full_name(source), pretrained=True, **options)
+        else:
+            model = create_model(architecture, file=source, **options)
+        assert model.resolved is not None
+        for file in model.resolved.files:
+            _ = file.sha256  # is kept
+        return model
+
+    for _ in range(ATTEMPTS - 1):
+        with suppress(ChangedError):
+            return load()
+    return load()
 
 
 def create_model(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .. import limits
 from .cache import check_cached
-from .load import create_model, full_name
+from .load import load_recorded
 from .lock_file import Lock, LockedWeights, read_lock
 from .resolve import AddressedFile, find_place
 from .sources import Files, HubFiles, LocalFiles, PartialWeightsWarning
@@ -51,13 +51,11 @@ def lock(
     _check_writable(path)
     added: dict[str, LockedWeights] = {}
     for name in [names] if isinstance(names, str | Path) else names:
-        hub = {"cache_dir": cache_dir, "endpoint": endpoint, "token": token}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PartialWeightsWarning)
-            if model is None:
-                made = create_model(full_name(name), pretrained=True, allow_pickle=allow_pickle, **hub)
-            else:
-                made = create_model(model, file=name, allow_pickle=allow_pickle, **hub)
+            made = load_recorded(
+                name, model, cache_dir=cache_dir, endpoint=endpoint, token=token, allow_pickle=allow_pickle
+            )
         resolved = made.resolved
         assert resolved is not None
         for each in resolved.files:

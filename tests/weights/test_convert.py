@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 import hybridvit as hv
 from hybridvit.keys import KeyMismatchError
 from hybridvit.registry import family_of, model_spec
+from hybridvit.resolved import sha256_of
 from hybridvit.weights.errors import WeightsError
 from hybridvit.weights.layouts import layouts_of
 from hybridvit.weights.sources import WeightsNotFoundError
@@ -100,7 +101,9 @@ def test_a_source_may_be_its_target(tmp_path: Path) -> None:
         hv.convert(file, file, to="original")
     directory = hv.save_pretrained(model, tmp_path / "saved")
     for layout in ("original", "hybridvit"):
-        hv.convert(directory, directory, to=layout)
+        before = sha256_of(directory / "model.safetensors")
+        read = hv.convert(directory, directory, to=layout)
+        assert read.to_dict()["files"]["model.safetensors"]["sha256"] == before
         assert hv.create_model(f"local-dir:{directory}").labels == LABELS
         assert torch.equal(
             logits(hv.create_model(f"local-dir:{directory}"), images(24, 32)), logits(model, images(24, 32))
