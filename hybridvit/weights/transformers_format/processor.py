@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ...encoder import Model
 from ...preprocess import Preprocess
-from ..sources import Files, WeightsNotFoundError
+from ..sources import Files
 from ..store import read_json
 
 INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
@@ -26,10 +26,7 @@ class Processor(NamedTuple):
 
 def read_processor(files: Files, spec: Model) -> Processor | None:
     """What an image processor of transformers does; None if the repository has none, or offline none in the cache."""
-    try:
-        path = files.get("preprocessor_config.json")
-    except WeightsNotFoundError:
-        return None
+    path = files.get("preprocessor_config.json")
     if path is None:
         return None
     given = read_json(path)
