@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 from ..resolved import Resolved
+from .exclusive import alone, replaced
 from .load import load_recorded
 from .resolve import SUFFIXES, weight_path
 from .store import OWN_LAYOUT, save_pretrained, tensors_in, write_tensors
@@ -60,17 +58,6 @@ def convert(
         return made.resolved
     tensors = tensors_in(made, to or OWN_LAYOUT)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write_tensors(tensors, temporary, target)
-        temporary.chmod(0o644)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+    with alone(target), replaced(target) as new:
+        write_tensors(tensors, new, target)
     return made.resolved

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from .. import limits
 from .cache import check_cached
+from .exclusive import alone
 from .load import load_recorded
 from .lock_file import Lock, LockedWeights, read_lock
 from .resolve import AddressedFile, find_place
@@ -61,7 +61,7 @@ def lock(
         for each in resolved.files:
             check_cached(each.path, resolved.name)
         added[resolved.name] = LockedWeights.of(resolved)
-    with _alone(path):
+    with alone(path, limits.PATIENCE):
         _read_or_new(path).with_weights(added).write()
     return added
 
@@ -76,28 +76,6 @@ def _check_writable(path: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     if not os.access(directory, os.W_OK):
         raise PermissionError(f"{path} cannot be written: {directory} is read-only; name another place for it")
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Inside, no other process reads and writes a lock file here."""
-    from huggingface_hub.utils import WeakFileLock
-
-    real = Path(os.path.realpath(path))
-    held = real.with_name(f".{real.name}.held")
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(WeakFileLock(held, timeout=limits.PATIENCE))
-        except TimeoutError as error:
-            raise TimeoutError(
-                f"another process has been writing {path} for {limits.PATIENCE} seconds; try again, and if there is "
-                f"none, remove {held}"
-            ) from error
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                held.unlink()  # while it is held: who waits for it sees that it is gone, and takes a new one
 
 
 def check_lock(file: str | Path, *, cache_dir: str | Path | None = None) -> dict[str, str | None]:

@@ -34,7 +34,7 @@ from ..spec import nearest
 from .cache import has_digest, remedy
 from .card import model_card, odd_facts, saved_facts
 from .errors import UnreadableError, WeightsError
-from .exclusive import held
+from .exclusive import held, settle
 from .sources import NOTE, PENDING, WeightsWarning, read_note
 from .timm_format import SIZED, built_for, differs
 
@@ -236,9 +236,7 @@ def save_pretrained(model: Encoder, directory: str | Path, *, layout: str | None
         (staging / CARD).write_text(card, encoding="utf-8")
         (staging / CONFIG).write_text(written, encoding="utf-8")
         for path in staging.iterdir():
-            path.chmod(0o644)
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
+            settle(path)
         publish(staging, directory)
     return directory
 

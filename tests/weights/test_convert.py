@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -153,6 +156,18 @@ def test_a_full_disk_leaves_the_target(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(OSError, match=rf"{target} could not be written .*No space left.*earlier files are intact"):
         hv.convert(source, target)
     assert target.read_bytes() == b"before"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["saved", "target.safetensors"]
+
+
+def test_what_a_killed_convert_left_is_gone_with_the_next(tmp_path: Path) -> None:
+    source = hv.save_pretrained(tiny(), tmp_path / "saved")
+    target = tmp_path / "target.safetensors"
+    program = "import os, hybridvit as hv; from hybridvit.weights import convert;"
+    program += "convert.write_tensors = lambda tensors, path, meant: [path.touch(), os.kill(os.getpid(), 9)];"
+    program += f"hv.convert({str(source)!r}, {str(target)!r})"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == -signal.SIGKILL
+    assert not target.exists()
+    hv.convert(source, target)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["saved", "target.safetensors"]
 
 
