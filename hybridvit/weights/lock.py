@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from .. import limits
@@ -12,9 +12,8 @@ from .cache import check_cached
 from .exclusive import alone
 from .load import load_recorded
 from .lock_file import Lock, LockedWeights, read_lock
-from .resolve import AddressedFile, find_place
+from .resolve import AddressedFile, find_place, looked_at
 from .sources import Files, HubFiles, LocalFiles, PartialWeightsWarning
-from .store import CONFIG, PICKLE, WEIGHTS, read_json
 
 
 def lock(
@@ -100,25 +99,11 @@ def _verdict(held: Lock, name: str, locked: LockedWeights, cache_dir: str | Path
                 return ""
             held.check(name, locked, each, path)
         if isinstance(place.files, LocalFiles):
-            for each in _looked_at(place.files, locked):
+            for each in looked_at(place.files, locked.files):
                 held.check(name, locked, each, place.files.get(each))
     except (ValueError, OSError) as error:
         return str(error)
     return None
-
-
-def _looked_at(files: LocalFiles, locked: LockedWeights) -> Iterator[str]:
-    """The files of a directory that a load looks for, up to the weights that are locked."""
-    yield CONFIG
-    config = files.get(CONFIG)
-    fields = {} if config is None else read_json(config)
-    if "model_type" in fields and not fields.keys() & {"format_version", "architecture"}:  # transformers' own
-        yield "preprocessor_config.json"
-    for name in (WEIGHTS, PICKLE):
-        for each in (name, f"{name}.index.json"):
-            yield each
-            if each in locked.files:
-                return
 
 
 def _cached(files: Files, name: str, locked: LockedWeights) -> Path | None:

@@ -7,6 +7,7 @@ import re
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,19 @@ from typing import TYPE_CHECKING, Any
 from ..resolved import Resolved, ResolvedFile, sha256_of
 from .cache import CLOCK_SLACK, check_cached, promised_digest
 from .errors import WeightsError
-from .resolve import SUFFIXES
+from .resolve import SUFFIXES, looked_at
 from .shards import shards_of
-from .sources import HUB, PENDING, HubFiles, WeightsNotFoundError, explained, hub_files, read_note
+from .sources import (
+    HUB,
+    PENDING,
+    HubFiles,
+    LocalFiles,
+    WeightsNotFoundError,
+    WeightsWarning,
+    explained,
+    hub_files,
+    read_note,
+)
 from .store import CARD, CONFIG, PICKLE, STAGING, WEIGHTS, finish_pending, is_intact, publish, save_pretrained
 from .transport import persistently
 
@@ -112,7 +123,8 @@ def pull_from_hub(
     """Download `ORG/NAME[@REVISION]` into a directory, from which `local-dir:` loads it.
 
     What the cache of huggingface_hub has of it is taken from there; with HF_HUB_OFFLINE that is all there is. Files of
-    an earlier pull that the commit has not are removed; others stay.
+    an earlier pull that the commit has not are removed; others stay, and a WeightsWarning names those that a load would
+    read.
 
     Raises:
         WeightsNotFoundError: with the reason, if it cannot be had.
@@ -173,12 +185,24 @@ def pull(
             noted, _ = read_note(target)
             if missing or noted.keys() != digests.keys() or any(noted[each] != digests[each] for each in noted):
                 _pull_missing(files, target, missing, digests, cache_dir)
+    _warn_of_others(LocalFiles(target), digests)
     pulled = [
         ResolvedFile.of(each, target / each, promised if promised and len(promised) == 64 else None)
         for each, promised in digests.items()
     ]
     place = f"hf:{files.repository}"
     return Resolved(name=f"{HUB}{files.where}", source=place, commit=files.commit, files=tuple(pulled), layout="")
+
+
+def _warn_of_others(files: LocalFiles, pulled: Mapping[str, str | None]) -> None:
+    others = [each for each in looked_at(files, pulled) if each not in pulled and files.get(each)]
+    if others:
+        warnings.warn(
+            f"{files.where} also has {', '.join(others)}, which is not of the commit and was not pulled or has been "
+            "changed since; local-dir: loads it with what was pulled, or instead: move it away if you want the commit",
+            WeightsWarning,
+            stacklevel=4,
+        )
 
 
 def _refuse_outside(names: list[str], files: HubFiles) -> None:

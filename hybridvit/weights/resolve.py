@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from .sources import (
     local_files,
     shipped_file,
 )
-from .store import PICKLE, WEIGHTS, read_tensors, refused_pickle
+from .store import CONFIG, PICKLE, WEIGHTS, read_json, read_tensors, refused_pickle
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -150,6 +151,22 @@ def find_place(name: str, file: str | Path | None, hub: Mapping[str, Any]) -> Pl
         return Place(entry.name, entry.source, ShippedFile(entry.source))
     files = hub_files(place, **hub)
     return Place(entry.name, f"hf:{files.repository}", files)
+
+
+def looked_at(files: LocalFiles, known: Collection[str]) -> Iterator[str]:
+    """The files of a directory that a load looks for, up to the weights that are `known` to be there."""
+    yield CONFIG
+    config, fields = files.get(CONFIG), dict[str, Any]()
+    if config is not None:
+        with suppress(WeightsError):  # it is none: a load ends there
+            fields = read_json(config)
+    if "model_type" in fields and not fields.keys() & {"format_version", "architecture"}:  # transformers' own
+        yield "preprocessor_config.json"
+    for name in (WEIGHTS, PICKLE):
+        for each in (name, f"{name}.index.json"):
+            yield each
+            if each in known:
+                return
 
 
 def _stamp(path: Path | None) -> tuple[object, ...]:
