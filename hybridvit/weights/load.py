@@ -34,9 +34,8 @@ from .layouts import (
     left_out,
     possible_layouts,
 )
-from .lock_file import read_lock
 from .recognise import channels_in, recognise
-from .resolve import OneFile, Recorded, find_place, is_place, weight_path
+from .resolve import ATTEMPTS, OneFile, Recorded, find_place, is_place, read_at_once, weight_path
 from .sources import DIRECTORY, HUB, HubFiles, PartialWeightsWarning, WeightsNotFoundError, WeightsWarning
 from .store import CONFIG, OWN_LAYOUT, PICKLE, WEIGHTS, attach, read_json, refused_pickle, saved_rules, saved_spec
 from .transformers_format.repository import from_transformers
@@ -46,8 +45,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hybridvit")
 
-# How often a load begins from the start because another model took the place of the one that it was reading.
-ATTEMPTS = 3
 # What a config has that can be read, and what is said of one that has none of them.
 KNOWN_BY = ("format_version", "architecture", "model_type")
 NOT_KNOWN = "neither hybridvit's (format_version), timm's (architecture) nor transformers' (model_type)"
@@ -164,27 +161,15 @@ def create_model(
     place, size = find_place(name, file, hub), None if img_size is None else _pair(img_size)
     if revision is not None and not isinstance(place.files, HubFiles):
         raise ValueError(f"revision= goes with a repository on the Hub, not with {place.source}; leave it out")
-    for _ in range(ATTEMPTS):
-        files = Recorded(place, None if lock is None else read_lock(lock), revision)
-        try:
-            if architecture is None:
-                model = _from_files(files, num_classes, size, allow_pickle)
-            elif file is not None:
-                model = _from_named_file(architecture, files, num_classes, size, allow_pickle)
-            else:
-                model = _from_entry(find_entry(name), files, num_classes, allow_pickle)
-        except Exception:
-            if files.unchanged():
-                raise
-        else:
-            if files.unchanged():
-                break
-    else:
-        raise WeightsError(
-            f"{place.files.where} was saved or pulled into again during each of {ATTEMPTS} loads; load it when that is "
-            "done"
-        )
-    model = _adapted(model, in_chans, size)
+
+    def load(files: Recorded) -> Encoder:
+        if architecture is None:
+            return _from_files(files, num_classes, size, allow_pickle)
+        if file is not None:
+            return _from_named_file(architecture, files, num_classes, size, allow_pickle)
+        return _from_entry(find_entry(name), files, num_classes, allow_pickle)
+
+    model = _adapted(read_at_once(place, load, lock, revision), in_chans, size)
     log.info("%s", model.resolved)
     return model.eval()
 

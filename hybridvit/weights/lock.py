@@ -12,7 +12,7 @@ from .cache import check_cached
 from .exclusive import alone
 from .load import load_recorded
 from .lock_file import Lock, LockedWeights, read_lock
-from .resolve import AddressedFile, find_place, looked_at
+from .resolve import AddressedFile, Recorded, find_place, looked_at, read_at_once
 from .sources import Files, HubFiles, LocalFiles, PartialWeightsWarning
 
 
@@ -91,19 +91,29 @@ def _verdict(held: Lock, name: str, locked: LockedWeights, cache_dir: str | Path
     try:
         is_file = locked.source.startswith("file:")
         place = find_place(name, locked.source.removeprefix("file:") if is_file else None, {"cache_dir": cache_dir})
-        held.of(name, place.source)
-        remote = isinstance(place.files, HubFiles | AddressedFile)
-        for each in locked.files:
-            path = _cached(place.files, each, locked) if remote else place.files.get(each)
-            if path is None and remote:
-                return ""
-            held.check(name, locked, each, path)
-        if isinstance(place.files, LocalFiles):
-            for each in looked_at(place.files, locked.files):
-                held.check(name, locked, each, place.files.get(each))
+        if isinstance(place.files, HubFiles | AddressedFile):
+            held.of(name, place.source)
+            for each in locked.files:
+                path = _cached(place.files, each, locked)
+                if path is None:
+                    return ""
+                held.check(name, locked, each, path)
+        else:
+            read_at_once(place, _compare, held.path)
     except (ValueError, OSError) as error:
         return str(error)
     return None
+
+
+def _compare(files: Recorded) -> None:
+    """Raises LockError for files of a place on this machine that are not those of the lock that they are read under."""
+    assert files.locked is not None
+    known = files.locked.files
+    for each in known:
+        files.get(each)
+    if isinstance(files.files, LocalFiles):
+        for each in looked_at(files.files, known):
+            files.get(each)
 
 
 def _cached(files: Files, name: str, locked: LockedWeights) -> Path | None:

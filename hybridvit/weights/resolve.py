@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..resolved import Resolved, ResolvedFile
 from .cache import check_cached, promised_sha256
 from .entries import entries, find_entry
 from .errors import UnreadableError, WeightsError
-from .lock_file import Lock, LockedWeights, LockError
+from .lock_file import Lock, LockedWeights, LockError, read_lock
 from .shards import read_shards
 from .sources import (
     DIRECTORY,
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from ..encoder import Model
 
+# How often a directory is read from the start because another model took the place of the one that was being read.
+ATTEMPTS = 3
 SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 
 
@@ -284,3 +286,28 @@ class Recorded:
         if isinstance(self.files, LocalFiles):
             return {"source": self.files.directory.name}
         return {"source": self.files.path.name} if isinstance(self.files, OneFile) else {"source": self.where}
+
+
+Result = TypeVar("Result")
+
+
+def read_at_once(
+    place: Place, read: Callable[[Recorded], Result], lock: str | Path | None = None, revision: str | None = None
+) -> Result:
+    """What is read of a place, all of it of the same save or pull: it is read again if it was replaced meanwhile.
+
+    Raises WeightsError if that is so each time.
+    """
+    for _ in range(ATTEMPTS):
+        files = Recorded(place, None if lock is None else read_lock(lock), revision)
+        try:
+            result = read(files)
+        except Exception:
+            if files.unchanged():
+                raise
+        else:
+            if files.unchanged():
+                return result
+    raise WeightsError(
+        f"{place.files.where} was saved or pulled into again during each of {ATTEMPTS} loads; load it when that is done"
+    )

@@ -21,7 +21,7 @@ from hybridvit.weights import load as loading
 from hybridvit.weights.entries import entries
 from hybridvit.weights.lock import check_lock
 from hybridvit.weights.lock_file import Lock, LockError, read_lock
-from hybridvit.weights.sources import WeightsNotFoundError
+from hybridvit.weights.sources import LocalFiles, WeightsNotFoundError
 from hybridvit.weights.store import finish_pending
 from tests.parity import images
 from tests.weights.examples import TINY, client, described, logits, tiny
@@ -354,6 +354,23 @@ def test_files_that_came_are_found_by_a_check(lock: Path, saved: str, tmp_path: 
     with pytest.raises(LockError) as caught:
         hv.create_model(name, lock=lock)
     assert str(caught.value) == wrong
+
+
+def test_a_check_while_the_same_model_is_saved(
+    lock: Path, saved: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hv.lock(saved, lock)
+    directory, get, saves = tmp_path / "saved", LocalFiles.get, iter([1])
+    hv.save_pretrained(tiny(), directory / ".pending")
+
+    def getting(files: LocalFiles, name: str) -> Path | None:
+        path = get(files, name)
+        if name == "model.safetensors" and next(saves, None):
+            finish_pending(directory)
+        return path
+
+    monkeypatch.setattr(LocalFiles, "get", getting)
+    assert check_lock(lock) == {saved: None}
 
 
 def test_weights_that_came_before_those_that_are_locked(lock: Path, tmp_path: Path) -> None:
