@@ -49,6 +49,8 @@ def convert(
     to_file = weight_path(str(target)) is not None
     if to_file and target.suffix != ".safetensors":
         raise ValueError(f"{target} would be a pickle, of {', '.join(SUFFIXES[1:])}; name a .safetensors file")
+    if to_file and target.is_dir():
+        raise IsADirectoryError(f"{target} is a directory; name a file, or a directory that is not called like one")
     made = load_recorded(
         source, model, cache_dir=cache_dir, endpoint=endpoint, token=token, allow_pickle=allow_pickle, lock=lock
     )

@@ -361,7 +361,9 @@ def local_files(directory: str | Path) -> LocalFiles:
     """The files of a directory. Raises WeightsNotFoundError if it does not exist."""
     path = Path(directory).expanduser()
     if not path.is_dir():
-        raise WeightsNotFoundError(f"no directory {path}; {DIRECTORY}PATH names a directory with a config.json")
+        raise WeightsNotFoundError(
+            f"no directory {path}; {DIRECTORY}PATH names a directory with a config.json, and {HUB}ORG/NAME a repository"
+        )
     return LocalFiles(path)
 
 

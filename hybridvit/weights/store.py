@@ -219,6 +219,8 @@ def save_pretrained(model: Encoder, directory: str | Path, *, layout: str | None
             another kind, and a NaN among what is known of the model.
     """
     directory = Path(directory).expanduser()
+    if directory.exists() and not directory.is_dir():
+        raise NotADirectoryError(f"{directory} is a file; name a directory")
     config = model_config(model, layout, facts)
     tensors = tensors_in(model, config["layout"])
     card = model_card(model, config, facts.get("repository"), facts.get("description"))

@@ -159,6 +159,14 @@ def test_a_full_disk_leaves_the_target(tmp_path: Path, monkeypatch: pytest.Monke
     assert sorted(path.name for path in tmp_path.iterdir()) == ["saved", "target.safetensors"]
 
 
+def test_a_directory_that_is_called_like_a_file_is_no_target(tmp_path: Path) -> None:
+    target = tmp_path / "target.safetensors"
+    target.mkdir()
+    with pytest.raises(IsADirectoryError, match=rf"{target} is a directory; name a file"):
+        hv.convert(tmp_path / "not read", target)
+    assert list(target.iterdir()) == []
+
+
 def test_what_a_killed_convert_left_is_gone_with_the_next(tmp_path: Path) -> None:
     source = hv.save_pretrained(tiny(), tmp_path / "saved")
     target = tmp_path / "target.safetensors"
