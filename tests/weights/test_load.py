@@ -748,7 +748,8 @@ def test_a_directory_that_is_called_like_a_file_or_a_model(
 def test_an_architecture_beside_a_repository(tmp_path: Path) -> None:
     for place in ("hf-hub:me/model", f"local-dir:{tmp_path}"):
         with pytest.raises(
-            ValueError, match=f"{place} is loaded by itself: an architecture's name goes with the path of"
+            ValueError,
+            match=f"{place} is loaded by itself: an .* or name the file, which of a repository `hybridvit pull",
         ):
             hv.lock(place, tmp_path / "weights.lock", model=TINY)
 
