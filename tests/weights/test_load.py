@@ -749,7 +749,7 @@ def test_an_architecture_beside_a_repository(tmp_path: Path) -> None:
     for place in ("hf-hub:me/model", f"local-dir:{tmp_path}"):
         with pytest.raises(
             ValueError,
-            match=f"{place} is loaded by itself: an .* or name the file, which of a repository `hybridvit pull",
+            match=f"{place} is loaded by itself: .* or name the file, which of a repository `hybridvit",
         ):
             hv.lock(place, tmp_path / "weights.lock", model=TINY)
 
