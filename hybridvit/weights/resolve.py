@@ -126,8 +126,8 @@ def find_place(name: str, file: str | Path | None, hub: Mapping[str, Any]) -> Pl
     if path is not None:
         if str(file).startswith((HUB, DIRECTORY)):
             raise ValueError(
-                f"{file} is loaded by itself: an architecture's name goes with the path of a weight file; leave it out, "
-                "or name the file, which of a repository `hybridvit pull` brings"
+                f"{file} is loaded by itself: an architecture's name goes with the path of a weight file; leave it "
+                "out, or name the file, which of a repository `hybridvit pull` brings"
             )
         if path.is_dir():
             also = " without an architecture's name" if file else ""
