@@ -146,6 +146,8 @@ def create_model(
         KeyMismatchError: for weights that do not fit, listing every key.
         SpecError: for a config that describes no model.
     """
+    if isinstance(name, Path):
+        raise ValueError(f"name must be text; for a directory {DIRECTORY}{name}, for a weight file str(PATH)")
     _check_request(num_classes, in_chans, img_size)
     hub = {"revision": revision, "cache_dir": cache_dir, "endpoint": endpoint, "token": token}
     says_where = is_place(name)
@@ -184,7 +186,10 @@ def _check_request(num_classes: int | None, in_chans: int | None, img_size: int 
 
 
 def _pair(img_size: int | tuple[int, int]) -> tuple[int, int]:
-    return (img_size, img_size) if isinstance(img_size, int) else (img_size[0], img_size[1])
+    sides: Any = (img_size, img_size) if isinstance(img_size, int) else img_size
+    if not isinstance(sides, tuple | list) or [type(side) for side in sides] != [int, int]:
+        raise ValueError(f"img_size must be a number of pixels or (height, width), got {shown(img_size)}")
+    return sides[0], sides[1]
 
 
 def _architecture(name: str) -> str:
