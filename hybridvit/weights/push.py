@@ -123,8 +123,8 @@ def pull_from_hub(
     """Download `ORG/NAME[@REVISION]` into a directory, from which `local-dir:` loads it.
 
     What the cache of huggingface_hub has of it is taken from there; with HF_HUB_OFFLINE that is all there is. Files of
-    an earlier pull that the commit has not are removed; others stay, and a WeightsWarning names those that a load would
-    read.
+    an earlier pull that the commit has not are removed, offline only where a load would read them; others stay, and a
+    WeightsWarning names those that a load would read.
 
     Raises:
         WeightsNotFoundError: with the reason, if it cannot be had.
@@ -195,7 +195,14 @@ def pull(
 
 
 def _warn_of_others(files: LocalFiles, pulled: Mapping[str, str | None]) -> None:
-    others = [each for each in looked_at(files, pulled) if each not in pulled and files.get(each)]
+    earlier, _ = read_note(files.directory)
+    others = [
+        each
+        for each in looked_at(files, pulled)
+        if each not in pulled
+        and files.get(each)
+        and not (each in earlier and is_intact(files.directory / each, earlier[each]))
+    ]
     if others:
         warnings.warn(
             f"{files.where} also has {', '.join(others)}, which is not of the commit and was not pulled or has been "
@@ -301,9 +308,13 @@ def _check_whole(snapshot: Path, files: HubFiles) -> None:
 
 
 def _copied(snapshot: Path, target: Path, files: HubFiles) -> dict[str, str | None]:
-    """Copies a commit's files from the cache, all or none. Gives their digests by their names."""
+    """Copies a commit's files from the cache, all or none. Gives their digests by their names.
+
+    The commit may have more, so that only those files of another one are removed that a load would read instead.
+    """
     from huggingface_hub.utils import filter_repo_objects
 
+    finish_pending(target)
     staging, digests = target / PULLING, dict[str, str | None]()
     shutil.rmtree(staging, ignore_errors=True)
     try:
@@ -314,7 +325,9 @@ def _copied(snapshot: Path, target: Path, files: HubFiles) -> dict[str, str | No
             (staging / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, staging / name)
             digests[name] = promised_digest(path)
-        publish(staging, target, {each: digest or sha256_of(staging / each) for each, digest in digests.items()})
+        pulled = {each: digest or sha256_of(staging / each) for each, digest in digests.items()}
+        is_the_same = pulled.items() <= read_note(target)[0].items()  # commit, all of which has been pulled before
+        publish(staging, target, pulled, () if is_the_same else {*looked_at(LocalFiles(staging), digests)})
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return digests

@@ -13,7 +13,7 @@ import time
 import uuid
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -295,11 +295,17 @@ def tensors_in(model: Encoder, layout: str) -> dict[str, Tensor]:
     return {key: tensor.contiguous() for key, tensor in theirs.items()}
 
 
-def publish(staging: Path, directory: Path, pulled: Mapping[str, str] | None = None) -> None:
+def publish(
+    staging: Path,
+    directory: Path,
+    pulled: Mapping[str, str] | None = None,
+    in_the_way: Collection[str] | None = None,
+) -> None:
     """Lets the finished files in `staging`, a directory inside `directory`, take the place of those there, at once.
 
     With what was `pulled`, all files of a commit with their digests, those are removed that an earlier pull put there
-    and the commit has not; not those that have been changed since.
+    and the commit has not; not those that have been changed since. Where not all of the commit is known, only those
+    that are `in_the_way`.
 
     Raises FileExistsError, before anything is changed, for a file where a folder has to be, or the reverse, that no
     pull put there.
@@ -309,9 +315,11 @@ def publish(staging: Path, directory: Path, pulled: Mapping[str, str] | None = N
         gone = list[str]()
         if pulled is not None:
             before, _ = read_note(directory)
-            gone = [each for each in before.keys() - pulled.keys() if is_intact(directory / each, before[each])]
+            known = before.keys() if in_the_way is None else before.keys() & in_the_way
+            gone = [each for each in known - pulled.keys() if is_intact(directory / each, before[each])]
+            kept = {} if in_the_way is None else {each: before[each] for each in before if each not in gone}
             (staging / NOTE).parent.mkdir(parents=True, exist_ok=True)
-            note = json.dumps({"files": dict(pulled), "gone": sorted(gone)}, indent=1)
+            note = json.dumps({"files": {**kept, **pulled}, "gone": sorted(gone)}, indent=1)
             (staging / NOTE).write_text(note, encoding="utf-8")
         _check_places(staging, directory, gone)
         os.replace(staging, directory / PENDING)

@@ -516,6 +516,35 @@ def test_weights_without_a_config_are_pulled_from_the_cache(
     assert (hv.pull_from_hub(REPO, tmp_path / "pulled", **hub) / "model.safetensors").exists()
 
 
+def test_a_pull_of_a_part_from_the_cache_removes_nothing_of_the_same_commit(
+    loopback_hub: LoopbackHub,
+    api: HfApi,
+    resharded: tuple[Path, Encoder],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A load does not bring README.md into the cache."""
+    (target, new), cache = resharded, tmp_path / "cache"
+    api.upload_file(path_or_fileobj=b"x", path_in_repo="more.txt", repo_id=REPO)
+    hv.create_model(f"hf-hub:{REPO}", **client(loopback_hub, cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    before = {path.name for path in target.iterdir()}
+    hv.pull_from_hub(REPO, target, cache_dir=cache)
+    shards = {FIRST_SHARD, FIRST_SHARD.replace("00001", "00002", 1), f"{WEIGHTS}.index.json"}
+    assert {path.name for path in target.iterdir()} == before - {WEIGHTS} | shards
+    batch = images(24, 32)
+    assert torch.equal(logits(hv.create_model(f"local-dir:{target}"), batch), logits(new, batch))
+    monkeypatch.undo()
+    hv.pull_from_hub(REPO, target, **access(loopback_hub))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    hv.pull_from_hub(REPO, target, cache_dir=cache)
+    assert (target / "more.txt").exists()
+    monkeypatch.undo()
+    api.delete_file("more.txt", REPO)
+    hv.pull_from_hub(REPO, target, **access(loopback_hub))
+    assert not (target / "more.txt").exists()
+
+
 def test_pulls_from_the_cache_into_one_directory(
     loopback_hub: LoopbackHub, api: HfApi, offline: Callable[[], None], tmp_path: Path
 ) -> None:
