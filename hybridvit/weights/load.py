@@ -18,6 +18,7 @@ from ..keys import KeyMismatchError, StateDict, check_keys
 from ..limits import LARGEST_NUMBER, LONGEST_SHOWN, printable, shown
 from ..meta import without_memory
 from ..registry import UnknownNameError, family_of, index, model_spec
+from ..resolved import ChangedError
 from ..spec import SpecError
 from .entries import WeightEntry, find_entry, is_non_commercial
 from .errors import WeightsError
@@ -33,9 +34,8 @@ from .layouts import (
     left_out,
     possible_layouts,
 )
-from .lock_file import read_lock
 from .recognise import channels_in, recognise
-from .resolve import OneFile, Recorded, find_place, is_place, weight_path
+from .resolve import ATTEMPTS, OneFile, Recorded, find_place, is_place, read_at_once, weight_path
 from .sources import DIRECTORY, HUB, HubFiles, PartialWeightsWarning, WeightsNotFoundError, WeightsWarning
 from .store import CONFIG, OWN_LAYOUT, PICKLE, WEIGHTS, attach, read_json, refused_pickle, saved_rules, saved_spec
 from .transformers_format.repository import from_transformers
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hybridvit")
 
-# How often a load begins from the start because another model took the place of the one that it was reading.
-ATTEMPTS = 3
 # What a config has that can be read, and what is said of one that has none of them.
 KNOWN_BY = ("format_version", "architecture", "model_type")
 NOT_KNOWN = "neither hybridvit's (format_version), timm's (architecture) nor transformers' (model_type)"
@@ -69,6 +67,40 @@ def full_name(model: str | Path) -> str:
 def load_model(model: str | Path | Encoder) -> Encoder:
     """A model itself, one from a directory or file, or a pretrained one by name. Raises as `create_model` does."""
     return create_model(full_name(model), pretrained=True) if isinstance(model, str | Path) else model
+
+
+def load_recorded(
+    source: str | Path,
+    architecture: str | None = None,
+    *,
+    cache_dir: str | Path | None = None,
+    endpoint: str | None = None,
+    token: str | None = None,
+    allow_pickle: bool = False,
+    lock: str | Path | None = None,
+) -> Encoder:
+    """The model of a file, directory or name, with the hash of every file that it was read from in its `resolved`.
+
+    The `architecture` is that of a file that is not recognised by itself. Raises as `create_model` does, and
+    ChangedError for a file that changes after it was read, at each of several loads.
+    """
+    options: dict[str, Any] = {"cache_dir": cache_dir, "endpoint": endpoint, "token": token}
+    options |= {"allow_pickle": allow_pickle, "lock": lock}
+
+    def load() -> Encoder:
+        if architecture is None:
+            model = create_model(full_name(source), pretrained=True, **options)
+        else:
+            model = create_model(architecture, file=source, **options)
+        assert model.resolved is not None
+        for file in model.resolved.files:
+            _ = file.sha256  # is kept
+        return model
+
+    for _ in range(ATTEMPTS - 1):
+        with suppress(ChangedError):
+            return load()
+    return load()
 
 
 def create_model(
@@ -114,6 +146,8 @@ def create_model(
         KeyMismatchError: for weights that do not fit, listing every key.
         SpecError: for a config that describes no model.
     """
+    if isinstance(name, Path):
+        raise ValueError(f"name must be text; for a directory {DIRECTORY}{name}, for a weight file str(PATH)")
     _check_request(num_classes, in_chans, img_size)
     hub = {"revision": revision, "cache_dir": cache_dir, "endpoint": endpoint, "token": token}
     says_where = is_place(name)
@@ -129,27 +163,15 @@ def create_model(
     place, size = find_place(name, file, hub), None if img_size is None else _pair(img_size)
     if revision is not None and not isinstance(place.files, HubFiles):
         raise ValueError(f"revision= goes with a repository on the Hub, not with {place.source}; leave it out")
-    for _ in range(ATTEMPTS):
-        files = Recorded(place, None if lock is None else read_lock(lock), revision)
-        try:
-            if architecture is None:
-                model = _from_files(files, num_classes, size, allow_pickle)
-            elif file is not None:
-                model = _from_named_file(architecture, files, num_classes, size, allow_pickle)
-            else:
-                model = _from_entry(find_entry(name), files, num_classes, allow_pickle)
-        except Exception:
-            if files.unchanged():
-                raise
-        else:
-            if files.unchanged():
-                break
-    else:
-        raise WeightsError(
-            f"{place.files.where} was saved or pulled into again during each of {ATTEMPTS} loads; load it when that is "
-            "done"
-        )
-    model = _adapted(model, in_chans, size)
+
+    def load(files: Recorded) -> Encoder:
+        if architecture is None:
+            return _from_files(files, num_classes, size, allow_pickle)
+        if file is not None:
+            return _from_named_file(architecture, files, num_classes, size, allow_pickle)
+        return _from_entry(find_entry(name), files, num_classes, allow_pickle)
+
+    model = _adapted(read_at_once(place, load, lock, revision), in_chans, size)
     log.info("%s", model.resolved)
     return model.eval()
 
@@ -164,7 +186,10 @@ def _check_request(num_classes: int | None, in_chans: int | None, img_size: int 
 
 
 def _pair(img_size: int | tuple[int, int]) -> tuple[int, int]:
-    return (img_size, img_size) if isinstance(img_size, int) else (img_size[0], img_size[1])
+    sides: Any = (img_size, img_size) if isinstance(img_size, int) else img_size
+    if not isinstance(sides, tuple | list) or [type(side) for side in sides] != [int, int]:
+        raise ValueError(f"img_size must be a number of pixels or (height, width), got {shown(img_size)}")
+    return sides[0], sides[1]
 
 
 def _architecture(name: str) -> str:
