@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +78,8 @@ def _dtypes() -> tuple[torch.dtype, ...]:
 
 def plain(*tensors: Tensor) -> bool:
     """Whether these are numbers on a CPU that nobody differentiates, traces, casts or counts."""
-    if torch.compiler.is_compiling() or torch.jit._trace.is_tracing() or torch.is_autocast_enabled("cpu"):
+    traced = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+    if traced or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return False
     differentiates = torch.is_grad_enabled()
     for tensor in tensors:
@@ -85,11 +88,6 @@ def plain(*tensors: Tensor) -> bool:
         if differentiates and tensor.requires_grad:
             return False
     return torch._C._len_torch_dispatch_stack() == 0 and peek_interpreter_stack() is None
-
-
-def fits_single(*tensors: Tensor) -> bool:
-    """Whether these are such numbers in single precision."""
-    return all(tensor.dtype == torch.float32 for tensor in tensors) and plain(*tensors)
 
 
 def fits_one_kernel(tokens: Tensor, weight: Tensor) -> bool:
@@ -132,6 +130,33 @@ def activated(layer: nn.Module, act: Act, input: Tensor) -> Tensor:
     output = layer(input)
     in_place = not torch.is_grad_enabled() and output.data_ptr() != input.data_ptr() and act in _IN_PLACE
     return _IN_PLACE[act](output) if in_place else act(output)
+
+
+def batch_norm(layer: nn.BatchNorm2d, tokens: Tensor) -> Tensor | None:
+    """What the layer makes of tokens (..., C) in eval mode, by one multiplication and addition.
+
+    None where torch's own kernel is to do it: on a GPU, in half precision, for training and for whoever follows.
+    """
+    mean, variance = layer.running_mean, layer.running_var
+    single = tokens.dtype == layer.weight.dtype == torch.float32
+    if mean is None or variance is None or not single or not plain(tokens):
+        return None
+    scale = layer.weight * torch.rsqrt(variance + layer.eps)
+    return torch.addcmul(torch.addcmul(layer.bias, mean, scale, value=-1), tokens, scale)
+
+
+def squared_relu(tokens: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """scale * relu(tokens)^2 + bias, in the memory of the first result if nobody differentiates."""
+    positive = tokens.relu()
+    if torch.is_grad_enabled():
+        return scale * positive.square() + bias
+    return positive.square_().mul_(scale).add_(bias)
+
+
+def without_autocast(like: Tensor) -> AbstractContextManager[Any]:
+    """Computes in the precision that tensors have."""
+    # Autocast knows no meta device.
+    return nullcontext() if like.is_meta else torch.autocast(like.device.type, enabled=False)
 
 
 MOST_SCORES = 2**24  # of two plain products, whose scores lie in memory

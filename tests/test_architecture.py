@@ -18,14 +18,14 @@ PACKAGE = Path(__file__).parent.parent / "hybridvit"
 LAYERS = [
     {"limits"},
     {"spec", "zoo_path", "preprocess", "resolved"},
-    {"tokens", "meta"},
+    {"tokens", "meta", "kernels"},
     {"components"},
     {"encoder"},
     {"keys", "layouts", "trunks", "inspect"},
     {"families"},
     {"registry"},
     {"weights", "hub", "adapt"},
-    {"transfer"},
+    {"transfer", "optimize"},
     {"benchmark", "demo"},
     {"cli"},
 ]

@@ -1,23 +1,15 @@
 """Attention without weights of pairs of positions: its cost grows with the number of positions, not its square."""
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..kernels import without_autocast
 from ..spec import Grid, Mixer, Norm, SpecError, module_of
 from .activations import linear
 from .attention import ChannelProduct, ScaledDotProduct, head_width, unit
 from .convs import Conv
 from .transitions import Steps
-
-
-def without_autocast(like: Tensor) -> AbstractContextManager[Any]:
-    """Computes in the precision that tensors have."""
-    # Autocast knows no meta device.
-    return nullcontext() if like.is_meta else torch.autocast(like.device.type, enabled=False)
 
 
 class LinearProduct(ScaledDotProduct):

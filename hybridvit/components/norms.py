@@ -1,9 +1,8 @@
 """Norms over tokens (B, N, C)."""
 
-import torch
 from torch import Tensor, nn
 
-from ..kernels import fits_single
+from ..kernels import batch_norm
 from ..spec import Norm, SpecError
 
 
@@ -42,10 +41,8 @@ class BatchNorm(Norm):
 
 class BatchNormModule(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
-        mean, variance = self.running_mean, self.running_var
-        if mean is not None and variance is not None and not self.training and fits_single(input, variance):
-            scale = self.weight * torch.rsqrt(variance + self.eps)
-            return torch.addcmul(torch.addcmul(self.bias, mean, scale, value=-1), input, scale)
+        if not self.training and (normalized := batch_norm(self, input)) is not None:
+            return normalized
         # (B, N, C) seen as a channels_last map of height N: no copy, and the kernel that convolutions use.
         return super().forward(input.unsqueeze(2).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).squeeze(2).contiguous()
 
