@@ -8,7 +8,7 @@ too. It knows no gradients, so training, and whatever traces a model, takes torc
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -102,31 +102,99 @@ def linear(tokens: Tensor, weight: Tensor, bias: Tensor | None, act: Act = uncha
     return act(F.linear(tokens, weight, bias))
 
 
-class Linear(nn.Linear):
-    """A linear layer that `linear` computes."""
+class Keeping(nn.Module):
+    """A module that keeps what it makes of its weights, in a model whose weights stay: see `keep`."""
+
+    keeps = False
+    _kept: tuple[Hashable, Tensor] | None = None
+
+    def kept(self, key: Hashable, make: Callable[[], Tensor], *weights: Tensor) -> Tensor:
+        """`make()`, or what it gave last time if neither key nor weights have changed."""
+        if not self.keeps or torch.is_grad_enabled() or not plain(*weights):
+            return make()
+        stamp = key, *((weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights)
+        if self._kept is None or self._kept[0] != stamp:
+            self._kept = stamp, make()
+        return self._kept[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
+
+
+def keep(model: nn.Module) -> None:
+    """From now on layers keep their weights in the order that oneDNN multiplies in, and biases those of the last grid.
+
+    Weights that change in place or are loaded anew are noticed, unless it happens behind torch's back, by `.data`.
+    """
+    for module in model.modules():
+        if isinstance(module, Keeping):
+            module.keeps = True
+
+
+class Linear(Keeping, nn.Linear):
+    """A linear layer."""
+
+    def fused(self, input: Tensor, act: Act) -> Tensor | None:
+        """act(self(input)) in one kernel; None where there is none."""
+        if act not in _FUSED or not fits_one_kernel(input, self.weight):
+            return None
+        return torch.ops.mkldnn._linear_pointwise(input, self._ordered(input), self.bias, *_FUSED[act])
+
+    def _ordered(self, input: Tensor) -> Tensor:
+        weight = self.weight
+        if not self.keeps:
+            return weight
+        rows = input.numel() // max(weight.shape[1], 1)
+        return self.kept(0, lambda: torch.ops.mkldnn._reorder_linear_weight(weight, rows), weight)
 
     def forward(self, input: Tensor) -> Tensor:
-        return linear(input, self.weight, self.bias)
+        result = self.fused(input, unchanged)
+        return super().forward(input) if result is None else result
 
 
-class PointwiseConv2d(nn.Conv2d):
-    """A convolution of 1 x 1 at stride 1, on maps (B, C, H, W) that are views of tokens: a linear layer."""
+class Conv2d(Keeping, nn.Conv2d):
+    """A convolution on maps (B, C, H, W) that are views of tokens. Of 1 x 1 at stride 1 it is a linear layer."""
+
+    def fused(self, input: Tensor, act: Act) -> Tensor | None:
+        """act(self(input)) in one kernel; None where there is none."""
+        if act not in _FUSED or self.padding_mode != "zeros" or not fits_one_kernel(input, self.weight):
+            return None
+        if self.pointwise:
+            weight, tokens = self._ordered(input), input.permute(0, 2, 3, 1)
+            return torch.ops.mkldnn._linear_pointwise(tokens, weight, self.bias, *_FUSED[act]).permute(0, 3, 1, 2)
+        where = self.padding, self.stride, self.dilation, self.groups
+        return torch.ops.mkldnn._convolution_pointwise(input, self._ordered(input), self.bias, *where, *_FUSED[act])
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether it is a linear layer."""
+        return self.kernel_size == (1, 1) and self.stride == (1, 1) and self.padding == (0, 0) and self.groups == 1
+
+    def _ordered(self, input: Tensor) -> Tensor:
+        weight, ops = self.weight, torch.ops.mkldnn
+        if self.pointwise:
+            rows, weight = input.numel() // max(weight.shape[1], 1), weight.flatten(1)
+            return self.kept(0, lambda: ops._reorder_linear_weight(weight, rows), weight) if self.keeps else weight
+        where, shape = (self.padding, self.stride, self.dilation, self.groups), input.shape
+        return (
+            self.kept(0, lambda: ops._reorder_convolution_weight(weight, *where, shape), weight)
+            if self.keeps
+            else weight
+        )
 
     def forward(self, input: Tensor) -> Tensor:
-        if not fits_one_kernel(input, self.weight):
-            return super().forward(input)
-        return linear(input.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+        result = self.fused(input, unchanged)
+        return super().forward(input) if result is None else result
 
 
 def activated(layer: nn.Module, act: Act, input: Tensor) -> Tensor:
     """act(layer(input)), in one kernel or at least in the memory of one, unless somebody listens to the layer."""
     if act is unchanged or layer._forward_hooks or layer._forward_pre_hooks:
         return act(layer(input))
-    if type(layer) is Linear:
-        return linear(input, layer.weight, layer.bias, act)
-    if type(layer) is PointwiseConv2d and fits_one_kernel(input, layer.weight):
-        tokens = input.permute(0, 2, 3, 1)
-        return linear(tokens, layer.weight.flatten(1), layer.bias, act).permute(0, 3, 1, 2)
+    if isinstance(layer, Linear | Conv2d) and type(layer) in (Linear, Conv2d):
+        result = layer.fused(input, act)
+        if result is not None:
+            return result
     output = layer(input)
     in_place = not torch.is_grad_enabled() and output.data_ptr() != input.data_ptr() and act in _IN_PLACE
     return _IN_PLACE[act](output) if in_place else act(output)

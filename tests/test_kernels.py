@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from hybridvit import kernels
-from hybridvit.kernels import ACTIVATIONS, Linear, PointwiseConv2d, activated, attend, unchanged
+from hybridvit.kernels import ACTIVATIONS, Conv2d, Linear, activated, attend, unchanged
 
 ACTS = [unchanged, *ACTIVATIONS.values()]
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
@@ -47,7 +47,7 @@ def test_a_linear_layer_gives_what_torchs_gives(act: kernels.Act, bias: bool, dt
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("act", ACTS)
 def test_a_convolution_of_1_by_1_gives_what_torchs_gives(act: kernels.Act, dtype: torch.dtype):
-    conv = PointwiseConv2d(12, 20, 1).to(dtype)
+    conv = Conv2d(12, 20, 1).to(dtype)
     map_ = torch.randn(2, 12, 3, 5, dtype=dtype).contiguous(memory_format=torch.channels_last)
     expected = act(F.conv2d(map_, conv.weight, conv.bias))
     with torch.no_grad():
@@ -58,7 +58,7 @@ def test_a_convolution_of_1_by_1_gives_what_torchs_gives(act: kernels.Act, dtype
 
 @has_kernels
 def test_one_kernel_does_it_where_nobody_needs_gradients(calls: list[str]):
-    layer, conv, tokens = Linear(8, 8), PointwiseConv2d(8, 8, 1), torch.randn(1, 4, 8)
+    layer, conv, tokens = Linear(8, 8), Conv2d(8, 8, 1), torch.randn(1, 4, 8)
     with torch.no_grad():
         activated(layer, F.gelu, tokens)
         activated(conv, F.relu, torch.randn(1, 8, 2, 2))

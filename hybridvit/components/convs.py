@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..kernels import PointwiseConv2d, activated, unchanged
+from ..kernels import Conv2d, activated, unchanged
 from ..spec import Grid, Mixer, Norm, SpecError, Strided, Widening, fewer, module_of
 from ..tokens import every, map_to_tokens, tokens_to_map
 from .activations import activation
@@ -41,7 +41,7 @@ class Conv(Widening, Strided):
     kernel is parametrised in another way has another `layer`.
     """
 
-    layer: ClassVar[type[nn.Conv2d]] = nn.Conv2d
+    layer: ClassVar[type[nn.Conv2d]] = Conv2d
     may_be_zero = ("padding",)
     kernel: int = 1
     stride: int = 1
@@ -59,9 +59,7 @@ class Conv(Widening, Strided):
         """The bare convolution, a `layer`."""
         padding = (self.kernel - 1) // 2 if self.padding is None else 0 if self.padding == "same" else self.padding
         stride = 1 if self.kernel == 1 else self.stride
-        pointwise = self.kernel == self.groups == 1 and not padding and self.layer is nn.Conv2d
-        layer = PointwiseConv2d if pointwise else self.layer
-        conv = layer(in_dim, self.dim, self.kernel, stride, padding, groups=self.groups, bias=self.bias)
+        conv = self.layer(in_dim, self.dim, self.kernel, stride, padding, groups=self.groups, bias=self.bias)
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         conv.weight.data.mul_(self.groups**0.5)
         if conv.bias is not None:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ..kernels import activated
+from ..kernels import Conv2d, activated
 from ..spec import Around, Grid, Halving, Mixer, Norm, SpecError, Transition, Widening, module_of, naming
 from ..tokens import join_prefix, map_to_tokens, tokens_to_map
 from .activations import activation, linear
@@ -182,7 +182,7 @@ class Patchify(Widening):
 class PatchifyModule(nn.Module):
     def __init__(self, spec: Patchify, in_dim: int, grid: Grid) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_dim, spec.dim, spec.patch, spec.patch, bias=spec.bias)
+        self.conv = Conv2d(in_dim, spec.dim, spec.patch, spec.patch, bias=spec.bias)
         nn.init.trunc_normal_(self.conv.weight, std=(in_dim * spec.patch**2) ** -0.5)
         if self.conv.bias is not None:
             nn.init.zeros_(self.conv.bias)
