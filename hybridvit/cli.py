@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -28,9 +29,6 @@ class _Commands(TyperGroup):
     """Shows what a user can act on as one message without a traceback. The exit code is 1, or 130 after Ctrl-C."""
 
     def invoke(self, ctx: Any) -> Any:
-        from rich.console import Console
-        from rich.text import Text
-
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _show_warning
@@ -48,6 +46,9 @@ class _Commands(TyperGroup):
             message, code = str(error), 1
         except KeyboardInterrupt as error:
             message, code = str(error) or "stopped", 130
+        from rich.console import Console
+        from rich.text import Text
+
         Console(stderr=True).print(Text(_clean(message), style="red"), soft_wrap=True)
         raise typer.Exit(code)
 
@@ -299,7 +300,7 @@ def list_(
     """The models of the zoo, group by group, or their released weights."""
     from dataclasses import asdict
 
-    from .registry import group_of, groups, index
+    from .registry import group_of, groups, index, tags
     from .weights.entries import entries
     from .weights.info import list_models
 
@@ -309,9 +310,6 @@ def list_(
     if plain:
         typer.echo("\n".join(names))
         return
-    tags: dict[str, list[str]] = {}
-    for weights, entry in entries().items():
-        tags.setdefault(entry.architecture, []).append(weights)
     facts = {name: index()[name.partition(".")[0]] for name in names}
     group = {name: group_of(entry.family) for name, entry in facts.items()}
     if as_json:
@@ -321,42 +319,32 @@ def list_(
                 weights = entries()[name]
                 what |= asdict(weights) | {"paper": weights.paper or entry.paper}
             else:
-                what |= asdict(entry) | {"weights": tags.get(name, [])}
+                what |= asdict(entry) | {"weights": [f"{name}.{tag}" for tag in tags().get(name, ())]}
             typer.echo(json.dumps(what))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False)
-    widest = min(max(map(len, names)), console.width - (40 if pretrained else 44))
-    for title in groups():
-        members = [name for name in names if group[name] == title]
-        if not members:
-            continue
-        table = Table(
-            title=f"[bold]{title}[/bold]", title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False
-        )
-        table.add_column("weights" if pretrained else "model", overflow="fold", width=widest)
-        for column in ("classes", "size", "top-1") if pretrained else ("params", "GFLOPs", "size", "weights"):
-            table.add_column(column, justify="right", no_wrap=True)
-        table.add_column("licence" if pretrained else "family", overflow="fold")
-        for name in members:
-            entry = facts[name]
-            if pretrained:
-                weights = entries()[name]
-                top1 = f"{weights.reported['top1']:.2f}" if weights.reported else "-"
-                licence = f"{weights.licence} (non-commercial)" if weights.non_commercial else weights.licence
-                table.add_row(name, str(weights.num_classes), _size(weights.preprocess.input_size), top1, licence)
-            else:
-                count = str(len(tags.get(name, ())) or "-")
-                cost = f"{entry.params / 1e6:.2f}M", f"{entry.flops / 1e9:.2f}"
-                table.add_row(name, *cost, _size(entry.img_size), count, entry.family)
-        console.print(table)
-        console.print()
-    counted = "models; GFLOPs count a multiply-add as two"
     if pretrained:
+        header = ("weights", "classes", "size", "top-1", "licence")
         counted = "checkpoints; top-1 is what others report, see `hybridvit info NAME`"
-    console.print(f"{len(names)} {counted}", soft_wrap=True)
+    else:
+        header = ("model", "params", "GFLOPs", "size", "weights", "family")
+        counted = "models; GFLOPs count a multiply-add as two"
+    rows: dict[str, list[Sequence[str]]] = {title: [] for title in groups()}
+    for name, entry in facts.items():
+        if pretrained:
+            weights = entries()[name]
+            top1 = f"{weights.reported['top1']:.2f}" if weights.reported else "-"
+            licence = f"{weights.licence} (non-commercial)" if weights.non_commercial else weights.licence
+            row = (name, str(weights.num_classes), _size(weights.preprocess.input_size), top1, licence)
+        else:
+            cost = f"{entry.params / 1e6:.2f}M", f"{entry.flops / 1e9:.2f}"
+            row = (name, *cost, _size(entry.img_size), str(len(tags().get(name, ())) or "-"), entry.family)
+        rows[group[name]].append(row)
+    from .columns import columns
+
+    for title, lines in columns(header, {title: found for title, found in rows.items() if found}).items():
+        typer.secho(title, bold=True)
+        typer.echo("\n".join(lines) + "\n")
+    typer.echo(f"{len(names)} {counted}")
 
 
 def _size(size: tuple[int, int]) -> str:
