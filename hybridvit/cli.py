@@ -242,7 +242,10 @@ def benchmark(
     ] = "fp32",
     img_size: Annotated[int | None, typer.Option(min=1, help="Square size; by default each model's own.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of a CPU; by default as many as torch takes.")] = None,
-    compiled: Annotated[bool, typer.Option("--compile", help="torch.compile every side.")] = False,
+    compile_mode: Annotated[
+        Literal["default", "reduce-overhead", "max-autotune"] | None,
+        typer.Option("--compile", help="torch.compile every side, in this mode."),
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often the sides take turns.")] = 20,
     round_seconds: Annotated[float, typer.Option(help="A round repeats a side for about this long.")] = 0.25,
     peers: Annotated[bool, typer.Option("--peer/--no-peer", help="timm's model of the same name beside ours.")] = True,
@@ -256,7 +259,7 @@ def benchmark(
     from rich.console import Console
 
     from . import benchmark as package
-    from .benchmark.tables import terminal_table
+    from .benchmark.tables import terminal_tables
 
     if render is not None:
         typer.echo(package.markdown(package.read_results(render)), nl=False)
@@ -268,7 +271,7 @@ def benchmark(
     settings = package.Settings(
         device=device,
         precision=precision,
-        compile=compiled,
+        compile=compile_mode,
         threads=threads or torch.get_num_threads(),
         rounds=rounds,
         round_seconds=round_seconds,
@@ -281,7 +284,8 @@ def benchmark(
             package.append_result(out, result)
             results.append(result)
             status.update(f"{result.model} with batch {result.batch} done")
-    console.print(terminal_table(results))
+    for table in terminal_tables(results):
+        console.print(table)
     console.print(f"results in {out}", highlight=False, soft_wrap=True)
 
 

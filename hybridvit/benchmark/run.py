@@ -20,7 +20,7 @@ from ..registry import model_spec
 from ..transfer.device import torch_device
 from . import machine
 from .memory import peak_memory_mib
-from .records import BenchmarkError, Precision, Result, Settings, Side
+from .records import BenchmarkError, Figure, Precision, Result, Settings, Side
 from .sides import OURS, PEER, PEER_CHANNELS_LAST, Case, build, equal_pair, has_peer, runner
 from .timing import clock_for, interleaved
 
@@ -57,8 +57,9 @@ def _measure(case: Case, compare: bool, memory: bool) -> Result:
     circumstances = machine.machine(case.settings.device)
     sides, difference = _timed(case, compare)
     if memory:
-        sides = [replace(side, peak_memory_mib=peak_memory_mib(case, side.name)) for side in sides]
+        sides = _weighed(case, sides)
     return Result(
+        suite="inference",
         model=case.model,
         batch=case.batch,
         img_size=case.img_size,
@@ -67,6 +68,7 @@ def _measure(case: Case, compare: bool, memory: bool) -> Result:
         settings=case.settings,
         sides=tuple(sides),
         difference=difference,
+        peaks=None,
         machine=circumstances,
         versions=machine.versions(),
         allocator=machine.allocator(),
@@ -85,12 +87,26 @@ def _timed(case: Case, compare: bool) -> tuple[list[Side], float | None]:
         models, difference = {OURS: build(case, OURS)}, None
     runs = {side: runner(model, case, side) for side, model in models.items()}
     times = interleaved(runs, clock_for(case.settings.device), case.settings)
-    milliseconds = {side: [round(1000 * seconds, 4) for seconds in of_side.rounds] for side, of_side in times.items()}
-    sides = [
-        Side.of(side, milliseconds[side], None if side == OURS else milliseconds[OURS], case.batch, times[side].first)
-        for side in runs
-    ]
+    sides: list[Side] = []
+    for name, of_side in times.items():
+        ours = sides[0].figures if sides else {}
+        figures = {
+            "latency": Figure.of("s", of_side.rounds, ours.get("latency")),
+            "throughput": Figure.of("images/s", [case.batch / s for s in of_side.rounds], ours.get("throughput")),
+            "first call": Figure.of("s", [of_side.first], ours.get("first call")),
+        }
+        sides.append(Side(name=name, settings={}, figures=figures))
     return sides, difference
+
+
+def _weighed(case: Case, sides: Sequence[Side]) -> list[Side]:
+    """The sides with their peak memory."""
+    weighed: list[Side] = []
+    for side in sides:
+        peak, ours = peak_memory_mib(case, side.name), weighed[0].figures.get("peak memory") if weighed else None
+        figures = {} if peak is None else {"peak memory": Figure.of("MiB", [peak], ours)}
+        weighed.append(replace(side, figures=side.figures | figures))
+    return weighed
 
 
 def _check(batches: Sequence[int], settings: Settings) -> None:

@@ -96,7 +96,7 @@ def runner(model: nn.Module, case: Case, side: str) -> Callable[[], Tensor]:
     model = model.to(settings.device, weights).to(memory_format=memory_format)
     images = case.images().to(settings.device, weights).to(memory_format=memory_format)
     autocast = torch.autocast(torch.device(settings.device).type, dtype=dtype, enabled=autocasts)
-    compiled = torch.compile(model, dynamic=False) if settings.compile else model
+    compiled = torch.compile(model, dynamic=False, mode=settings.compile) if settings.compile else model
 
     def run() -> Tensor:
         with torch.inference_mode(), autocast:

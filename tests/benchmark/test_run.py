@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from hybridvit.benchmark import BenchmarkError, Settings, benchmark, read_result
 from hybridvit.benchmark import run as run_module
 from hybridvit.benchmark.machine import allocator, commit, machine
 from hybridvit.benchmark.memory import peak_memory_mib
-from hybridvit.benchmark.records import Spread
+from hybridvit.benchmark.records import Gpu
 from hybridvit.benchmark.sides import OURS, PEER, PEER_CHANNELS_LAST, Case, build, runner
 from hybridvit.cli import app
 from hybridvit.keys import KeyRules
@@ -32,16 +33,17 @@ def test_sides_are_measured_in_pairs_with_equal_weights() -> None:
     assert result.difference is not None
     assert result.difference < 1e-3
     ours, *peers = result.sides
-    assert ours.ratio is None
+    assert ours.figures["latency"].ratio is None
     for side in result.sides:
-        assert len(side.round_ms) == 3
-        assert min(side.round_ms) > 0
-        assert side.latency_ms == Spread.of(side.round_ms)
-        assert side.images_per_second.median == pytest.approx(2000 / side.latency_ms.median, rel=1e-3)
+        latency = side.figures["latency"]
+        assert len(latency.values) == 3
+        assert min(latency.values) > 0
+        assert side.figures["throughput"].spread.median == pytest.approx(2 / latency.spread.median, rel=1e-3)
     for peer in peers:
-        ratios = [theirs / mine for theirs, mine in zip(peer.round_ms, ours.round_ms, strict=True)]
-        assert peer.ratio is not None
-        assert peer.ratio.median == pytest.approx(sorted(ratios)[1], rel=1e-3)
+        pairs = zip(peer.figures["latency"].values, ours.figures["latency"].values, strict=True)
+        ratio = peer.figures["latency"].ratio
+        assert ratio is not None
+        assert ratio.median == pytest.approx(sorted(theirs / mine for theirs, mine in pairs)[1], rel=1e-3)
 
 
 def test_a_model_without_a_peer_runs_alone() -> None:
@@ -85,10 +87,10 @@ def test_only_timm_in_channels_last_is_moved_to_it() -> None:
 
 
 def test_compiled_sides_give_the_same() -> None:
-    case = Case(model=ALONE, batch=2, img_size=(32, 32), settings=Settings(compile=True))
+    case = Case(model=ALONE, batch=2, img_size=(32, 32), settings=Settings(compile="default"))
     compiled: list[bool] = []
 
-    def remember(model: torch.nn.Module, dynamic: bool) -> torch.nn.Module:
+    def remember(model: torch.nn.Module, dynamic: bool, mode: str) -> torch.nn.Module:
         compiled.append(dynamic)
         return model
 
@@ -174,12 +176,47 @@ def test_machine_and_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
     assert here.cores >= 1
     assert here.memory_gib > 0
     assert here.gpu is None
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU of {device}")
-    assert machine("cuda:1").gpu == "GPU of cuda:1"
     monkeypatch.setenv("MALLOC_TOP_PAD_", "67108864")
     monkeypatch.setenv("UNRELATED", "1")
     assert allocator()["MALLOC_TOP_PAD_"] == "67108864"
     assert "UNRELATED" not in allocator()
+
+
+def test_what_is_known_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU of {device}")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: types.SimpleNamespace(total_memory=80 * 2**30)
+    )
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    asked: list[list[str]] = []
+
+    def smi(command: list[str], **_: object) -> types.SimpleNamespace:
+        asked.append(command)
+        return types.SimpleNamespace(stdout="570.1, 1980, 1980, [N/A], 700.00\n")
+
+    monkeypatch.setattr("hybridvit.benchmark.machine.subprocess.run", smi)
+    gpu = machine("cuda:1").gpu
+    assert gpu == Gpu(
+        name="GPU of cuda:1",
+        memory_gib=80.0,
+        count=2,
+        driver="570.1",
+        clock_mhz=1980,
+        max_clock_mhz=1980,
+        power_w=None,
+        power_limit_w=700.0,
+    )
+    assert "--id=7" in asked[0], "torch's second GPU is the driver's eighth"
+
+
+def test_a_gpu_of_a_silent_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: types.SimpleNamespace(total_memory=2**30))
+    monkeypatch.setenv("PATH", "")
+    gpu = machine("cuda").gpu
+    assert gpu is not None
+    assert (gpu.name, gpu.driver, gpu.clock_mhz, gpu.power_limit_w) == ("GPU", None, None, None)
 
 
 def test_commit_is_of_this_checkout_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -195,7 +232,7 @@ def test_command_line_writes_and_renders(tmp_path: Path) -> None:
     ran = CliRunner().invoke(app, ["benchmark", *arguments, "--out", str(out)])
     assert ran.exit_code == 0, ran.output
     (result,) = read_results(out)
-    assert (result.model, result.settings.rounds, len(result.sides[0].round_ms)) == (ALONE, 2, 2)
+    assert (result.model, result.settings.rounds, len(result.sides[0].figures["latency"].values)) == (ALONE, 2, 2)
     assert json.loads(out.read_text())["versions"]["torch"] == torch.__version__
     rendered = CliRunner().invoke(app, ["benchmark", "--render", str(out)])
     assert rendered.exit_code == 0
