@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +38,6 @@ from .recognise import channels_in, recognise
 from .resolve import OneFile, Recorded, find_place, is_place, weight_path
 from .sources import DIRECTORY, HUB, HubFiles, PartialWeightsWarning, WeightsNotFoundError, WeightsWarning
 from .store import CONFIG, OWN_LAYOUT, PICKLE, WEIGHTS, attach, read_json, refused_pickle, saved_rules, saved_spec
-from .transformers_format.repository import from_transformers
 
 if TYPE_CHECKING:
     from ..encoder import Encoder, Model
@@ -213,7 +212,7 @@ def fill(
     excused = CLASSIFIER if wanted.num_classes != spec.num_classes else ()
     with without_memory():
         model = wanted.build()
-    expected = model.state_dict()
+    own = expected = model.state_dict()
     if covers:
         expected = {key: tensor for key, tensor in expected.items() if key.startswith(covers)}
         tensors = {key: tensor for key, tensor in tensors.items() if key.startswith(covers)}
@@ -221,20 +220,16 @@ def fill(
     kept = {key: tensor for key, tensor in tensors.items() if not (excused and key.startswith(excused))}
     _warn_of_no_numbers(kept, source)
     model.load_state_dict(kept, assign=True, strict=False)
-    _initialise_missing(model, wanted)
+    _initialise_missing(model, wanted, own.keys() - kept.keys())
     return model
 
 
 def _warn_of_no_numbers(tensors: StateDict, source: str) -> None:
     """One pass over the weights: a sum tells whether a NaN is among them, unless it overflows by itself."""
-    bad = [
-        key
-        for key, tensor in tensors.items()
-        if tensor.is_floating_point()
-        and not tensor.is_meta
-        and not tensor.sum(dtype=torch.float32).isfinite()
-        and not tensor.isfinite().all()
-    ]
+    checked = {key: tensor for key, tensor in tensors.items() if tensor.is_floating_point() and not tensor.is_meta}
+    sums = torch.stack([tensor.sum(dtype=torch.float32) for tensor in checked.values()] or [torch.zeros(())])
+    finite = zip(checked.items(), sums.isfinite().tolist(), strict=False)
+    bad = [key for (key, tensor), is_finite in finite if not is_finite and not tensor.isfinite().all()]
     if bad:
         shown = ", ".join(bad[:3]) + (f" and {len(bad) - 3} more" if len(bad) > 3 else "")
         warnings.warn(
@@ -244,12 +239,11 @@ def _warn_of_no_numbers(tensors: StateDict, source: str) -> None:
         )
 
 
-def _initialise_missing(model: Encoder, spec: Model) -> None:
-    """Replaces what is still on the meta device: a new classifier alone, or, of a partial checkpoint, what it lacks.
+def _initialise_missing(model: Encoder, spec: Model, missing: Set[str]) -> None:
+    """Replaces what is `missing`, and so on the meta device: a new classifier alone, or what a partial checkpoint lacks.
 
     It gets the precision of the rest.
     """
-    missing = {key for key, tensor in model.state_dict().items() if tensor.is_meta}
     held = (each.dtype for each in model.parameters() if not each.is_meta and each.is_floating_point())
     dtype = next(held, None)
     if missing and all(key.startswith(CLASSIFIER) for key in missing):
@@ -381,6 +375,8 @@ def _from_foreign(config: dict[str, Any], files: Recorded, num_classes: int | No
         foreign = from_timm(config, files.where)
         tensors = _weights(files, allow_pickle)
     else:
+        from .transformers_format.repository import from_transformers
+
         tensors = _weights(files, allow_pickle)
         foreign = from_transformers(config, files, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
     layouts = [Layout(name, rules, foreign.spec) for name, rules in foreign.rules.items()]
