@@ -63,12 +63,11 @@ class Place:
     def match(self, key: str) -> tuple[dict[str, int], str] | None:
         """Counters and the rest of the key (with its dot), or None."""
         texts, numbers = _pieces(key)
-        count = len(self._numbers)
-        if texts[:count] != self._texts[:count] or len(texts) <= count:
+        count, last = len(self._numbers), self._texts[-1]
+        if texts[:count] != self._texts[:count] or len(texts) <= count or not texts[count].startswith(last):
             return None
-        last = "".join(itertools.chain(*zip(texts[count:], [*numbers[count:], ""], strict=True)))
-        rest = last.removeprefix(self._texts[count])
-        if not last.startswith(self._texts[count]) or (rest and not (rest.startswith(".") and rest[1:])):
+        rest = _joined([texts[count][len(last) :], *texts[count + 1 :]], numbers[count:])
+        if rest and not (rest.startswith(".") and rest[1:]):
             return None
         counters: dict[str, int] = {}
         for own, number in zip(self._numbers, numbers, strict=False):
@@ -87,7 +86,11 @@ class Place:
     def key(self, counters: Mapping[str, int], rest: str) -> str:
         """The key at this place for the counters, `rest` appended."""
         numbers = [own if isinstance(own, str) else str(counters[own[0]] + own[1]) for own in self._numbers]
-        return "".join(itertools.chain(*zip(self._texts, [*numbers, rest], strict=True)))
+        return _joined(self._texts, numbers) + rest
+
+
+def _joined(texts: list[str], numbers: list[str]) -> str:
+    return "".join(itertools.chain(*zip(texts, [*numbers, ""], strict=True)))
 
 
 def _counter(piece: str) -> tuple[str, int]:
@@ -274,7 +277,7 @@ class KeyRules:
                 match = next((m for place in froms if (m := place.match(key))), None)
                 if match is None:
                     continue
-                keys = [place.key(*match) for place in froms]
+                keys = [place.key(*match) for place in froms] if len(froms) > 1 else [key]
                 if any(k not in source for k in keys):
                     continue
                 taken.update(keys)
