@@ -16,7 +16,7 @@ CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
 Unit = Literal["s", "MiB", "images/s", "share", "images", "tokens"]
 
 # In which direction a figure is better; a unit in neither is a fact that has no better.
-_LESS_IS_BETTER, _MORE_IS_BETTER = ("s", "MiB"), ("images/s", "share")
+_LESS_IS_BETTER, _MORE_IS_BETTER = ("s", "MiB"), ("images/s",)
 _DIGITS = 6
 
 
@@ -45,7 +45,7 @@ class Figure:
     Attributes:
         values: one a round, or one a process where each takes a process of its own.
         ratio: of this side's values and ours in the same round, always so that above 1 ours is better: theirs over ours
-            in s and MiB, ours over theirs in images/s and share. None for ours, and for facts such as tokens.
+            in s and MiB, ours over theirs in images/s. None for ours, and for shares, images and tokens.
     """
 
     unit: Unit

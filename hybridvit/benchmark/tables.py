@@ -56,8 +56,14 @@ def _header_and_rows(results: Sequence[Result]) -> tuple[tuple[str, ...], list[t
         shown = _SHOWN[unit][0]
         header.append(name if name.endswith(shown) else f"{name}, {shown}")
         header += [f"{name}: ratio"] * (name in compared)
+    fails = any(side.failed for result in results for side in result.sides)
+    header += ["failed"] * fails
     rows = [
-        (*_facts(result, side), *(cell for name in figures for cell in _cells(side, name, name in compared)))
+        (
+            *_facts(result, side),
+            *(cell for name in figures for cell in _cells(side, name, name in compared)),
+            *[side.failed or ""] * fails,
+        )
         for result in results
         for side in result.sides
     ]
@@ -78,7 +84,7 @@ def _facts(result: Result, side: Side) -> tuple[str, ...]:
 def _cells(side: Side, name: str, compared: bool) -> list[str]:
     figure = side.figures.get(name)
     if figure is None:
-        return [side.failed or "", *[""] * compared]
+        return ["", *[""] * compared]
     return [_value(figure), *[_spread(figure.ratio, 1, 2) if figure.ratio else ""] * compared]
 
 
