@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -36,7 +36,7 @@ OURS_OWN_LAYOUT = "hybridvit own layout"
 
 _PROCESS = Path(__file__).with_name("cold_process.py")
 _LIST = ("-m", "hybridvit.cli", "list")
-_FILE = "weights file"
+FILE = "weights file"
 
 Run = Callable[[], dict[str, Any]]
 
@@ -131,7 +131,7 @@ class Saved:
                 start = time.perf_counter()
                 _process(_LIST, case.settings)
                 told["list"] = time.perf_counter() - start
-            return told | {_FILE: file}
+            return told | {FILE: file}
 
         return run
 
@@ -159,11 +159,11 @@ def saved_models(case: Case, directory: Path, packages: Sequence[str]) -> tuple[
 def _save(package: str, model: nn.Module, directory: Path) -> None:
     """Writes a package's model as that package does."""
     if isinstance(model, Output):
-        model.model.save_pretrained(directory)
+        cast(Any, model.model).save_pretrained(directory)
     elif package == "timm":
         from timm.models import save_for_hf
 
-        save_for_hf(model, directory, safe_serialization=True)
+        save_for_hf(model, str(directory), safe_serialization=True)
     else:
         directory.mkdir()
         torch.save(model.state_dict(), directory / "model.pth")
@@ -199,5 +199,5 @@ def _sides(turns: Turns, saved: Mapping[str, Saved]) -> tuple[Side, ...]:
 
 
 def _figure(name: str, values: Sequence[float], ours: Mapping[str, Figure]) -> Figure:
-    unit: Unit = "MiB" if name == _FILE or " memory " in name else "s"
-    return Figure.of(unit, values, None if name == _FILE else ours.get(name))
+    unit: Unit = "MiB" if name == FILE or " memory " in name else "s"
+    return Figure.of(unit, values, None if name == FILE else ours.get(name))

@@ -9,6 +9,7 @@ import torch
 
 from ..registry import model_spec
 from .cases import Case, check
+from .cold_start import cold_start
 from .memory import memory
 from .records import BenchmarkError, Result, Settings, Suite
 from .sides import ways
@@ -31,7 +32,9 @@ TARGETS = (
     "nextvit_small",
     "cvt_13",
 )
-SETS: Mapping[str, tuple[str, ...]] = {"targets": TARGETS}
+# Those whose cold start it holds itself to: large files, and many parts.
+COLD_STARTS = ("vit_base_patch16_224", "vit_large_patch16_224", "coatnet_2_rw_224", "maxvit_base_tf_224")
+SETS: Mapping[str, tuple[str, ...]] = {"targets": TARGETS, "cold_starts": COLD_STARTS}
 SIZES = tuple((side, side) for side in (224, 384, 512, 768, 1024))
 
 
@@ -52,6 +55,7 @@ SUITES: Mapping[Suite, Plan] = {
     "inference": Plan(inference, (1, None), rounds=20),
     "training": Plan(training, (8,), rounds=10),
     "memory": Plan(lambda case, sides, _: memory(case, sides), (1,), rounds=1, sizes=SIZES),
+    "cold_start": Plan(lambda case, sides, _: cold_start(case, sides), (1,), rounds=7),
 }
 
 
