@@ -265,6 +265,9 @@ def benchmark(
     render: Annotated[
         Path | None, typer.Option(help="Print this results file as Markdown, and do nothing else.")
     ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="With --render: reported accuracy against measured speed, as this SVG instead.")
+    ] = None,
     compare: Annotated[
         tuple[Path, Path] | None, typer.Option(help="Tell what changed from the first results to the second.")
     ] = None,
@@ -279,6 +282,12 @@ def benchmark(
     from .benchmark.run import SETS, SUITES
     from .benchmark.tables import terminal_tables
 
+    if render is not None and plot is not None:
+        from .benchmark.pareto import plot as draw
+
+        draw(package.read_results(render), plot)
+        typer.echo(f"written: {plot}")
+        return
     if render is not None:
         typer.echo(package.markdown(package.read_results(render)), nl=False)
         return

@@ -30,7 +30,7 @@ from .sides import OURS, Way, optimized, placed, ways
 from .timing import clock_for
 from .work import WORKS, Work
 
-_STATUS = Path("/proc/self/status")
+_STATUS, _MEMORY = Path("/proc/self/status"), Path("/proc/meminfo")
 
 
 def peak_memory(case: Case, way: Way, work: Work = "inference", calls: int = 0) -> dict[str, Any]:
@@ -107,8 +107,7 @@ def _run_of(case: Case, way: Way, work: Work) -> Callable[[], object]:
 
 def _peak_of(work: Callable[[], object], device: torch.device) -> float | None:
     if device.type == "cpu":
-        with contextlib.suppress(OSError):  # a kernel without this keeps the peak of the imports, slightly too high
-            Path("/proc/self/clear_refs").write_text("5")
+        _forget_peak()
         before = _peak_rss_mib()
         work()
         after = _peak_rss_mib()
@@ -121,16 +120,45 @@ def _peak_of(work: Callable[[], object], device: torch.device) -> float | None:
     return None
 
 
+def _forget_peak() -> None:
+    with contextlib.suppress(OSError):  # a kernel without this keeps the peak of the imports, slightly too high
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+class Room:
+    """Whether a CPU has memory for twice what this process has taken at most since this was made.
+
+    Other devices refuse to give more than they have; Linux gives it, and kills the process that uses it.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._known = torch.device(device).type == "cpu" and _STATUS.exists()
+        _forget_peak()
+        self._start = _peak_rss_mib()
+
+    def __call__(self) -> bool:
+        if not self._known:
+            return True
+        peak, available = _peak_rss_mib(), _mib(_MEMORY, "MemAvailable")
+        if peak is None or available is None or self._start is None:
+            return True
+        return 2 * (peak - self._start) < available
+
+
 def _peak_rss_mib() -> float | None:
     # Not getrusage on Linux: a new process starts with the peak of the one that started it.
     if _STATUS.exists():
-        peak = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text())
-        return int(peak[1]) / 1024 if peak else None
+        return _mib(_STATUS, "VmHWM")
     if sys.platform == "darwin":
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return None
+
+
+def _mib(path: Path, name: str) -> float | None:
+    found = re.search(rf"{name}:\s+(\d+) kB", path.read_text())
+    return int(found[1]) / 1024 if found else None
 
 
 if __name__ == "__main__":

@@ -18,12 +18,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def best_batch(rate: Callable[[int], float], first: int = 1, most: int = 65536) -> int:
+def best_batch(
+    rate: Callable[[int], float], first: int = 1, most: int = 65536, room: Callable[[], bool] = lambda: True
+) -> int:
     """The batch with the highest rate in images/s, up to where growing stops paying or memory ends.
 
     `rate` measures a batch; it may run out of memory. The batch doubles until twice in a row it brings less than
-    `LEAST_GAIN` over the best so far. If not even `first` fits, it is halved until it does; if one image does not fit,
-    the error of that is raised.
+    `LEAST_GAIN` over the best so far, or until there is no `room` for twice of what there was. If not even `first`
+    fits, it is halved until it does; if one image does not fit, the error of that is raised.
     """
     rates: dict[int, float] = {}
     batch, weak = first, 0
@@ -33,6 +35,8 @@ def best_batch(rate: Callable[[int], float], first: int = 1, most: int = 65536) 
             weak = 0 if measured > (1 + LEAST_GAIN) * max(rates.values(), default=0) else weak + 1
             rates[batch] = measured
             batch *= 2
+            if not room():
+                break
         elif rates or batch == 1:
             break
         else:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..inspect.costs import cost
 from .cases import Case, configured
 from .machine import machine
-from .memory import peak_memory
+from .memory import Room, peak_memory
 from .records import Result
 from .results import Measured, result, sides
 from .roofline import peaks
@@ -117,7 +117,9 @@ def _batches(
         eager = replace(way, name="", compiled=False)
         try:
             if eager not in found:
-                found[eager] = best_batch(functools.partial(_rate, work, eager, case, prepared))
+                found[eager] = best_batch(
+                    functools.partial(_rate, work, eager, case, prepared), room=Room(case.settings.device)
+                )
             batches[way.name] = found[eager]
         except Exception as error:  # of another package, which may raise anything
             failed[way.name] = reason(error)

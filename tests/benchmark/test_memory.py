@@ -91,6 +91,22 @@ def test_cuda_counts_what_torch_allocates(monkeypatch: pytest.MonkeyPatch) -> No
     assert log == ["reset", "work"]
 
 
+def test_a_cpu_has_room_while_twice_as_much_is_available(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux would give more than there is, and kill who uses it."""
+    status, free = tmp_path / "status", tmp_path / "meminfo"
+    monkeypatch.setattr(memory_module, "_STATUS", status)
+    monkeypatch.setattr(memory_module, "_MEMORY", free)
+    monkeypatch.setattr(memory_module, "_forget_peak", lambda: None)
+    status.write_text("VmHWM:\t 102400 kB\n")
+    free.write_text("MemTotal: 999999999 kB\nMemAvailable: 512000 kB\n")
+    room = memory_module.Room("cpu")
+    status.write_text("VmHWM:\t 307200 kB\n")  # 200 MiB more, of which twice as much fits into 500
+    assert room()
+    free.write_text("MemAvailable: 400000 kB\n")
+    assert not room()
+    assert memory_module.Room("cuda")(), "a GPU refuses by itself"
+
+
 def test_tokens_are_those_behind_the_stem() -> None:
     at = Case(model="deit_tiny_distilled_patch16_224", batch=1, img_size=(224, 160), settings=Settings())
     assert tokens(at) == 14 * 10 + 2

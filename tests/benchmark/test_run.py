@@ -57,10 +57,11 @@ def test_without_a_batch_each_side_has_its_best(monkeypatch: pytest.MonkeyPatch)
     """And a compiled one takes that of the same model eager."""
     asked: list[str] = []
 
-    def best(rate: Any) -> int:
+    def best(rate: Any, room: Any) -> int:
         way = rate.args[1]
         asked.append(f"{way.package} {'channels_last' if way.channels_last else ''}".strip())
         assert rate(1) > 0
+        assert room()
         return 3 if way.package == OURS else 2
 
     monkeypatch.setattr(speed, "best_batch", best)

@@ -51,6 +51,12 @@ def test_when_nothing_fits_the_error_says_so() -> None:
         best_batch(Device(100, fits=0).rate)
 
 
+def test_without_room_for_twice_as_much_the_batch_stays() -> None:
+    device = Device(100, 200, 400, 800)
+    assert best_batch(device.rate, room=lambda: device.tried[-1] < 4) == 4
+    assert device.tried == [1, 2, 4]
+
+
 def test_the_search_has_an_end() -> None:
     assert best_batch(lambda batch: float(batch), most=64) == 64
 
