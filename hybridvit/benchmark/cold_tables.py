@@ -1,32 +1,24 @@
-"""Results of the cold-start suite as Markdown: a table a model, a row a figure, a column a side."""
+"""The table of a cold start: a row a figure, a column a side, and memory as a multiple of the weights file."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 from .cold_start import FILE
 from .records import Figure, Result, Side
 
-
-def cold_start_tables(results: Iterable[Result]) -> str:
-    """Medians, with their ratio to ours in the same round (p10-p90), and memory as a multiple of the weights file."""
-    return "\n".join(_table(result) for result in results)
+HeaderAndRows = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
 
-def _table(result: Result) -> str:
-    sides = [side for side in result.sides if not side.failed]
-    names = [name for name in sides[0].figures if name != FILE]
-    rows = [
-        ["", *(_title(side) for side in sides)],
-        ["---"] + ["---:"] * len(sides),
-        *([name, *(_cell(side, name) for side in sides)] for name in names),
-    ]
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return f"#### `{result.model}`\n\n" + "\n".join(lines) + "\n"
+def cold_start_table(result: Result) -> HeaderAndRows:
+    """Header and rows: medians, and behind a time its ratio to ours in the same round (p10-p90)."""
+    names = [name for name in result.sides[0].figures if name != FILE]
+    rows = [(name, *(_cell(side, name) for side in result.sides)) for name in names]
+    if any(side.failed for side in result.sides):
+        rows.append(("failed", *(side.failed or "" for side in result.sides)))
+    return (result.model or "", *(_title(side) for side in result.sides)), rows
 
 
 def _title(side: Side) -> str:
-    layout = side.settings["layout"]
+    layout = side.settings.get("layout", "own")
     return side.name if layout in (side.name, "own") else f"{side.name}, {layout}'s layout"
 
 

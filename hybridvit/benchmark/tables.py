@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
+from .cold_tables import HeaderAndRows, cold_start_table
 from .records import Figure, Result, Side, Spread, Unit
 
 # How a unit is shown: its name, the factor to it, and the digits behind the point.
@@ -21,31 +22,38 @@ _SHOWN: dict[Unit, tuple[str, float, int]] = {
 
 
 def terminal_tables(results: Iterable[Result]) -> list[Table]:
-    """A table a suite, one row a side, ours first."""
+    """A table a suite, one row a side, ours first; of cold starts a table a model, one column a side."""
     tables: list[Table] = []
     for suite, group in itertools.groupby(results, key=lambda result: result.suite):
-        header, rows = _header_and_rows(list(group))
-        table = Table(*header[:2], title=suite)
-        for name in header[2:]:
-            table.add_column(name, justify="right")
-        for row in rows:
-            table.add_row(*row)
-        tables.append(table)
+        for header, rows in _headers_and_rows(list(group)):
+            table = Table(*header[:2], title=suite)
+            for name in header[2:]:
+                table.add_column(name, justify="right")
+            for row in rows:
+                table.add_row(*row)
+            tables.append(table)
     return tables
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """A table for each suite, machine, versions and settings, with these above it."""
+    """The tables of each suite, machine, versions and settings, with these above them."""
     parts: list[str] = []
     for circumstances, group in itertools.groupby(results, key=_circumstances):
-        header, rows = _header_and_rows(list(group))
-        alignment = ("---", "---", *["---:"] * (len(header) - 2))
         parts.append(circumstances)
-        parts.append("\n".join(f"| {' | '.join(row)} |" for row in (header, alignment, *rows)))
+        for header, rows in _headers_and_rows(list(group)):
+            alignment = ("---", "---", *["---:"] * (len(header) - 2))
+            parts.append("\n".join(f"| {' | '.join(row)} |" for row in (header, alignment, *rows)))
     return "\n\n".join(parts) + "\n"
 
 
-def _header_and_rows(results: Sequence[Result]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def _headers_and_rows(results: Sequence[Result]) -> list[HeaderAndRows]:
+    """The tables of results of one suite."""
+    if results[0].suite == "cold_start":
+        return [cold_start_table(result) for result in results]
+    return [_header_and_rows(results)]
+
+
+def _header_and_rows(results: Sequence[Result]) -> HeaderAndRows:
     """A column for each figure that any side has, and one for its ratio if any has that."""
     figures: dict[str, Unit] = {
         name: figure.unit for result in results for side in result.sides for name, figure in side.figures.items()
