@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -37,9 +38,6 @@ class _Commands(TyperGroup):
     """Shows what a user can act on as one message without a traceback. The exit code is 1, or 130 after Ctrl-C."""
 
     def invoke(self, ctx: Any) -> Any:
-        from rich.console import Console
-        from rich.text import Text
-
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _show_warning
@@ -57,6 +55,9 @@ class _Commands(TyperGroup):
             message, code = str(error), 1
         except KeyboardInterrupt as error:
             message, code = str(error) or "stopped", 130
+        from rich.console import Console
+        from rich.text import Text
+
         Console(stderr=True).print(Text(_clean(message), style="red"), soft_wrap=True)
         raise typer.Exit(code)
 
@@ -244,55 +245,103 @@ def predict(
 @app.command()
 def benchmark(
     models: Annotated[list[str] | None, typer.Argument(metavar="MODEL...", help="Names that `list` shows.")] = None,
-    batch: Annotated[list[int] | None, typer.Option(help="Images at a time; repeatable; by default 1 and 8.")] = None,
+    suite: Annotated[
+        Literal["inference", "training", "memory", "cold_start"], typer.Option(help="What is measured.")
+    ] = "inference",
+    model_set: Annotated[
+        Literal["targets", "cold_starts"] | None, typer.Option("--set", help="A set of models, by its name.")
+    ] = None,
+    batch: Annotated[
+        list[str] | None, typer.Option(help="Images at a time, or `best`: as many as each side is fastest with.")
+    ] = None,
+    side: Annotated[list[str] | None, typer.Option(help="One that runs beside ours; repeatable; default: all.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or mps.")] = "cpu",
     precision: Annotated[
         Literal["fp32", "tf32", "bf16", "fp16", "amp-bf16", "amp-fp16"],
         typer.Option(help="Of weights and images; amp- is autocast over fp32 weights."),
     ] = "fp32",
-    img_size: Annotated[int | None, typer.Option(min=1, help="Square size; by default each model's own.")] = None,
+    img_size: Annotated[
+        list[int] | None, typer.Option(min=1, help="Square sizes; by default each model's own; repeatable.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of a CPU; by default as many as torch takes.")] = None,
-    compiled: Annotated[bool, typer.Option("--compile", help="torch.compile every side.")] = False,
-    rounds: Annotated[int, typer.Option(min=1, help="How often the sides take turns.")] = 20,
+    compile_mode: Annotated[
+        Literal["default", "reduce-overhead", "max-autotune"] | None,
+        typer.Option("--compile", help="Adds the compiled sides, in this mode of torch.compile."),
+    ] = None,
+    cuda_graph: Annotated[bool, typer.Option("--cuda-graph", help="Eager sides replay a CUDA graph.")] = False,
+    rounds: Annotated[int | None, typer.Option(min=1, help="How often the sides take turns.")] = None,
     round_seconds: Annotated[float, typer.Option(help="A round repeats a side for about this long.")] = 0.25,
-    peers: Annotated[bool, typer.Option("--peer/--no-peer", help="timm's model of the same name beside ours.")] = True,
     memory: Annotated[bool, typer.Option(help="Peak memory, each side in a process of its own.")] = True,
     out: Annotated[Path, typer.Option(help="JSON lines; results are added.")] = Path("benchmark.jsonl"),
     render: Annotated[
         Path | None, typer.Option(help="Print this results file as Markdown, and do nothing else.")
     ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="With --render: reported accuracy against measured speed, as this SVG instead.")
+    ] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="Tell what changed from the first results to the second.")
+    ] = None,
+    control: Annotated[
+        str | None, typer.Option(help="With --compare: a side to divide by, so that the machine's pace drops out.")
+    ] = None,
 ) -> None:
-    """Speed and memory of models, side by side with timm where it has the model, with equal weights and in turns."""
+    """Speed and memory of models beside other packages that have them, with equal weights and in turns."""
     from rich.console import Console
 
     from . import benchmark as package
-    from .benchmark.tables import terminal_table
+    from .benchmark.run import SETS, SUITES
+    from .benchmark.tables import terminal_tables
 
+    if render is not None and plot is not None:
+        from .benchmark.pareto import plot as draw
+
+        draw(package.read_results(render), plot)
+        typer.echo(f"written: {plot}")
+        return
     if render is not None:
         typer.echo(package.markdown(package.read_results(render)), nl=False)
         return
-    if not models:
-        raise ValueError("name at least one model, or a results file with --render FILE")
+    if compare is not None:
+        changes = package.compare(package.read_results(compare[0]), package.read_results(compare[1]), control=control)
+        typer.echo(package.report(changes))
+        raise typer.Exit(any(change.verdict == "worse" for change in changes))
+    names = [*(models or ()), *(SETS[model_set] if model_set else ())]
+    if not names:
+        raise ValueError("name at least one model, a set with --set NAME, or a results file with --render FILE")
     import torch
 
     settings = package.Settings(
         device=device,
         precision=precision,
-        compile=compiled,
+        compile=compile_mode,
+        cuda_graph=cuda_graph,
         threads=threads or torch.get_num_threads(),
-        rounds=rounds,
+        rounds=rounds or SUITES[suite].rounds,
         round_seconds=round_seconds,
     )
-    size = None if img_size is None else (img_size, img_size)
+    sizes = [(size, size) for size in img_size] if img_size else None
+    batches = [_batch(each) for each in batch] if batch else None
     results = []
     console = Console()
     with console.status("measuring") as status:
-        for result in package.benchmark(models, batch or (1, 8), settings, img_size=size, peers=peers, memory=memory):
+        for result in package.benchmark(
+            names, batches, settings, suite=suite, img_sizes=sizes, sides=side, weigh=memory
+        ):
             package.append_result(out, result)
             results.append(result)
-            status.update(f"{result.model} with batch {result.batch} done")
-    console.print(terminal_table(results))
+            status.update(f"{result.model} with batch {result.batch or 'best'} done")
+    for table in terminal_tables(results):
+        console.print(table)
     console.print(f"results in {out}", highlight=False, soft_wrap=True)
+
+
+def _batch(text: str) -> int | None:
+    if text == "best":
+        return None
+    if not text.isdecimal():
+        raise ValueError(f"--batch needs a number or best, got {text!r}")
+    return int(text)
 
 
 hub_app = typer.Typer(no_args_is_help=True, help="A Hub of your own, on this machine.")
@@ -310,7 +359,7 @@ def list_(
     """The models of the zoo, group by group, or their released weights."""
     from dataclasses import asdict
 
-    from .registry import group_of, groups, index
+    from .registry import group_of, groups, index, tags
     from .weights.entries import entries
     from .weights.info import list_models
 
@@ -320,9 +369,6 @@ def list_(
     if plain:
         typer.echo("\n".join(names))
         return
-    tags: dict[str, list[str]] = {}
-    for weights, entry in entries().items():
-        tags.setdefault(entry.architecture, []).append(weights)
     facts = {name: index()[name.partition(".")[0]] for name in names}
     group = {name: group_of(entry.family) for name, entry in facts.items()}
     if as_json:
@@ -332,42 +378,32 @@ def list_(
                 weights = entries()[name]
                 what |= asdict(weights) | {"paper": weights.paper or entry.paper}
             else:
-                what |= asdict(entry) | {"weights": tags.get(name, [])}
+                what |= asdict(entry) | {"weights": [f"{name}.{tag}" for tag in tags().get(name, ())]}
             typer.echo(json.dumps(what))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False)
-    widest = min(max(map(len, names)), console.width - (40 if pretrained else 44))
-    for title in groups():
-        members = [name for name in names if group[name] == title]
-        if not members:
-            continue
-        table = Table(
-            title=f"[bold]{title}[/bold]", title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False
-        )
-        table.add_column("weights" if pretrained else "model", overflow="fold", width=widest)
-        for column in ("classes", "size", "top-1") if pretrained else ("params", "GFLOPs", "size", "weights"):
-            table.add_column(column, justify="right", no_wrap=True)
-        table.add_column("licence" if pretrained else "family", overflow="fold")
-        for name in members:
-            entry = facts[name]
-            if pretrained:
-                weights = entries()[name]
-                top1 = f"{weights.reported['top1']:.2f}" if weights.reported else "-"
-                licence = f"{weights.licence} (non-commercial)" if weights.non_commercial else weights.licence
-                table.add_row(name, str(weights.num_classes), _size(weights.preprocess.input_size), top1, licence)
-            else:
-                count = str(len(tags.get(name, ())) or "-")
-                cost = f"{entry.params / 1e6:.2f}M", f"{entry.flops / 1e9:.2f}"
-                table.add_row(name, *cost, _size(entry.img_size), count, entry.family)
-        console.print(table)
-        console.print()
-    counted = "models; GFLOPs count a multiply-add as two"
     if pretrained:
+        header = ("weights", "classes", "size", "top-1", "licence")
         counted = "checkpoints; top-1 is what others report, see `hybridvit info NAME`"
-    console.print(f"{len(names)} {counted}", soft_wrap=True)
+    else:
+        header = ("model", "params", "GFLOPs", "size", "weights", "family")
+        counted = "models; GFLOPs count a multiply-add as two"
+    rows: dict[str, list[Sequence[str]]] = {title: [] for title in groups()}
+    for name, entry in facts.items():
+        if pretrained:
+            weights = entries()[name]
+            top1 = f"{weights.reported['top1']:.2f}" if weights.reported else "-"
+            licence = f"{weights.licence} (non-commercial)" if weights.non_commercial else weights.licence
+            row = (name, str(weights.num_classes), _size(weights.preprocess.input_size), top1, licence)
+        else:
+            cost = f"{entry.params / 1e6:.2f}M", f"{entry.flops / 1e9:.2f}"
+            row = (name, *cost, _size(entry.img_size), str(len(tags().get(name, ())) or "-"), entry.family)
+        rows[group[name]].append(row)
+    from .columns import columns
+
+    for title, lines in columns(header, {title: found for title, found in rows.items() if found}).items():
+        typer.secho(title, bold=True)
+        typer.echo("\n".join(lines) + "\n")
+    typer.echo(f"{len(names)} {counted}")
 
 
 def _size(size: tuple[int, int]) -> str:

@@ -27,6 +27,7 @@ LAYERS = [
     {"weights", "hub", "adapt"},
     {"transfer", "optimize"},
     {"benchmark", "demo"},
+    {"columns"},
     {"cli"},
 ]
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}

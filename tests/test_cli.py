@@ -103,11 +103,21 @@ def test_a_checkpoint_costs_what_its_classes_and_size_make_it_cost() -> None:
     assert (large.img_size, large.params) == ((384, 384), hv.model_info("vit_base_patch16_384").params)
 
 
-def test_listing_imports_no_torch() -> None:
+@pytest.mark.parametrize("words", ["list", "list --pretrained", "list --json", "--help", "info --help"])
+def test_what_needs_no_torch_imports_none(words: str) -> None:
     run_python(
         "-c",
-        "import sys; from hybridvit.cli import app; app(['list', '--pretrained'], standalone_mode=False)\n"
-        "assert 'torch' not in sys.modules",
+        f"import sys; from hybridvit.cli import app; app({words.split()}, standalone_mode=False)\n"
+        "assert not {'torch', 'numpy', 'huggingface_hub'} & sys.modules.keys()",
+    )
+
+
+def test_listing_imports_no_library_for_tables_and_reads_no_entries() -> None:
+    run_python(
+        "-c",
+        "import sys; from hybridvit.cli import app; app(['list'], standalone_mode=False)\n"
+        "from hybridvit.weights.entries import entries_in\n"
+        "assert 'rich.table' not in sys.modules and not entries_in.cache_info().currsize",
     )
 
 

@@ -1,78 +1,154 @@
-"""Peak memory of one side, measured in a process of its own.
+"""Peak memory of one side, measured in a process of its own; and memory and time against the size of images.
 
-Run as `python -m hybridvit.benchmark.memory REQUEST`, it prints a number of MiB or "null". On CUDA that is the peak of
-torch's allocations, weights included. On a CPU it is how far the peak of the process's resident memory grows from
-after all imports: weights, activations, and what the libraries and the allocator keep beside them.
+On CUDA the peak is that of torch's allocations, weights included. On a CPU it is how far the peak of the process's
+resident memory grows from after all imports: weights, activations, and what the libraries and the allocator keep beside
+them. Elsewhere it is not measured.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
-import os
+import importlib
+import random
 import re
-import subprocess
 import sys
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
-from .records import BenchmarkError, Settings
-from .sides import OURS, Case, build, runner
+import torch
 
-_STATUS = Path("/proc/self/status")
+from ..spec import Grid
+from .cases import Case, configured
+from .machine import machine
+from .peers import fresh
+from .processes import answer, in_process
+from .records import Result, Unit
+from .results import Measured, result, sides
+from .sides import OURS, Way, optimized, placed, ways
+from .timing import clock_for
+from .work import WORKS, Work
 
-
-def peak_memory_mib(case: Case, side: str) -> float | None:
-    """Peak memory in MiB of building the side and running it twice; None where it cannot be measured."""
-    request = json.dumps({"side": side, "case": dataclasses.asdict(case)})
-    done = subprocess.run(
-        [sys.executable, "-m", __name__, request],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
-    if done.returncode:
-        raise BenchmarkError(
-            f"{case.model} with batch {case.batch}: the process that measures the memory of {side} ended with status "
-            f"{done.returncode}; leave it out with --no-memory. It said:\n{done.stderr.strip()[-2000:]}"
-        )
-    return json.loads(done.stdout.splitlines()[-1])
+_STATUS, _MEMORY = Path("/proc/self/status"), Path("/proc/meminfo")
 
 
-def _measure(case: Case, side: str) -> float | None:
-    import torch
+def peak_memory(case: Case, way: Way, work: Work = "inference", calls: int = 0) -> dict[str, Any]:
+    """Of building a side and running it twice: {"peak": MiB or None, "seconds": of each of `calls` more}.
 
-    case.spec()  # imports what the model is made of, which is not its memory
-    if side != OURS:
-        import timm  # noqa: F401
-    torch.set_num_threads(case.settings.threads)
-    torch.nn.Conv2d(3, 8, 3)(torch.zeros(1, 3, 8, 8))  # what the kernels' library allocates once
-    device = torch.device(case.settings.device)
+    `work` is inference or training. What fails answers {"failed": why}.
+    """
+    return in_process(__name__, {"case": dataclasses.asdict(case), "way": way.name, "work": work, "calls": calls})
+
+
+def memory(case: Case, names: Collection[str] | None = None) -> Result:
+    """Peak memory and time of inference and of a training step, each in `settings.rounds` processes of their own."""
+    before, contestants = machine(case.settings.device), ways(case, names)
+    values: dict[str, dict[str, list[float]]] = {way.name: {} for way in contestants}
+    failed: dict[str, str] = {}
+    order = random.Random(0)
+    for _ in range(case.settings.rounds):
+        for way in order.sample(contestants, len(contestants)):
+            for work in WORKS:
+                if work == "training" and (way.optimized or way.name in failed):
+                    continue
+                answered = peak_memory(case, way, work, calls=3)
+                if "failed" in answered:
+                    failed[way.name] = f"{work}: {answered['failed']}"
+                    continue
+                figures = values[way.name]
+                if answered["peak"] is not None:
+                    figures.setdefault(f"{work} peak", []).append(answered["peak"])
+                figures.setdefault(f"{work} time", []).append(min(answered["seconds"]))
+    return result("memory", case, before, sides(contestants, _measured(case, values), failed))
+
+
+def _measured(case: Case, values: dict[str, dict[str, list[float]]]) -> dict[str, Measured]:
+    """The figures of each side; one that failed in some of the processes has none of that work."""
+    rounds = case.settings.rounds
+    units: dict[str, Unit] = {"peak": "MiB", "time": "s"}
+    measured: dict[str, Measured] = {}
+    for name, figures in values.items():
+        whole = {key: v for key, v in figures.items() if len(v) == rounds}
+        measured[name] = {key: (units[key.split()[1]], v) for key, v in whole.items()}
+    measured[OURS] = {"tokens": ("tokens", [tokens(case)]), **measured[OURS]}
+    return measured
+
+
+def tokens(case: Case) -> int:
+    """The longest sequence behind the stem: positions and prefix tokens that the first stage gives."""
+    spec = case.spec()
+    return spec.stages[0].out_grid(Grid(*case.img_size)).tokens
+
+
+def _weigh(request: dict[str, Any]) -> dict[str, Any]:
+    case, way = request["case"], request["way"]
+    with configured(case.settings):
+        case.spec()  # imports what the model is made of, which is not its memory
+        if way.package != OURS:
+            importlib.import_module(way.package)
+        torch.nn.Conv2d(3, 8, 3)(torch.zeros(1, 3, 8, 8))  # what the kernels' library allocates once
+        run: list[Callable[[], object]] = []
+
+        def twice() -> None:
+            run.append(_run_of(case, way, request["work"]))
+            run[0]()
+            run[0]()
+
+        peak = _peak_of(twice, torch.device(case.settings.device))
+        clock = clock_for(case.settings.device)
+        return {"peak": peak, "seconds": [clock.seconds(run[0], 1) for _ in range(request["calls"])]}
+
+
+def _run_of(case: Case, way: Way, work: Work) -> Callable[[], object]:
+    model = placed(fresh(case, way.package), way, case.settings)
+    return WORKS[work](optimized(model) if way.optimized else model, way, case)
+
+
+def _peak_of(work: Callable[[], object], device: torch.device) -> float | None:
     if device.type == "cpu":
-        with contextlib.suppress(OSError):  # a kernel without this keeps the peak of the imports, slightly too high
-            Path("/proc/self/clear_refs").write_text("5")
+        _forget_peak()
         before = _peak_rss_mib()
-        _run_twice(case, side)
+        work()
         after = _peak_rss_mib()
         return None if before is None or after is None else round(after - before, 1)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        _run_twice(case, side)
+        work()
         return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    work()
     return None
 
 
-def _run_twice(case: Case, side: str) -> None:
-    run = runner(build(case, side), case, side)
-    run()
-    run()
+def _forget_peak() -> None:
+    with contextlib.suppress(OSError):  # a kernel without this keeps the peak of the imports, slightly too high
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+class Room:
+    """Whether a CPU has memory for twice what this process has taken at most since this was made.
+
+    Other devices refuse to give more than they have; Linux gives it, and kills the process that uses it.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._known = torch.device(device).type == "cpu" and _STATUS.exists()
+        _forget_peak()
+        self._start = _peak_rss_mib()
+
+    def __call__(self) -> bool:
+        if not self._known:
+            return True
+        peak, available = _peak_rss_mib(), _mib(_MEMORY, "MemAvailable")
+        if peak is None or available is None or self._start is None:
+            return True
+        return 2 * (peak - self._start) < available
 
 
 def _peak_rss_mib() -> float | None:
     # Not getrusage on Linux: a new process starts with the peak of the one that started it.
     if _STATUS.exists():
-        peak = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text())
-        return int(peak[1]) / 1024 if peak else None
+        return _mib(_STATUS, "VmHWM")
     if sys.platform == "darwin":
         import resource
 
@@ -80,8 +156,10 @@ def _peak_rss_mib() -> float | None:
     return None
 
 
+def _mib(path: Path, name: str) -> float | None:
+    found = re.search(rf"{name}:\s+(\d+) kB", path.read_text())
+    return int(found[1]) / 1024 if found else None
+
+
 if __name__ == "__main__":
-    _request = json.loads(sys.argv[1])
-    _case = _request["case"]
-    _case = Case(**_case | {"img_size": tuple(_case["img_size"]), "settings": Settings(**_case["settings"])})
-    print(json.dumps(_measure(_case, _request["side"])))
+    answer(_weigh)

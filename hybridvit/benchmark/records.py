@@ -1,25 +1,23 @@
-"""What a benchmark writes down: one JSON line a result, in a closed schema.
-
-An unknown, missing or ill-typed field is an error that names the line, so a file of results stays readable for years.
-"""
+"""What a benchmark writes down: a result of one model, with a side for each implementation and its figures."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import os
-import types
-import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-FORMAT = 1
+FORMAT = 2
 
+Suite = Literal["cold_start", "inference", "training", "memory", "export", "scaling"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16", "amp-bf16", "amp-fp16"]
+CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
+Unit = Literal["s", "MiB", "images/s", "share", "images", "tokens"]
+
+# In which direction a figure is better; a unit in neither is a fact that has no better.
+_LESS_IS_BETTER, _MORE_IS_BETTER = ("s", "MiB"), ("images/s",)
+_DIGITS = 6
 
 
 class BenchmarkError(ValueError):
@@ -36,8 +34,38 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        p10, median, p90 = np.percentile(values, [10, 50, 90]).round(4).tolist()
+        p10, median, p90 = _rounded(np.percentile(values, [10, 50, 90]).tolist())
         return cls(median=median, p10=p10, p90=p90)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One thing that was measured of a side.
+
+    Attributes:
+        values: one a round, or one a process where each takes a process of its own.
+        ratio: of this side's values and ours in the same round, always so that above 1 ours is better: theirs over ours
+            in s and MiB, ours over theirs in images/s. None for ours, and for shares, images and tokens.
+    """
+
+    unit: Unit
+    values: tuple[float, ...]
+    spread: Spread
+    ratio: Spread | None = None
+
+    @classmethod
+    def of(cls, unit: Unit, values: Sequence[float], ours: Figure | None = None) -> Figure:
+        """A figure from its values; `ours` is our side's figure of the same rounds, None for our side itself."""
+        ratio = None
+        if ours is not None and unit in _LESS_IS_BETTER + _MORE_IS_BETTER:
+            pairs = [(theirs, mine) for theirs, mine in zip(values, ours.values, strict=True) if theirs and mine]
+            less = unit in _LESS_IS_BETTER
+            ratio = Spread.of([a / b if less else b / a for a, b in pairs]) if len(pairs) == len(values) else None
+        return cls(unit=unit, values=_rounded(values), spread=Spread.of(values), ratio=ratio)
+
+
+def _rounded(values: Iterable[float]) -> tuple[float, ...]:
+    return tuple(float(f"{value:.{_DIGITS}g}") for value in values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,15 +76,21 @@ class Settings:
         device: cpu, cuda, cuda:1, ... or mps.
         precision: fp32, bf16, fp16: weights and images in it; amp-: fp32 weights under autocast; tf32: fp32 with matrix
             products and convolutions that may round to TF32 (CUDA), which with fp32 they may not.
-        compile: torch.compile of every side, with its defaults and for the one shape.
+        compile: mode of torch.compile for the compiled sides; None leaves these out.
+        cuda_graph: sides that are not compiled replay their work from a CUDA graph.
+        threads: of a CPU, in each process.
+        processes: that work side by side, each on its own images.
+        rounds: how often the sides take turns, or how many processes measure each side.
         round_seconds: a round calls a side again until about this much time has passed.
         warmup: calls before the first round.
     """
 
     device: str = "cpu"
     precision: Precision = "fp32"
-    compile: bool = False
+    compile: CompileMode | None = None
+    cuda_graph: bool = False
     threads: int = 1
+    processes: int = 1
     rounds: int = 20
     round_seconds: float = 0.25
     warmup: int = 3
@@ -67,35 +101,30 @@ class Side:
     """One implementation's share of a result.
 
     Attributes:
-        round_ms: mean time of a batch in each round, in milliseconds; the other times follow from it.
-        ratio: this side's time over ours in the same round: above 1, ours is faster. None for ours.
-        first_call_s: seconds of the first call, with compilation where there is one.
-        peak_memory_mib: peak of a process of its own that runs this side alone; None if not measured.
+        name: "hybridvit", "timm channels_last", ...
+        settings: what this side does otherwise than the others, such as {"layout": "channels_last"}.
+        figures: by name, such as "latency"; empty if it failed before any was measured.
+        failed: why this side has no figures, or not all of them; None if it has.
     """
 
     name: str
-    round_ms: tuple[float, ...]
-    latency_ms: Spread
-    images_per_second: Spread
-    ratio: Spread | None
-    first_call_s: float
-    peak_memory_mib: float | None
+    settings: dict[str, str]
+    figures: dict[str, Figure]
+    failed: str | None = None
 
-    @classmethod
-    def of(
-        cls, name: str, round_ms: Sequence[float], ours_ms: Sequence[float] | None, batch: int, first_call_s: float
-    ) -> Side:
-        """A side from its times; `ours_ms` are ours in the same rounds, None for ours itself."""
-        ratios = ours_ms and [theirs / ours for theirs, ours in zip(round_ms, ours_ms, strict=True)]
-        return cls(
-            name=name,
-            round_ms=tuple(round_ms),
-            latency_ms=Spread.of(round_ms),
-            images_per_second=Spread.of([1000 * batch / ms for ms in round_ms]),
-            ratio=Spread.of(ratios) if ratios else None,
-            first_call_s=round(first_call_s, 4),
-            peak_memory_mib=None,
-        )
+
+@dataclass(frozen=True, kw_only=True)
+class Gpu:
+    """A GPU as it was before the measurement; what its driver does not tell is None."""
+
+    name: str
+    memory_gib: float
+    count: int
+    driver: str | None
+    clock_mhz: int | None
+    max_clock_mhz: int | None
+    power_w: float | None
+    power_limit_w: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,110 +136,66 @@ class Machine:
     cores: int
     instruction_sets: tuple[str, ...]
     memory_gib: float
-    gpu: str | None
+    gpu: Gpu | None
     load_average: float
 
 
 @dataclass(frozen=True, kw_only=True)
+class Peaks:
+    """What the device reaches at most in the result's precision, measured in the same run.
+
+    Attributes:
+        matrix_gflops: of the best matrix product, in GFLOP/s; a multiply-add counts as two.
+        copy_gbs: of a copy within the device's memory, in GB/s; read and written bytes both count.
+    """
+
+    matrix_gflops: float
+    copy_gbs: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Versions:
+    """Of the packages that a result depends on; None for one that is not installed."""
+
     python: str
     torch: str
     timm: str | None
+    transformers: str | None
+    torchvision: str | None
     hybridvit: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One model at one batch size, on one machine. The first side is ours.
+    """One model in one setting, on one machine. The first side is ours.
 
     Attributes:
+        model: None, like img_size, params and flops, where no model takes part (an import).
+        batch: images at a time; None where each side has the one that is best for it, or where there is none.
+        img_size: (height, width) in pixels.
         flops: of one image, a multiply-add counted as two.
-        difference: largest difference of the outputs of ours and of its peer with equal weights, over the spread of the
+        difference: largest difference of the outputs of ours and of a peer with equal weights, over the spread of the
             outputs; None without a peer.
+        peaks: None where they were not measured.
         allocator: environment variables that steer memory allocators.
         commit: of hybridvit, ending in "-dirty" if files differed from it; None outside a checkout.
         date: ISO 8601, UTC.
     """
 
     format: int = FORMAT
-    model: str
-    batch: int
-    img_size: tuple[int, int]
-    params: int
-    flops: int
+    suite: Suite
+    model: str | None
+    batch: int | None
+    img_size: tuple[int, int] | None
+    params: int | None
+    flops: int | None
     settings: Settings
     sides: tuple[Side, ...]
     difference: float | None
+    peaks: Peaks | None
     machine: Machine
     versions: Versions
     allocator: dict[str, str]
     commit: str | None
     date: str
     command: str
-
-
-def append_result(path: Path, result: Result) -> None:
-    """Adds one line to the file, in a single write: a disk that runs full leaves the file as it was."""
-    line = json.dumps(dataclasses.asdict(result)).encode() + b"\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        before = os.fstat(descriptor).st_size
-        try:
-            if os.write(descriptor, line) < len(line):
-                raise OSError(f"{path}: the disk is full")
-            os.fsync(descriptor)
-        except OSError:
-            os.ftruncate(descriptor, before)
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def read_results(path: Path) -> list[Result]:
-    """The results of a file. Raises BenchmarkError, naming file and line, for anything outside the schema."""
-    results: list[Result] = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        where = f"{path}:{number}"
-        try:
-            data = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise BenchmarkError(f"{where}: not JSON ({error}); delete the line") from None
-        results.append(_from_data(data, Result, where))
-        if results[-1].format != FORMAT:
-            raise BenchmarkError(f"{where}: format {results[-1].format}, this hybridvit reads format {FORMAT}")
-    return results
-
-
-def _from_data(value: Any, hint: Any, where: str) -> Any:
-    """Typed data from JSON's: dataclasses, tuples, dicts of text, unions with None, literals, and plain values."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint):
-        return _dataclass_from(value, hint, where)
-    if origin in (types.UnionType, typing.Union):
-        return None if value is None else _from_data(value, arguments[0], where)
-    if origin is Literal and value in arguments:
-        return value
-    if origin is tuple and isinstance(value, list):
-        hints: Iterable[Any] = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
-        if len(tuple(hints)) == len(value):
-            return tuple(
-                _from_data(item, h, f"{where}[{i}]") for i, (item, h) in enumerate(zip(value, hints, strict=True))
-            )
-    if origin is dict and isinstance(value, Mapping) and all(isinstance(item, str) for item in value.values()):
-        return dict(value)
-    if hint is float and type(value) is int:
-        return float(value)
-    if isinstance(hint, type) and type(value) is hint:
-        return value
-    raise BenchmarkError(f"{where}: expected {hint}, found {value!r}")
-
-
-def _dataclass_from(value: Any, cls: Any, where: str) -> Any:
-    hints = typing.get_type_hints(cls)
-    if not isinstance(value, Mapping):
-        raise BenchmarkError(f"{where}: expected the fields of {cls.__name__}, found {value!r}")
-    if value.keys() != hints.keys():
-        missing, unknown = sorted(hints.keys() - value.keys()), sorted(value.keys() - hints.keys())
-        raise BenchmarkError(f"{where}: {cls.__name__} lacks {missing} and has unknown {unknown}")
-    return cls(**{name: _from_data(value[name], hint, f"{where}: {name}") for name, hint in hints.items()})

@@ -1,144 +1,94 @@
-"""The benchmark: build the sides, prove them equal, time them in turns, weigh them, write down the circumstances."""
+"""The suites by name, and a run of one over models, batches and sizes."""
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import math
-import shlex
-import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import get_args
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 
-from ..inspect.costs import flops, params
 from ..registry import model_spec
-from ..transfer.device import torch_device
-from . import machine
-from .memory import peak_memory_mib
-from .records import BenchmarkError, Precision, Result, Settings, Side
-from .sides import OURS, PEER, PEER_CHANNELS_LAST, Case, build, equal_pair, has_peer, runner
-from .timing import clock_for, interleaved
+from .cases import Case, check
+from .cold_start import cold_start
+from .memory import memory
+from .records import BenchmarkError, Result, Settings, Suite
+from .sides import ways
+from .speed import inference, training
+
+# The models that the project holds itself to: one of each kind of hybrid, and a plain ViT.
+TARGETS = (
+    "vit_small_patch16_224",
+    "vit_small_r26_s32_224",
+    "levit_256",
+    "coatnet_0_rw_224",
+    "maxvit_tiny_tf_224",
+    "convit_small",
+    "mobilevit_s",
+    "efficientformerv2_s1",
+    "fastvit_sa12",
+    "tiny_vit_11m_224",
+    "caformer_s18",
+    "efficientvit_b1",
+    "nextvit_small",
+    "cvt_13",
+)
+# Those whose cold start it holds itself to: large files, and many parts.
+COLD_STARTS = ("vit_base_patch16_224", "vit_large_patch16_224", "coatnet_2_rw_224", "maxvit_base_tf_224")
+SETS: Mapping[str, tuple[str, ...]] = {"targets": TARGETS, "cold_starts": COLD_STARTS}
+SIZES = tuple((side, side) for side in (224, 384, 512, 768, 1024))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a suite measures a case, given the sides and whether to weigh them, and what it takes by default.
+
+    `sizes` None is the one that each model is built for.
+    """
+
+    measure: Callable[[Case, Collection[str] | None, bool], Result]
+    batches: tuple[int | None, ...]
+    rounds: int
+    sizes: tuple[tuple[int, int], ...] | None = None
+
+
+SUITES: Mapping[Suite, Plan] = {
+    "inference": Plan(inference, (1, None), rounds=20),
+    "training": Plan(training, (8,), rounds=10),
+    "memory": Plan(lambda case, sides, _: memory(case, sides), (1,), rounds=1, sizes=SIZES),
+    "cold_start": Plan(lambda case, sides, _: cold_start(case, sides), (1,), rounds=7),
+}
 
 
 def benchmark(
     models: Sequence[str],
-    batches: Sequence[int] = (1, 8),
+    batches: Sequence[int | None] | None = None,
     settings: Settings | None = None,
     *,
-    img_size: tuple[int, int] | None = None,
-    peers: bool = True,
-    memory: bool = True,
+    suite: Suite = "inference",
+    img_sizes: Sequence[tuple[int, int]] | None = None,
+    sides: Collection[str] | None = None,
+    weigh: bool = True,
 ) -> Iterator[Result]:
-    """Measures each model at each batch size and yields a result as soon as it is there.
+    """Measures each model at each size and batch and yields a result as soon as it is there.
 
-    `img_size` is (height, width) in pixels, by default the one that each model is built for. With `peers`, timm's model
-    of the same name runs beside ours with the same weights. `memory` measures each side in a process of its own.
+    A batch None is the one with which each side is fastest. `img_sizes` are (height, width) in pixels, by default the
+    one that each model is built for; of the memory suite, squares of 224 to 1024. `sides` are the names of those that
+    run beside ours, by default all. `weigh` measures peaks of memory as well, each side in a process of its own.
 
-    Raises UnknownNameError for a model, BenchmarkError for settings that cannot be run here and when memory runs out.
+    Raises UnknownNameError for a model, BenchmarkError for settings that cannot be run here.
     """
-    settings = settings or Settings(threads=torch.get_num_threads())
-    _check(batches, settings)
-    sizes = {model: img_size or model_spec(model).img_size for model in models}
-    compared = {model: peers and has_peer(model) for model in models}
-    for model, size in sizes.items():
-        for batch in batches:
-            case = Case(model=model, batch=batch, img_size=size, settings=settings)
-            with _memory_errors(case), _configured(settings):
-                result = _measure(case, compared[model], memory)
-            yield result
-
-
-def _measure(case: Case, compare: bool, memory: bool) -> Result:
-    circumstances = machine.machine(case.settings.device)
-    sides, difference = _timed(case, compare)
-    if memory:
-        sides = [replace(side, peak_memory_mib=peak_memory_mib(case, side.name)) for side in sides]
-    return Result(
-        model=case.model,
-        batch=case.batch,
-        img_size=case.img_size,
-        params=params(case.spec()),
-        flops=flops(case.spec()),
-        settings=case.settings,
-        sides=tuple(sides),
-        difference=difference,
-        machine=circumstances,
-        versions=machine.versions(),
-        allocator=machine.allocator(),
-        commit=machine.commit(),
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-    )
-
-
-def _timed(case: Case, compare: bool) -> tuple[list[Side], float | None]:
-    """The sides with their times, ours first, and the difference of the outputs if there is a peer."""
-    if compare:
-        ours, peer, difference = equal_pair(case)
-        models = {OURS: ours, PEER: peer, PEER_CHANNELS_LAST: copy.deepcopy(peer)}
-    else:
-        models, difference = {OURS: build(case, OURS)}, None
-    runs = {side: runner(model, case, side) for side, model in models.items()}
-    times = interleaved(runs, clock_for(case.settings.device), case.settings)
-    milliseconds = {side: [round(1000 * seconds, 4) for seconds in of_side.rounds] for side, of_side in times.items()}
-    sides = [
-        Side.of(side, milliseconds[side], None if side == OURS else milliseconds[OURS], case.batch, times[side].first)
-        for side in runs
+    if suite not in SUITES:
+        raise BenchmarkError(f"no suite {suite!r}; suites: {', '.join(SUITES)}")
+    plan = SUITES[suite]
+    settings = settings or Settings(threads=torch.get_num_threads(), rounds=plan.rounds)
+    cases = [
+        Case(model=model, batch=batch, img_size=size, settings=settings)
+        for model in models
+        for size in img_sizes or plan.sizes or [model_spec(model).img_size]
+        for batch in (plan.batches if batches is None else batches)
     ]
-    return sides, difference
-
-
-def _check(batches: Sequence[int], settings: Settings) -> None:
-    counts = {
-        "batch": min(batches, default=0),
-        "threads": settings.threads,
-        "rounds": settings.rounds,
-        "warmup": settings.warmup,
-    }
-    for name, value in counts.items():
-        if value < 1:
-            raise BenchmarkError(f"{name} must be at least 1, got {value}")
-    if settings.precision not in get_args(Precision):
-        raise BenchmarkError(f"precision must be one of {', '.join(get_args(Precision))}, got {settings.precision!r}")
-    if not (math.isfinite(settings.round_seconds) and settings.round_seconds > 0):
-        raise BenchmarkError(f"round_seconds must be above 0, got {settings.round_seconds}")
-    try:
-        device = torch_device(settings.device)
-    except ValueError as error:
-        raise BenchmarkError(str(error)) from None
-    if settings.precision == "tf32" and device.type != "cuda":
-        raise BenchmarkError(f"tf32 is a precision of CUDA devices, not of {settings.device!r}: use fp32 or bf16")
-
-
-@contextlib.contextmanager
-def _configured(settings: Settings) -> Iterator[None]:
-    """torch's global switches as the settings say, and afterwards as they were."""
-    threads = torch.get_num_threads()
-    tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.set_num_threads(settings.threads)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = settings.precision == "tf32"
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
-
-
-@contextlib.contextmanager
-def _memory_errors(case: Case) -> Iterator[None]:
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        # On a CPU torch raises a plain RuntimeError that names its allocator.
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
-            height, width = case.img_size
-            raise BenchmarkError(
-                f"{case.model} with batch {case.batch} at {height}x{width} does not fit in the memory of "
-                f"{case.settings.device}: use a smaller --batch or --img-size"
-            ) from error
-        raise
+    for case in cases:
+        check(case)
+        ways(case, sides)
+    for case in cases:
+        yield plan.measure(case, sides, weigh)

@@ -1,105 +1,164 @@
-"""The implementations that are compared: ours, and timm's as its user finds it and in channels_last."""
+"""The sides of a comparison: a package's model, and how it is run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import copy
+import importlib
+import importlib.util
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ..keys import check_keys
-from ..meta import without_memory
-from ..registry import family_of, model_spec
-from .records import BenchmarkError, Settings
+from .cases import Case, dtype_of
+from .peers import difference, fresh, packages_with, peer, perturb
+from .records import BenchmarkError, Precision, Settings
+from .search import is_out_of_memory
 
-if TYPE_CHECKING:
-    from ..encoder import Model
-
-OURS, PEER, PEER_CHANNELS_LAST = "hybridvit", "timm", "timm channels_last"
-LARGEST_DIFFERENCE = 1e-3
-
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+OURS = "hybridvit"
+_PACKAGE = __name__.partition(".")[0]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
-    """One model at one batch size, and how it is run. `img_size` is (height, width) in pixels."""
+class Way:
+    """How a side is made from a package's model. Everything else, all sides have in common.
 
-    model: str
-    batch: int
-    img_size: tuple[int, int]
-    settings: Settings
-
-    def spec(self) -> Model:
-        return model_spec(self.model).replace(img_size=self.img_size)
-
-    def images(self) -> Tensor:
-        """The same images for every side: (batch, channels, height, width)."""
-        generator = torch.Generator().manual_seed(0)
-        return torch.randn(self.batch, self.spec().in_chans, *self.img_size, generator=generator)
-
-
-def has_peer(model: str) -> bool:
-    """Whether timm has this model and we know its keys. Raises ModuleNotFoundError if timm is not installed."""
-    import timm
-
-    return "timm" in family_of(model).layouts and timm.is_model(model)
-
-
-def build(case: Case, side: str) -> nn.Module:
-    """A side's model, freshly initialised."""
-    if side == OURS:
-        return case.spec().build().eval()
-    import timm
-
-    if case.img_size == model_spec(case.model).img_size:
-        return timm.create_model(case.model).eval()
-    try:
-        return timm.create_model(case.model, img_size=case.img_size).eval()
-    except TypeError:  # a convolutional model takes images of any size and refuses the argument
-        return timm.create_model(case.model).eval()
-
-
-def equal_pair(case: Case) -> tuple[nn.Module, nn.Module, float]:
-    """Ours and timm's model with the same weights, and the largest difference of their outputs over these' spread.
-
-    Raises BenchmarkError if that shows that they are not the same network.
+    `precision` None is that of the settings.
     """
-    peer, spec = build(case, PEER), case.spec()
-    weights = family_of(case.model).layouts["timm"](spec).to_ours(peer.state_dict())
-    with without_memory():
-        ours = spec.build().eval()
-    check_keys(weights, ours.state_dict(), source=f"timm's {case.model}")
-    ours.load_state_dict({key: tensor.clone() for key, tensor in weights.items()}, assign=True)
-    images = torch.stack([0.5 * (i + 1) * case.images()[0].roll(i, dims=1) for i in range(2)])
-    with torch.inference_mode():
-        expected, actual = peer(images), ours(images)
-    spread = (expected - expected.mean(dim=0)).abs().max()
-    difference = ((actual - expected).abs().max() / spread).item()
-    if not difference <= LARGEST_DIFFERENCE:
-        raise BenchmarkError(
-            f"{case.model} at {case.img_size}: outputs differ from timm's by {difference:.1e} of their spread, so a "
-            "comparison of their speed would mean nothing; leave the peer out with --no-peer"
-        )
-    return ours, peer, difference
+
+    name: str
+    package: str
+    channels_last: bool = False
+    compiled: bool = False
+    optimized: bool = False
+    precision: Precision | None = None
+
+    def settings(self, training: bool = False) -> dict[str, str]:
+        """What this side does otherwise than the others, for the result."""
+        said = {
+            "layout": "channels_last" if self.channels_last else None,
+            "precision": self.precision,
+            "compiled": ("training" if training else "freezing") if self.compiled else None,
+            "optimized": "hybridvit.optimize" if self.optimized else None,
+        }
+        return {name: value for name, value in said.items() if value}
 
 
-def runner(model: nn.Module, case: Case, side: str) -> Callable[[], Tensor]:
-    """A function that runs one batch, with model and images moved to where and how the settings say."""
-    settings = case.settings
-    autocasts, name = settings.precision.startswith("amp-"), settings.precision.removeprefix("amp-")
-    dtype = _DTYPES.get(name, torch.float32)
-    weights = torch.float32 if autocasts else dtype
-    memory_format = torch.channels_last if side == PEER_CHANNELS_LAST else torch.preserve_format
-    model = model.to(settings.device, weights).to(memory_format=memory_format)
-    images = case.images().to(settings.device, weights).to(memory_format=memory_format)
-    autocast = torch.autocast(torch.device(settings.device).type, dtype=dtype, enabled=autocasts)
-    compiled = torch.compile(model, dynamic=False) if settings.compile else model
+# Ours first. Of other packages: the defaults, and what their users do for speed.
+WAYS = (
+    Way(name=OURS, package=OURS),
+    Way(name="hybridvit optimized", package=OURS, optimized=True),
+    Way(name="hybridvit compiled", package=OURS, compiled=True),
+    Way(name="timm", package="timm"),
+    Way(name="timm channels_last", package="timm", channels_last=True),
+    Way(name="timm compiled", package="timm", compiled=True),
+    Way(name="timm channels_last compiled", package="timm", channels_last=True, compiled=True),
+    Way(name="timm fp32", package="timm", precision="fp32"),
+    Way(name="transformers", package="transformers"),
+    Way(name="transformers compiled", package="transformers", compiled=True),
+    Way(name="torchvision", package="torchvision"),
+    Way(name="torchvision channels_last", package="torchvision", channels_last=True),
+    Way(name="torchvision compiled", package="torchvision", compiled=True),
+)
 
-    def run() -> Tensor:
-        with torch.inference_mode(), autocast:
-            return compiled(images)
 
-    return run
+def ways(case: Case, names: Collection[str] | None = None, training: bool = False) -> list[Way]:
+    """The sides that this case has, ours first, or those of the `names` alone.
+
+    Raises BenchmarkError for a name that no side has.
+    """
+    known = {way.name for way in WAYS}
+    for name in names or ():
+        if name not in known:
+            raise BenchmarkError(f"no side {name!r}; sides: {', '.join(way.name for way in WAYS)}")
+    packages, settings = {OURS, *packages_with(case.model)}, case.settings
+    left_out = {
+        "compiled": settings.compile is None,
+        "optimized": training or importlib.util.find_spec(f"{_PACKAGE}.optimize") is None,
+        "precision": training or settings.precision in ("fp32", "tf32"),
+    }
+    return [
+        way
+        for way in WAYS
+        if way.package in packages
+        and not any(getattr(way, name) and left_out[name] for name in left_out)
+        and (names is None or way.name in names or way.name == OURS)
+    ]
+
+
+@dataclass
+class Contest:
+    """Models with equal weights by package, what went wrong with the others, and the largest difference of outputs."""
+
+    models: dict[str, nn.Module]
+    failed: dict[str, str] = field(default_factory=dict)
+    difference: float | None = None
+
+
+def contest(case: Case, packages: Collection[str]) -> Contest:
+    """Our model, and those of the packages with its weights, whose outputs are equal or which are refused."""
+    ours = fresh(case, OURS)
+    perturb(ours)
+    found = Contest({OURS: ours})
+    for package in packages:
+        if package == OURS:
+            continue
+        try:
+            theirs = peer(case, package, ours)
+            differs = difference(ours, theirs, case)
+        except Exception as error:  # of another package, which may raise anything
+            found.failed[package] = reason(error)
+        else:
+            found.models[package] = theirs
+            found.difference = max(differs, found.difference or 0.0)
+    return found
+
+
+def reason(error: BaseException) -> str:
+    """Why a side failed, in one line."""
+    if is_out_of_memory(error):
+        return "out of memory"
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name} is not installed"
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"refused: {first if isinstance(error, BenchmarkError) else f'{type(error).__name__}: {first}'}"[:300]
+
+
+class Prepared:
+    """The models of a contest as their sides need them: moved, cast, laid out.
+
+    Sides that need the same share it, unless each trains its own.
+    """
+
+    def __init__(self, models: Mapping[str, nn.Module], settings: Settings, shared: bool = True) -> None:
+        self.models, self.settings, self.shared = models, settings, shared
+        self._made: dict[tuple[object, ...], nn.Module] = {}
+
+    def model(self, way: Way) -> nn.Module:
+        """The model of a way, before compilation."""
+        key = way.package, way.channels_last, way.optimized, way.precision, way.compiled and not self.shared
+        if key not in self._made:
+            model = placed(copy.deepcopy(self.models[way.package]), way, self.settings)
+            self._made[key] = optimized(model) if way.optimized else model
+        return self._made[key]
+
+
+def placed(model: nn.Module, way: Way, settings: Settings) -> nn.Module:
+    """The model on the device, in its precision and layout."""
+    return model.to(settings.device, stored(way, settings)).to(memory_format=layout(way))
+
+
+def optimized(model: nn.Module) -> nn.Module:
+    """A faster copy of one of our models."""
+    return importlib.import_module(f"{_PACKAGE}.optimize").optimize(model)
+
+
+def stored(way: Way, settings: Settings) -> torch.dtype:
+    """The type of weights and images: under autocast, float32."""
+    precision = way.precision or settings.precision
+    return torch.float32 if precision.startswith("amp-") else dtype_of(precision)
+
+
+def layout(way: Way) -> torch.memory_format:
+    return torch.channels_last if way.channels_last else torch.preserve_format

@@ -66,19 +66,36 @@ class Times:
     rounds: tuple[float, ...]
 
 
-def interleaved(runs: Mapping[str, Run], clock: Clock, settings: Settings) -> dict[str, Times]:
+def interleaved(
+    runs: Mapping[str, Run], clock: Clock, settings: Settings, failed: Callable[[str, Exception], object]
+) -> dict[str, Times]:
     """Times of every run. A round has each of them once, in an order drawn anew; round i of all belong together.
 
-    Within a round a run is called as often as takes about `settings.round_seconds`, and at least once.
+    Within a round a run is called as often as takes about `settings.round_seconds`, and at least once. A run that
+    raises is told to `failed` and takes part no longer.
     """
-    first = {name: clock.seconds(run, 1) for name, run in runs.items()}
+    first: dict[str, float] = {}
     calls: dict[str, int] = {}
-    for name, run in runs.items():
-        warm = clock.seconds(run, settings.warmup) / settings.warmup
-        calls[name] = max(1, math.ceil(settings.round_seconds / warm))
-    rounds: dict[str, list[float]] = {name: [] for name in runs}
+    rounds: dict[str, list[float]] = {}
+
+    def attempt(name: str, count: int) -> float | None:
+        try:
+            return clock.seconds(runs[name], count)
+        except Exception as error:
+            failed(name, error)
+        rounds.pop(name, None)
+        return None
+
+    for name in runs:
+        seconds = attempt(name, 1)
+        warm = None if seconds is None else attempt(name, settings.warmup)
+        if seconds is not None and warm is not None:
+            first[name], rounds[name] = seconds, []
+            calls[name] = max(1, math.ceil(settings.round_seconds * settings.warmup / warm))
     order = random.Random(0)
     for _ in range(settings.rounds):
-        for name in order.sample(list(runs), len(runs)):
-            rounds[name].append(clock.seconds(runs[name], calls[name]) / calls[name])
-    return {name: Times(first[name], tuple(rounds[name])) for name in runs}
+        for name in order.sample(list(rounds), len(rounds)):
+            seconds = attempt(name, calls[name])
+            if seconds is not None:
+                rounds[name].append(seconds / calls[name])
+    return {name: Times(first[name], tuple(of_run)) for name, of_run in rounds.items()}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..resolved import Resolved, ResolvedFile
 from .cache import check_cached, promised_sha256
-from .entries import entries, find_entry
+from .entries import find_entry, is_entry
 from .errors import UnreadableError, WeightsError
 from .lock_file import Lock, LockedWeights, LockError, read_lock
 from .shards import read_shards
@@ -41,7 +41,7 @@ SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 
 def weight_path(name: str) -> Path | None:
     """The path, if a name is that of a weight file. Some tags end as files do; `./NAME` is the file."""
-    is_path = name.endswith(SUFFIXES) and not name.startswith((HUB, DIRECTORY)) and name not in entries()
+    is_path = name.endswith(SUFFIXES) and not name.startswith((HUB, DIRECTORY)) and not is_entry(name)
     return Path(name).expanduser() if is_path else None
 
 
@@ -113,7 +113,7 @@ class Place:
 def _plain(path: str) -> str:
     """One spelling of a path: `./NAME`, `NAME/` and `NAME` are the same."""
     plain = os.path.normpath(path)
-    return f".{os.sep}{plain}" if plain in entries() else plain
+    return f".{os.sep}{plain}" if is_entry(plain) else plain
 
 
 def find_place(name: str, file: str | Path | None, hub: Mapping[str, Any]) -> Place:

@@ -1,115 +1,121 @@
-"""A benchmark of tiny models on the CPU, and everything that stops one."""
+"""Suites over tiny models on the CPU, the command line, and everything that stops one."""
 
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from hybridvit.benchmark import BenchmarkError, Settings, benchmark, read_results
+from hybridvit.benchmark import BenchmarkError, Settings, append_result, benchmark, read_results, speed
 from hybridvit.benchmark import run as run_module
-from hybridvit.benchmark.machine import allocator, commit, machine
-from hybridvit.benchmark.memory import peak_memory_mib
-from hybridvit.benchmark.records import Spread
-from hybridvit.benchmark.sides import OURS, PEER, PEER_CHANNELS_LAST, Case, build, runner
+from hybridvit.benchmark.records import Figure, Suite
+from hybridvit.benchmark.run import SETS, SIZES
+from hybridvit.benchmark.sides import OURS
 from hybridvit.cli import app
-from hybridvit.keys import KeyRules
-from hybridvit.registry import UnknownNameError
+from hybridvit.registry import UnknownNameError, index
+from tests.benchmark.examples import example
 
 ALONE, WITH_PEER = "cct_2_3x2_32", "tf_efficientnet_lite0"
 QUICK = Settings(threads=1, rounds=3, round_seconds=0.001, warmup=1)
 
+pytestmark = pytest.mark.usefixtures("small_peaks")
 
-def test_sides_are_measured_in_pairs_with_equal_weights() -> None:
-    (result,) = benchmark([WITH_PEER], [2], QUICK, img_size=(32, 48), memory=False)
-    assert [side.name for side in result.sides] == [OURS, PEER, PEER_CHANNELS_LAST]
-    assert (result.model, result.batch, result.img_size) == (WITH_PEER, 2, (32, 48))
+
+@pytest.mark.parametrize(("suite", "time"), [("inference", "latency"), ("training", "step")])
+def test_sides_are_measured_in_pairs_with_equal_weights(suite: Suite, time: str) -> None:
+    names = ["timm", "timm channels_last"]
+    (result,) = benchmark([WITH_PEER], [2], QUICK, suite=suite, img_sizes=[(32, 64)], sides=names, weigh=False)
+    assert [side.name for side in result.sides] == [OURS, *names]
+    assert not [side.failed for side in result.sides if side.failed]
+    assert (result.suite, result.model, result.batch, result.img_size) == (suite, WITH_PEER, 2, (32, 64))
     assert result.params == 4_652_008
     assert result.difference is not None
     assert result.difference < 1e-3
-    ours, *peers = result.sides
-    assert ours.ratio is None
-    for side in result.sides:
-        assert len(side.round_ms) == 3
-        assert min(side.round_ms) > 0
-        assert side.latency_ms == Spread.of(side.round_ms)
-        assert side.images_per_second.median == pytest.approx(2000 / side.latency_ms.median, rel=1e-3)
-    for peer in peers:
-        ratios = [theirs / mine for theirs, mine in zip(peer.round_ms, ours.round_ms, strict=True)]
-        assert peer.ratio is not None
-        assert peer.ratio.median == pytest.approx(sorted(ratios)[1], rel=1e-3)
+    assert result.peaks is not None
+    ours, *peers = (side.figures for side in result.sides)
+    assert ours.keys() == {time, "of matrix peak", "first call"}
+    passes = 1 if suite == "inference" else 3
+    assert result.flops is not None
+    for figures in (ours, *peers):
+        assert len(figures[time].values) == 3
+        expected = passes * 2 * result.flops / figures[time].values[0] / result.peaks.matrix_gflops / 1e9
+        assert figures["of matrix peak"].values[0] == pytest.approx(expected, rel=1e-4)
+    for figures in peers:
+        pairs = zip(figures[time].values, ours[time].values, strict=True)
+        ratio = figures[time].ratio
+        assert ratio is not None
+        assert ratio.median == pytest.approx(sorted(theirs / mine for theirs, mine in pairs)[1], rel=1e-3)
+
+
+def test_without_a_batch_each_side_has_its_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a compiled one takes that of the same model eager."""
+    asked: list[str] = []
+
+    def best(rate: Any, room: Any) -> int:
+        way = rate.args[1]
+        asked.append(f"{way.package} {'channels_last' if way.channels_last else ''}".strip())
+        assert rate(1) > 0
+        assert room()
+        return 3 if way.package == OURS else 2
+
+    monkeypatch.setattr(speed, "best_batch", best)
+    monkeypatch.setattr(torch, "compile", lambda model, **_: model)
+    settings = replace(QUICK, compile="default")
+    names = ["hybridvit compiled", "timm compiled", "timm channels_last"]
+    (result,) = benchmark([WITH_PEER], [None], settings, img_sizes=[(32, 32)], sides=names, weigh=False)
+    batches = {side.name: side.figures["best batch"].values for side in result.sides}
+    assert batches == {OURS: (3,), "hybridvit compiled": (3,), "timm channels_last": (2,), "timm compiled": (2,)}
+    assert sorted(asked) == ["hybridvit", "timm", "timm channels_last"]
+    assert all("latency" not in side.figures for side in result.sides), "times of other batches compare nothing"
+    assert result.batch is None
+    assert result.sides[1].figures["throughput"].ratio is not None
 
 
 def test_a_model_without_a_peer_runs_alone() -> None:
-    (result,) = benchmark([ALONE], [1], QUICK, memory=False)
+    (result,) = benchmark([ALONE], [1], QUICK, sides=[OURS], weigh=False)
     assert [side.name for side in result.sides] == [OURS]
     assert result.difference is None
 
 
-def test_other_weights_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    to_ours = KeyRules.to_ours
-    monkeypatch.setattr(KeyRules, "to_ours", lambda *args: {key: 1.1 * t for key, t in to_ours(*args).items()})
-    with pytest.raises(BenchmarkError, match=r"outputs differ from timm's by .* --no-peer"):
-        list(benchmark([WITH_PEER], [1], QUICK, img_size=(32, 32), memory=False))
-
-
 @pytest.mark.parametrize(
-    ("precision", "weights", "output"),
+    ("error", "reason"),
     [
-        ("fp32", torch.float32, torch.float32),
-        ("bf16", torch.bfloat16, torch.bfloat16),
-        ("amp-bf16", torch.float32, torch.bfloat16),
+        (torch.OutOfMemoryError("CUDA out of memory."), "out of memory"),
+        (RuntimeError("a bug\nin two lines"), "refused: RuntimeError: a bug"),
     ],
 )
-def test_precision_of_weights_and_outputs(precision: str, weights: torch.dtype, output: torch.dtype) -> None:
-    settings = Settings(precision=precision)  # pyright: ignore[reportArgumentType]
-    case = Case(model=ALONE, batch=2, img_size=(32, 32), settings=settings)
-    model = build(case, OURS)
-    run = runner(model, case, OURS)
-    assert next(model.parameters()).dtype == weights
-    assert run().dtype == output
-    assert run().shape == (2, 10)
+def test_a_side_that_fails_does_not_lose_the_others(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    classify = speed.WORKS["inference"]
+
+    def failing(model: Any, way: Any, case: Any) -> Any:
+        if way.name == "timm channels_last":
+            raise error
+        return classify(model, way, case)
+
+    monkeypatch.setattr(speed, "WORKS", {"inference": failing})
+    monkeypatch.setattr(speed, "peak_memory", lambda case, way, work: {"peak": 8.0})
+    names = ["timm", "timm channels_last"]
+    (result,) = benchmark([WITH_PEER], [1], QUICK, img_sizes=[(32, 32)], sides=names)
+    ours, timm, failed = result.sides
+    assert (failed.failed, failed.figures) == (reason, {})
+    assert ours.failed is None
+    assert timm.failed is None
+    assert timm.figures["peak memory"].values == (8.0,)
 
 
-def test_only_timm_in_channels_last_is_moved_to_it() -> None:
-    case = Case(model=WITH_PEER, batch=1, img_size=(32, 32), settings=QUICK)
-    model = build(case, PEER)
-    runner(model, case, PEER)
-    assert model.get_parameter("conv_stem.weight").is_contiguous()
-    runner(model, case, PEER_CHANNELS_LAST)
-    assert model.get_parameter("conv_stem.weight").is_contiguous(memory_format=torch.channels_last)
-
-
-def test_compiled_sides_give_the_same() -> None:
-    case = Case(model=ALONE, batch=2, img_size=(32, 32), settings=Settings(compile=True))
-    compiled: list[bool] = []
-
-    def remember(model: torch.nn.Module, dynamic: bool) -> torch.nn.Module:
-        compiled.append(dynamic)
-        return model
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch, "compile", remember)
-        runner(build(case, OURS), case, OURS)()
-    assert compiled == [False]
-
-
-def test_memory_grows_with_the_batch_in_a_process_of_its_own() -> None:
-    """A batch of 256 holds at least the 64 channels of the first convolution at 32 x 32 in float32: 64 MiB."""
-    case = Case(model=ALONE, batch=256, img_size=(32, 32), settings=QUICK)
-    peak = peak_memory_mib(case, OURS)
-    assert peak is not None
-    assert 64 < peak < 1024
-
-
-def test_a_process_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(BenchmarkError, match="--no-memory"):
-        peak_memory_mib(Case(model=ALONE, batch=1, img_size=(32, 32), settings=QUICK), OURS)
+def test_memory_that_cannot_be_weighed_leaves_the_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "peak_memory", lambda case, way, work: {"failed": "out of memory"})
+    (result,) = benchmark([ALONE], [1], QUICK, sides=[OURS])
+    assert result.sides[0].failed == "memory: out of memory"
+    assert "latency" in result.sides[0].figures
 
 
 @pytest.mark.parametrize(
@@ -119,7 +125,9 @@ def test_a_process_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch) -> No
         (Settings(device="cuda:7"), [1], "finds no device 'cuda:7'"),
         (Settings(device="toaster"), [1], "no device 'toaster'"),
         (Settings(precision="tf32"), [1], "tf32"),
+        (Settings(cuda_graph=True), [1], "CUDA graphs need a CUDA device, not 'cpu'"),
         (Settings(precision="fp8"), [1], "precision must be one of"),  # pyright: ignore[reportArgumentType]
+        (Settings(compile="fast"), [1], "compile must be one of None, default"),  # pyright: ignore[reportArgumentType]
         (Settings(), [4, 0], "batch must be at least 1"),
         (Settings(rounds=0), [1], "rounds must be at least 1"),
         (Settings(warmup=0), [1], "warmup must be at least 1"),
@@ -134,72 +142,76 @@ def test_settings_that_cannot_be_run(
         list(benchmark([ALONE], batches, settings))
 
 
-def test_unknown_models_stop_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "_measure", lambda *args: pytest.fail("measured"))
-    with pytest.raises(UnknownNameError, match="Did you mean"):
-        next(benchmark([ALONE, "cct_2_3x2_23"], [1], QUICK))
-
-
 @pytest.mark.parametrize(
-    "error",
+    ("models", "named", "message"),
     [
-        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
-        torch.OutOfMemoryError("CUDA out of memory."),
-        MemoryError(),
+        ([ALONE, "cct_2_3x2_23"], {}, "Did you mean"),
+        ([ALONE], {"sides": ["timmm"]}, "no side 'timmm'"),
+        ([ALONE], {"suite": "speed"}, "no suite 'speed'; suites: inference"),
     ],
 )
-def test_out_of_memory_names_the_way_out(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_unknown_names_stop_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch, models: Sequence[str], named: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setattr(speed, "contest", lambda *args: pytest.fail("measured"))
+    with pytest.raises((UnknownNameError, BenchmarkError), match=message):
+        next(benchmark(models, [1], QUICK, **named))
+
+
+def test_global_switches_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object) -> None:
-        raise error
-
-    monkeypatch.setattr(run_module, "interleaved", fail)
-    with pytest.raises(BenchmarkError, match=r"batch 7 at 32x32 does not fit .* smaller --batch"):
-        list(benchmark([ALONE], [7], QUICK))
-
-
-def test_other_errors_stay_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*args: object) -> None:
+        assert torch.get_num_threads() == threads + 1
         raise RuntimeError("a bug")
 
     threads = torch.get_num_threads()
-    monkeypatch.setattr(run_module, "interleaved", fail)
+    monkeypatch.setattr(speed, "interleaved", fail)
     with pytest.raises(RuntimeError, match="a bug"):
-        list(benchmark([ALONE], [1], Settings(threads=threads + 1)))
+        list(benchmark([ALONE], [1], replace(QUICK, threads=threads + 1)))
     assert torch.get_num_threads() == threads
 
 
-def test_machine_and_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = machine("cpu")
-    assert here.cpu
-    assert here.cores >= 1
-    assert here.memory_gib > 0
-    assert here.gpu is None
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU of {device}")
-    assert machine("cuda:1").gpu == "GPU of cuda:1"
-    monkeypatch.setenv("MALLOC_TOP_PAD_", "67108864")
-    monkeypatch.setenv("UNRELATED", "1")
-    assert allocator()["MALLOC_TOP_PAD_"] == "67108864"
-    assert "UNRELATED" not in allocator()
+def test_suites_have_their_own_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int | None, tuple[int, int]]] = []
+    for suite, plan in run_module.SUITES.items():
+        note = replace(plan, measure=lambda case, sides, weigh: asked.append((case.batch, case.img_size)) or example())
+        monkeypatch.setitem(run_module.SUITES, suite, note)  # pyright: ignore[reportArgumentType]
+    list(benchmark([ALONE]))
+    assert asked == [(1, (32, 32)), (None, (32, 32))]
+    asked.clear()
+    list(benchmark([ALONE], suite="memory"))
+    assert asked == [(1, size) for size in SIZES]
 
 
-def test_commit_is_of_this_checkout_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    installed = tmp_path / "hybridvit" / "benchmark" / "machine.py"
-    monkeypatch.setattr("hybridvit.benchmark.machine.__file__", str(installed))
-    installed.parent.mkdir(parents=True)
-    assert commit() is None
+def test_sets_name_models_of_the_zoo() -> None:
+    assert not {name for names in SETS.values() for name in names} - index().keys()
 
 
 def test_command_line_writes_and_renders(tmp_path: Path) -> None:
     out = tmp_path / "results.jsonl"
-    arguments = [ALONE, "--batch", "1", "--rounds", "2", "--round-seconds", "0.001", "--threads", "1", "--no-memory"]
-    ran = CliRunner().invoke(app, ["benchmark", *arguments, "--out", str(out)])
+    arguments = [ALONE, "--batch", "1", "--side", OURS, "--rounds", "2", "--round-seconds", "0.001", "--threads", "1"]
+    ran = CliRunner().invoke(app, ["benchmark", *arguments, "--no-memory", "--out", str(out)])
     assert ran.exit_code == 0, ran.output
     (result,) = read_results(out)
-    assert (result.model, result.settings.rounds, len(result.sides[0].round_ms)) == (ALONE, 2, 2)
+    assert (result.model, result.settings.rounds) == (ALONE, 2)
+    assert len(result.sides[0].figures["latency"].values) == 2
     assert json.loads(out.read_text())["versions"]["torch"] == torch.__version__
     rendered = CliRunner().invoke(app, ["benchmark", "--render", str(out)])
     assert rendered.exit_code == 0
     assert f"| {ALONE} | hybridvit | 0.28M |" in rendered.output
+
+
+def test_command_line_compares_and_its_exit_code_tells(tmp_path: Path) -> None:
+    before, after = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    ours = example().sides[0]
+    for path, seconds in ((before, 0.002), (after, 0.01)):
+        figures = {"latency": Figure.of("s", [seconds] * 9)}
+        append_result(path, replace(example(), sides=(replace(ours, figures=figures),)))
+    ran = CliRunner().invoke(app, ["benchmark", "--compare", str(before), str(after)])
+    assert ran.exit_code == 1
+    assert "worse: inference, vit_tiny_patch16_224" in ran.output
+    back = CliRunner().invoke(app, ["benchmark", "--compare", str(after), str(before)])
+    assert back.exit_code == 0
+    assert "better: inference, vit_tiny_patch16_224" in back.output
 
 
 @pytest.mark.parametrize(
@@ -207,6 +219,7 @@ def test_command_line_writes_and_renders(tmp_path: Path) -> None:
     [
         ([], "name at least one model"),
         (["vit_tiny_patch16_242"], "Did you mean"),
+        ([ALONE, "--batch", "many"], "--batch needs a number or best, got 'many'"),
         (["--render", "absent.jsonl"], "absent.jsonl"),
     ],
 )

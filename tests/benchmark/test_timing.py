@@ -42,7 +42,9 @@ def test_rounds_take_turns_and_measure_one_call() -> None:
         "fast": clock.run(lambda count: 0.0625, log, "fast"),
         "slower than a round": clock.run(lambda count: 2.0, log, "slower than a round"),
     }
-    times = interleaved(runs, clock, Settings(rounds=6, round_seconds=0.5, warmup=2))
+    times = interleaved(
+        runs, clock, Settings(rounds=6, round_seconds=0.5, warmup=2), failed=lambda name, error: pytest.fail(name)
+    )
     assert times["slow"].first == 9.0
     assert times["slow"].rounds == (0.25,) * 6
     assert times["fast"].rounds == (0.0625,) * 6
@@ -56,6 +58,34 @@ def test_rounds_take_turns_and_measure_one_call() -> None:
         assert {name: this_round.count(name) for name in runs} == per_round
         orders.add(tuple(dict.fromkeys(this_round)))
     assert len(orders) > 1, "a side that always follows the same other inherits its caches"
+
+
+def test_a_run_that_fails_leaves_the_others_in_their_rounds() -> None:
+    clock, log = FakeClock(), []
+
+    def failing_at(call: int) -> Callable[[int], float]:
+        def duration(count: int) -> float:
+            if count == call:
+                raise torch.OutOfMemoryError(f"at {count}")
+            return 0.5
+
+        return duration
+
+    runs = {
+        "good": clock.run(lambda count: 0.25, log, "good"),
+        "at once": clock.run(failing_at(0), log, "at once"),
+        "while warming up": clock.run(failing_at(2), log, "while warming up"),
+        "late": clock.run(failing_at(5), log, "late"),
+    }
+    failed: dict[str, str] = {}
+    times = interleaved(
+        runs,
+        clock,
+        Settings(rounds=4, round_seconds=0.1, warmup=2),
+        lambda name, error: failed.update({name: str(error)}),
+    )
+    assert {name: of_run.rounds for name, of_run in times.items()} == {"good": (0.25,) * 4}
+    assert failed == {"at once": "at 0", "while warming up": "at 2", "late": "at 5"}
 
 
 def test_wall_clock_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:

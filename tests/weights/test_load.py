@@ -390,7 +390,7 @@ def structural(entry: WeightEntry, monkeypatch: pytest.MonkeyPatch) -> None:
     with without_memory():
         theirs = timm.create_model(entry.name).state_dict()
     monkeypatch.setattr(resolve.Recorded, "tensors", lambda files, allow_pickle, name, prefix: theirs)
-    monkeypatch.setattr(loading, "_initialise_missing", lambda model, spec: None)
+    monkeypatch.setattr(loading, "_initialise_missing", lambda model, spec, missing: None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", WeightsWarning)
         model = hv.create_model(entry.name, pretrained=True, allow_pickle=True)

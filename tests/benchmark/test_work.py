@@ -1,0 +1,183 @@
+"""How a side is run: precision, layout, compilation, graphs, and what a training step does."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from hybridvit.benchmark import sides
+from hybridvit.benchmark.cases import Case
+from hybridvit.benchmark.peers import fresh
+from hybridvit.benchmark.records import BenchmarkError, Precision, Settings
+from hybridvit.benchmark.sides import OURS, WAYS, Prepared, Way, ways
+from hybridvit.benchmark.work import classify, train_step
+
+ALONE, WITH_PEER = "cct_2_3x2_32", "tf_efficientnet_lite0"
+
+
+def case(model: str = ALONE, **settings: Any) -> Case:
+    return Case(model=model, batch=2, img_size=(32, 32), settings=Settings(**settings))
+
+
+def way(name: str) -> Way:
+    return next(way for way in WAYS if way.name == name)
+
+
+@pytest.mark.parametrize(
+    ("precision", "weights", "output"),
+    [
+        ("fp32", torch.float32, torch.float32),
+        ("bf16", torch.bfloat16, torch.bfloat16),
+        ("amp-bf16", torch.float32, torch.bfloat16),
+    ],
+)
+def test_precision_of_weights_and_outputs(precision: Precision, weights: torch.dtype, output: torch.dtype) -> None:
+    at = case(precision=precision)
+    model = Prepared({OURS: fresh(at, OURS)}, at.settings).model(way(OURS))
+    run = classify(model, way(OURS), at)
+    assert next(model.parameters()).dtype == weights
+    assert run().dtype == output
+    assert run().shape == (2, 10)
+
+
+def test_a_side_may_have_a_precision_of_its_own() -> None:
+    at = case(WITH_PEER, precision="bf16")
+    prepared = Prepared({"timm": fresh(at, "timm")}, at.settings)
+    types = {w.name: classify(prepared.model(w), w, at)().dtype for w in (way("timm"), way("timm fp32"))}
+    assert types == {"timm": torch.bfloat16, "timm fp32": torch.float32}
+
+
+def test_only_channels_last_is_moved_to_it_and_what_is_alike_is_shared() -> None:
+    at = case(WITH_PEER)
+    model = fresh(at, "timm")
+    prepared = Prepared({"timm": model}, at.settings)
+    plain, moved, compiled = (prepared.model(way(f"timm{of}")) for of in ("", " channels_last", " compiled"))
+    assert plain.get_parameter("conv_stem.weight").is_contiguous()
+    assert moved.get_parameter("conv_stem.weight").is_contiguous(memory_format=torch.channels_last)
+    assert model.get_parameter("conv_stem.weight").is_contiguous(), "the original is not touched"
+    assert plain is compiled
+    apart = Prepared({"timm": model}, at.settings, shared=False)
+    assert apart.model(way("timm")) is not apart.model(way("timm compiled")), "each trains its own"
+
+
+def test_which_sides_a_case_has() -> None:
+    plain = [w.name for w in ways(case(WITH_PEER))]
+    assert [name for name in plain if "optimized" not in name] == [OURS, "timm", "timm channels_last"]
+    named = [w.name for w in ways(case(WITH_PEER, compile="default"), ["timm compiled"])]
+    assert named == [OURS, "timm compiled"]
+    assert "timm fp32" in [w.name for w in ways(case(WITH_PEER, precision="bf16"))]
+    assert "timm fp32" not in [w.name for w in ways(case(WITH_PEER, precision="amp-bf16"), training=True)]
+    with pytest.raises(BenchmarkError, match="no side 'timmm'; sides: hybridvit, "):
+        ways(case(WITH_PEER), ["timmm"])
+
+
+def test_settings_of_a_side_tell_what_is_its_own() -> None:
+    assert way("timm").settings() == {}
+    assert way("timm channels_last compiled").settings() == {"layout": "channels_last", "compiled": "freezing"}
+    assert way("timm compiled").settings(training=True) == {"compiled": "training"}
+    assert way("timm fp32").settings() == {"precision": "fp32"}
+
+
+def test_optimized_is_left_out_until_there_is_something_to_optimize_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if "optimize" in name else find(name))
+    assert "hybridvit optimized" not in [w.name for w in ways(case())]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    assert "hybridvit optimized" in [w.name for w in ways(case())]
+    assert "hybridvit optimized" not in [w.name for w in ways(case(), training=True)]
+    better = nn.Identity()
+    monkeypatch.setitem(
+        sys.modules,
+        "hybridvit.optimize",
+        types.SimpleNamespace(optimize=lambda model: better),  # pyright: ignore[reportArgumentType]
+    )
+    at = case()
+    assert Prepared({OURS: fresh(at, OURS)}, at.settings).model(way("hybridvit optimized")) is better
+
+
+@pytest.fixture
+def compilations(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    monkeypatch.setattr(torch, "compile", lambda model, **given: found.append(given) or model)
+    return found
+
+
+def test_compiled_sides_are_frozen_for_inference_alone(compilations: list[dict[str, Any]]) -> None:
+    at = case(compile="reduce-overhead")
+    model = fresh(at, OURS)
+    classify(model, way(OURS), at)()
+    assert not compilations
+    classify(model, way("hybridvit compiled"), at)()
+    train_step(model, way("hybridvit compiled"), at)()
+    graphs = {"triton.cudagraphs": True}
+    assert compilations == [
+        {"dynamic": False, "options": graphs | {"freezing": True}},
+        {"dynamic": False, "options": graphs},
+    ]
+
+
+def test_a_graph_is_captured_once_and_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[str] = []
+
+    class Stream:
+        def wait_stream(self, other: object) -> None: ...
+
+    class Graph:
+        def replay(self) -> None:
+            log.append("replay")
+
+    @contextlib.contextmanager
+    def into(name: str) -> Iterator[None]:
+        log.append(name)
+        yield
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: into("warm"))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph: into("capture"))
+    at = case(cuda_graph=True)
+    run = classify(fresh(at, OURS), way(OURS), at)
+    assert log == ["warm", "capture"]
+    assert run().shape == (2, 10)
+    run()
+    assert log == ["warm", "capture", "replay", "replay"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "amp-bf16", "bf16"])
+def test_a_step_trains(precision: Precision) -> None:
+    at = case(precision=precision)
+    model = fresh(at, OURS).to(torch.bfloat16 if precision == "bf16" else torch.float32)
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    step = train_step(model, way(OURS), at)
+    assert model.training
+    first = step().item()
+    assert not [name for name, weight in model.named_parameters() if weight.grad is None]
+    if precision != "bf16":  # whose steps may round away
+        assert all(not torch.equal(weight, before[name]) for name, weight in model.named_parameters())
+    losses = [step().item() for _ in range(20)]
+    assert losses[-1] < first
+
+
+def test_a_step_uses_the_fused_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, Any]] = []
+    make: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW
+    monkeypatch.setattr(
+        torch.optim, "AdamW", lambda weights, **options: given.append(options) or make(weights, **options)
+    )
+    train_step(fresh(case(), OURS), way(OURS), case())
+    assert given[0]["fused"] is True
+
+
+def test_the_names_of_sides_are_unique_and_ours_is_first() -> None:
+    names = [w.name for w in sides.WAYS]
+    assert len(set(names)) == len(names)
+    assert names[0] == OURS
