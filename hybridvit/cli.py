@@ -233,7 +233,9 @@ def predict(
 @app.command()
 def benchmark(
     models: Annotated[list[str] | None, typer.Argument(metavar="MODEL...", help="Names that `list` shows.")] = None,
-    suite: Annotated[Literal["inference", "training", "memory"], typer.Option(help="What is measured.")] = "inference",
+    suite: Annotated[
+        Literal["inference", "training", "memory", "export"], typer.Option(help="What is measured.")
+    ] = "inference",
     model_set: Annotated[Literal["targets"] | None, typer.Option("--set", help="A set of models, by its name.")] = None,
     batch: Annotated[
         list[str] | None, typer.Option(help="Images at a time, or `best`: as many as each side is fastest with.")
