@@ -246,7 +246,7 @@ def predict(
 def benchmark(
     models: Annotated[list[str] | None, typer.Argument(metavar="MODEL...", help="Names that `list` shows.")] = None,
     suite: Annotated[
-        Literal["inference", "training", "memory", "cold_start"], typer.Option(help="What is measured.")
+        Literal["inference", "training", "memory", "export", "cold_start"], typer.Option(help="What is measured.")
     ] = "inference",
     model_set: Annotated[
         Literal["targets", "cold_starts"] | None, typer.Option("--set", help="A set of models, by its name.")

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from ..meta import without_memory
 from ..spec import Grid
 from .cases import Case, configured
 from .machine import machine
@@ -84,9 +85,10 @@ def tokens(case: Case) -> int:
 def _weigh(request: dict[str, Any]) -> dict[str, Any]:
     case, way = request["case"], request["way"]
     with configured(case.settings):
-        case.spec()  # imports what the model is made of, which is not its memory
-        if way.package != OURS:
-            importlib.import_module(way.package)
+        with without_memory():
+            fresh(case, way.package)  # imports what the model is made of, which is not its memory
+        if way.compiled:
+            importlib.import_module("torch._inductor.compile_fx")
         torch.nn.Conv2d(3, 8, 3)(torch.zeros(1, 3, 8, 8))  # what the kernels' library allocates once
         run: list[Callable[[], object]] = []
 

@@ -10,9 +10,10 @@ import torch
 from ..registry import model_spec
 from .cases import Case, check
 from .cold_start import cold_start
+from .export import FORMS, export
 from .memory import memory
 from .records import BenchmarkError, Result, Settings, Suite
-from .sides import ways
+from .sides import WAYS
 from .speed import inference, training
 
 # The models that the project holds itself to: one of each kind of hybrid, and a plain ViT.
@@ -42,18 +43,20 @@ SIZES = tuple((side, side) for side in (224, 384, 512, 768, 1024))
 class Plan:
     """How a suite measures a case, given the sides and whether to weigh them, and what it takes by default.
 
-    `sizes` None is the one that each model is built for.
+    `sizes` None is the one that each model is built for. `sides` are the names that it knows.
     """
 
     measure: Callable[[Case, Collection[str] | None, bool], Result]
     batches: tuple[int | None, ...]
     rounds: int
     sizes: tuple[tuple[int, int], ...] | None = None
+    sides: Collection[str] = tuple(way.name for way in WAYS)
 
 
 SUITES: Mapping[Suite, Plan] = {
     "inference": Plan(inference, (1, None), rounds=20),
     "training": Plan(training, (8,), rounds=10),
+    "export": Plan(lambda case, sides, _: export(case, sides), (1,), rounds=20, sides=FORMS),
     "memory": Plan(lambda case, sides, _: memory(case, sides), (1,), rounds=1, sizes=SIZES),
     "cold_start": Plan(lambda case, sides, _: cold_start(case, sides), (1,), rounds=7),
 }
@@ -80,6 +83,9 @@ def benchmark(
     if suite not in SUITES:
         raise BenchmarkError(f"no suite {suite!r}; suites: {', '.join(SUITES)}")
     plan = SUITES[suite]
+    for side in sides or ():
+        if side not in plan.sides:
+            raise BenchmarkError(f"no side {side!r} in the {suite} suite; sides: {', '.join(plan.sides)}")
     settings = settings or Settings(threads=torch.get_num_threads(), rounds=plan.rounds)
     cases = [
         Case(model=model, batch=batch, img_size=size, settings=settings)
@@ -89,6 +95,5 @@ def benchmark(
     ]
     for case in cases:
         check(case)
-        ways(case, sides)
     for case in cases:
         yield plan.measure(case, sides, weigh)

@@ -146,7 +146,8 @@ def test_settings_that_cannot_be_run(
     ("models", "named", "message"),
     [
         ([ALONE, "cct_2_3x2_23"], {}, "Did you mean"),
-        ([ALONE], {"sides": ["timmm"]}, "no side 'timmm'"),
+        ([ALONE], {"sides": ["timmm"]}, "no side 'timmm' in the inference suite; sides: hybridvit, "),
+        ([ALONE], {"sides": ["timm"], "suite": "export"}, "no side 'timm' in the export suite; sides: hybridvit, "),
         ([ALONE], {"suite": "speed"}, "no suite 'speed'; suites: inference"),
     ],
 )
