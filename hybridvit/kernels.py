@@ -196,8 +196,9 @@ def activated(layer: nn.Module, act: Act, input: Tensor) -> Tensor:
         if result is not None:
             return result
     output = layer(input)
-    in_place = not torch.is_grad_enabled() and output.data_ptr() != input.data_ptr() and act in _IN_PLACE
-    return _IN_PLACE[act](output) if in_place else act(output)
+    if torch.is_grad_enabled() or act not in _IN_PLACE or not plain(output) or output.data_ptr() == input.data_ptr():
+        return act(output)
+    return _IN_PLACE[act](output)
 
 
 def batch_norm(layer: nn.BatchNorm2d, tokens: Tensor) -> Tensor | None:

@@ -88,8 +88,19 @@ def mapped(layer: Linear, tokens: Tensor) -> None:
 
 
 def exported(layer: Linear, tokens: Tensor) -> None:
-    program = torch.export.export(layer.eval(), (tokens,))
+    layers = nn.Sequential(layer, nn.BatchNorm1d(4), Silu()).eval()
+    with torch.no_grad():
+        program = torch.export.export(layers, (tokens,))
     assert not any("mkldnn" in str(node.target) for node in program.graph.nodes)
+
+
+class Silu(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(6)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return activated(self.norm, F.silu, tokens)
 
 
 def listened_to(layer: Linear, tokens: Tensor) -> None:
