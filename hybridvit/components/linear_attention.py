@@ -40,7 +40,7 @@ class ScaledLinearAttention(Mixer):
     """
 
     head_dim: int
-    norm: Norm
+    norm: Norm | None
     kernel: int = 5
 
 
@@ -55,7 +55,7 @@ class ScaledLinearAttentionModule(nn.Module):
         filters = Conv(dim=wide, kernel=spec.kernel, groups=wide)
         self.blur = Steps(steps=(filters, Conv(dim=wide, groups=wide // spec.head_dim))).build_keeping(wide, grid)
         self.attend = LinearProduct(1.0)
-        self.proj = Conv(dim=dim, norm=spec.norm).build(2 * dim, grid)
+        self.proj = Conv(dim=dim, bias=not spec.norm, norm=spec.norm).build(2 * dim, grid)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         qkv = self.qkv(tokens, grid)

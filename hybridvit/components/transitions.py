@@ -70,6 +70,16 @@ class AddModule(nn.Module):
         return self.shortcut(tokens, grid) + self.body(tokens, grid)
 
 
+class Subtract(Add):
+    """What the body gives beyond the shortcut."""
+
+
+@module_of(Subtract)
+class SubtractModule(AddModule):
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        return self.body(tokens, grid) - self.shortcut(tokens, grid)
+
+
 class Join(Transition):
     """Transitions of the same input, their channels side by side."""
 

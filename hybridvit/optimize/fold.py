@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..components.attention import ReducedAttention
 from ..components.blocks import Branch
-from ..components.convs import Conv, StdConv
+from ..components.convs import Conv, ConvModule, StdConv
 from ..components.functions import Identity
 from ..components.heads import LinearHead, NormedHead
-from ..components.mixers import LayerScale, Linear
-from ..components.narrow import NarrowAttention, ShrinkingAttention
-from ..components.norms import BatchNorm
-from ..components.transitions import Activate, Add, Normalize, Patchify, Steps
+from ..components.mixers import LayerScale, Linear, LinearModule
+from ..components.norms import BatchNorm, BatchNormModule
+from ..components.transitions import Activate, Add, Normalize, Patchify, Steps, Subtract
 from ..encoder import Encoder, Model
 from ..meta import without_memory
 from ..spec import Grid, Spec
@@ -65,7 +65,24 @@ def fold_parts(spec: Spec, module: nn.Module) -> Folded:
 @singledispatch
 def fold(spec: Spec, module: Any) -> Folded:
     """What computes the same as this part, whose own parts are folded. Other files join with `@fold.register`."""
+    of_its_own = any(isinstance(part, BatchNormModule) for part in module.children())
+    if isinstance(getattr(spec, "norm", None), BatchNorm) and not of_its_own:
+        # The norm of layers that the module is made of, which have no specs of their own.
+        for layer in module.modules():
+            if isinstance(layer, ConvModule | LinearModule):
+                _fold_norm(layer)
+        return spec.replace(norm=None), module
     return spec, module
+
+
+def _fold_norm(module: Any) -> bool:
+    """Folds the norm of a convolution or linear layer into it, if that norm is one that folds."""
+    affine = affine_of(module.norm)
+    if affine is None:
+        return False
+    scale_rows(module.linear if isinstance(module, LinearModule) else module.conv, affine)
+    module.norm = nn.Identity()
+    return True
 
 
 @fold.register
@@ -74,58 +91,26 @@ def _(spec: Conv, module: Any) -> Folded:
         plain = Conv(**{field.name: getattr(spec, field.name) for field in dataclasses.fields(cast("Any", Conv))})
         module.conv.weight = nn.Parameter(module.conv.standardized(), False)
         return fold(plain, module)
-    affine = affine_of(module.norm)
-    if affine is None:
-        return spec, module
-    scale_rows(module.conv, affine)
-    module.norm = nn.Identity()
-    return spec.replace(norm=None, bias=True), module
+    return (spec.replace(norm=None, bias=True) if _fold_norm(module) else spec), module
+
+
+@fold.register(Patchify)
+@fold.register(Linear)
+def _(spec: Patchify | Linear, module: Any) -> Folded:
+    return (spec.replace(norm=None, bias=True) if _fold_norm(module) else spec), module
 
 
 @fold.register
-def _(spec: Patchify, module: Any) -> Folded:
-    affine = affine_of(module.norm)
-    if affine is None:
+def _(spec: ReducedAttention, module: Any) -> Folded:
+    """What becomes keys and values may end in a norm, which is in front of their linear layer."""
+    *first, last = spec.reduce.steps if isinstance(spec.reduce, Steps) else (spec.reduce,)
+    parts = list(module.reduce.steps) if isinstance(spec.reduce, Steps) else [module.reduce]
+    act, affine = _as_affine(last, parts[-1])
+    if affine is None or act is not None:
         return spec, module
-    scale_rows(module.conv, affine)
-    module.norm = nn.Identity()
-    return spec.replace(norm=None, bias=True), module
-
-
-@fold.register
-def _(spec: Linear, module: Any) -> Folded:
-    affine = affine_of(module.norm)
-    if affine is None:
-        return spec, module
-    scale_rows(module.linear, affine)
-    module.norm = nn.Identity()
-    return spec.replace(norm=None, bias=True), module
-
-
-def fold_inner(module: nn.Module, *names: str) -> None:
-    """Folds the norms of the layers that a module is made of, which have no specs of their own there."""
-    for name in names:
-        layer = cast("Any", getattr(module, name))
-        affine = affine_of(layer.norm)
-        assert affine is not None
-        scale_rows(layer.linear if hasattr(layer, "linear") else layer.conv, affine)
-        layer.norm = nn.Identity()
-
-
-@fold.register
-def _(spec: NarrowAttention, module: Any) -> Folded:
-    if not isinstance(spec.norm, BatchNorm):
-        return spec, module
-    fold_inner(module, "qkv", "proj")
-    return spec.replace(norm=None), module
-
-
-@fold.register
-def _(spec: ShrinkingAttention, module: Any) -> Folded:
-    if not isinstance(spec.norm, BatchNorm):
-        return spec, module
-    fold_inner(module, "query", "key_value", "proj")
-    return spec.replace(norm=None), module
+    scale_columns(module.key_value, affine)
+    rest, module.reduce = fold(Steps(steps=tuple(first)), _Steps(parts[:-1]))
+    return spec.replace(reduce=rest, qkv_bias=True), module
 
 
 @fold.register
@@ -160,6 +145,14 @@ def _(spec: Branch, module: Any) -> Folded:
         if isinstance(both[0], Conv):
             spec, module.mixer = spec.replace(mixer=both[0], residual=False), both[1]
     return spec, module
+
+
+class _Steps(nn.Module):
+    """Modules one after another."""
+
+    def __init__(self, steps: list[nn.Module]) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(steps)
 
 
 class _Sides(nn.Module):
@@ -238,11 +231,10 @@ def _(spec: Add, module: Any) -> Folded:
         return spec, module
     largest, its_module = max(convs, key=lambda item: item[0].kernel)
     kernels = [_kernel(part, of_part, largest, its_module.conv) for part, of_part in parts]
-    if any(kernel is None for kernel in kernels):
+    if kernels[0] is None or kernels[1] is None:
         return spec, module
-    weight, bias = (
-        torch.stack(cast("list[Tensor]", list(some))).sum(dim=0) for some in zip(*cast("Any", kernels), strict=True)
-    )
+    sign = -1 if isinstance(spec, Subtract) else 1
+    weight, bias = (body + sign * shortcut for shortcut, body in zip(*kernels, strict=True))
     dtype = its_module.conv.weight.dtype
     its_module.conv.weight = nn.Parameter(weight.to(dtype), False)
     its_module.conv.bias = nn.Parameter(bias.to(dtype), False)
