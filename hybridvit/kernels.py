@@ -87,7 +87,8 @@ def plain(*tensors: Tensor) -> bool:
             return False
         if differentiates and tensor.requires_grad:
             return False
-    return torch._C._len_torch_dispatch_stack() == 0 and peek_interpreter_stack() is None
+    modes = torch._C._len_torch_dispatch_stack() + torch._C._len_torch_function_stack()
+    return modes == 0 and peek_interpreter_stack() is None
 
 
 def fits_one_kernel(tokens: Tensor, weight: Tensor) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from ..components.blocks import Block, Branch
 from ..components.convs import Conv
 from ..components.functions import Identity
-from ..components.transitions import Activate, Add, Normalize, Steps
+from ..components.transitions import Activate, Add, Normalize, Steps, Subtract
 from ..encoder import Model
 from ..spec import Grid, Position, Spec, Transition
 from .costs import Cost, layer_costs
@@ -58,8 +58,9 @@ def describe(part: Spec) -> str:
         case Steps(steps=steps):
             return _listed(steps)
         case Add(shortcut=shortcut, body=body):
-            both = describe(shortcut) or "x", describe(body)
-            return "[" + " + ".join(f"({text})" if ", " in text else text for text in both) + "]"
+            both = [describe(shortcut) or "x", describe(body)]
+            both = [f"({text})" if ", " in text else text for text in both]
+            return f"[{' - '.join(reversed(both)) if isinstance(part, Subtract) else ' + '.join(both)}]"
         case Block(branches=branches):
             return "; ".join(describe(branch) for branch in branches)
         case Branch(mixer=mixer):
