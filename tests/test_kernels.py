@@ -4,6 +4,7 @@ import copy
 import io
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -333,9 +334,9 @@ def test_a_thread_gets_what_it_asked_for():
     """Even if another one asks for something else in the moment when it has been made."""
 
     class Interrupted(kernels.Keeping):
-        def __setattr__(self, name: str, value: object) -> None:
+        def __setattr__(self, name: str, value: Any) -> None:
             super().__setattr__(name, value)
-            if name == "_kept" and first is not None and value[1] is first:  # pyright: ignore
+            if name == "_kept" and first is not None and value[1] is first:
                 self.kept("second", lambda: torch.zeros(2))
 
     first, keeping = None, Interrupted()
