@@ -76,10 +76,18 @@ def _dtypes() -> tuple[torch.dtype, ...]:
     return (torch.float32, torch.bfloat16) if fast else (torch.float32,)
 
 
-def plain(*tensors: Tensor) -> bool:
-    """Whether these are numbers on a CPU that nobody differentiates, traces, casts or counts."""
+def watched() -> bool:
+    """Whether somebody traces, maps or counts what is computed."""
     traced = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
-    if traced or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+    if traced or torch.compiler.is_compiling():
+        return True
+    modes = torch._C._len_torch_dispatch_stack() + torch._C._len_torch_function_stack()
+    return modes > 0 or peek_interpreter_stack() is not None
+
+
+def plain(*tensors: Tensor) -> bool:
+    """Whether these are numbers on a CPU that nobody differentiates, casts or watches."""
+    if watched() or torch.is_autocast_enabled("cpu"):
         return False
     differentiates = torch.is_grad_enabled()
     for tensor in tensors:
@@ -87,18 +95,18 @@ def plain(*tensors: Tensor) -> bool:
             return False
         if differentiates and tensor.requires_grad:
             return False
-    modes = torch._C._len_torch_dispatch_stack() + torch._C._len_torch_function_stack()
-    return modes == 0 and peek_interpreter_stack() is None
+    return True
 
 
-def fits_one_kernel(tokens: Tensor, weight: Tensor) -> bool:
+def fits_one_kernel(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether oneDNN may multiply these."""
-    return tokens.dtype == weight.dtype and tokens.dtype in _dtypes() and plain(tokens, weight)
+    given = (tokens, weight) if bias is None else (tokens, weight, bias)
+    return plain(*given) and tokens.dtype == weight.dtype and tokens.dtype in _dtypes()
 
 
 def linear(tokens: Tensor, weight: Tensor, bias: Tensor | None, act: Act = unchanged) -> Tensor:
     """act(tokens @ weight.T + bias): tokens (..., C), weight (D, C), bias (D) -> (..., D)."""
-    if act in _FUSED and fits_one_kernel(tokens, weight):
+    if act in _FUSED and fits_one_kernel(tokens, weight, bias):
         return torch.ops.mkldnn._linear_pointwise(tokens, weight, bias, *_FUSED[act])
     return act(F.linear(tokens, weight, bias))
 
@@ -107,19 +115,23 @@ class Keeping(nn.Module):
     """A module that keeps what it makes of its weights, in a model whose weights stay: see `keep`."""
 
     keeps = False
-    _kept: tuple[Hashable, Tensor] | None = None
+    _kept: tuple[Hashable, Tensor, list[Tensor]] | None = None
 
     def kept(self, key: Hashable, make: Callable[[], Tensor], *weights: Tensor) -> Tensor:
         """`make()`, or what it gave last time if neither key nor weights have changed."""
-        if not self.keeps or torch.is_grad_enabled() or not plain(*weights):
+        # Of a tensor made in inference mode nobody counts the changes.
+        counted = plain(*weights) and not any(weight.is_inference() for weight in weights)
+        if not self.keeps or torch.is_grad_enabled() or not counted:
             return make()
-        stamp = key, *((weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights)
-        if self._kept is None or self._kept[0] != stamp:
-            self._kept = stamp, make()
-        return self._kept[1]
+        stamp = key, *((weight.data_ptr(), weight._version) for weight in weights)
+        kept = self._kept
+        if kept is None or kept[0] != stamp:
+            # With the weights, or their memory could be given to others. Only then for other threads to see.
+            self._kept = kept = stamp, make(), [weight.detach() for weight in weights]
+        return kept[1]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
+        return {name: value for name, value in super().__getstate__().items() if name != "_kept"}
 
 
 def keep(model: nn.Module) -> None:
@@ -137,7 +149,7 @@ class Linear(Keeping, nn.Linear):
 
     def fused(self, input: Tensor, act: Act) -> Tensor | None:
         """act(self(input)) in one kernel; None where there is none."""
-        if act not in _FUSED or not fits_one_kernel(input, self.weight):
+        if act not in _FUSED or not fits_one_kernel(input, self.weight, self.bias):
             return None
         return torch.ops.mkldnn._linear_pointwise(input, self._ordered(input), self.bias, *_FUSED[act])
 
@@ -158,7 +170,7 @@ class Conv2d(Keeping, nn.Conv2d):
 
     def fused(self, input: Tensor, act: Act) -> Tensor | None:
         """act(self(input)) in one kernel; None where there is none."""
-        if act not in _FUSED or self.padding_mode != "zeros" or not fits_one_kernel(input, self.weight):
+        if act not in _FUSED or self.padding_mode != "zeros" or not fits_one_kernel(input, self.weight, self.bias):
             return None
         if self.pointwise:
             weight, tokens = self._ordered(input), input.permute(0, 2, 3, 1)
@@ -197,9 +209,9 @@ def activated(layer: nn.Module, act: Act, input: Tensor) -> Tensor:
         if result is not None:
             return result
     output = layer(input)
-    if torch.is_grad_enabled() or act not in _IN_PLACE or not plain(output) or output.data_ptr() == input.data_ptr():
-        return act(output)
-    return _IN_PLACE[act](output)
+    free = act in _IN_PLACE and not torch.is_grad_enabled() and not watched()
+    in_place = free and output.data_ptr() != input.data_ptr()
+    return _IN_PLACE[act](output) if in_place else act(output)
 
 
 def batch_norm(layer: nn.BatchNorm2d, tokens: Tensor) -> Tensor | None:

@@ -13,7 +13,10 @@ from .report import folded_away
 
 __all__ = ["folded", "optimize"]
 
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
+
+@torch.inference_mode(mode=False)  # where weights would not count their changes
 def optimize(model: Encoder, *, fold: bool = True, dtype: torch.dtype | None = None, compile: bool = False) -> Encoder:
     """A copy of a model for inference that gives the same outputs in less time. The original stays as it is.
 
@@ -24,19 +27,22 @@ def optimize(model: Encoder, *, fold: bool = True, dtype: torch.dtype | None = N
     Args:
         fold: batch norms, layer scales, standardised kernels and parallel convolutions become part of the layers next
             to them. Outputs change by rounding only.
-        dtype: of the weights and then of the images, e.g. `torch.bfloat16`; by default it stays.
+        dtype: of the weights and then of the images: `torch.bfloat16`, `float16`, `float32` or `float64`; by default
+            it stays.
         compile: by `torch.compile`, one graph for each size of images, when they first come: seconds to a minute each.
 
-    On a CPU, layers also keep a second copy of their weights, in the order that oneDNN multiplies in. On CUDA,
-    convolutions get their weights in channels_last.
+    On a CPU, layers also keep a second copy of their weights, in the order that oneDNN multiplies in, and position
+    biases of the last size of images. On CUDA, convolutions get their weights in channels_last.
 
     Raises:
-        ValueError: for a model on the `meta` device, and for a `dtype` that is not of floating-point numbers.
+        TypeError: for what is no model of this package, such as the result of `torch.compile`.
+        ValueError: for a model on the `meta` device, for one whose layers are not those that its spec describes, and
+            for another `dtype`.
     """
-    if dtype is not None and not dtype.is_floating_point:
-        raise ValueError(
-            f"weights are floating-point numbers, so dtype cannot be {dtype}; use torch.bfloat16 or float16"
-        )
+    if not isinstance(model, Encoder):
+        raise TypeError(f"expected a model of hybridvit, got {type(model).__name__}; optimize it before it is wrapped")
+    if dtype is not None and dtype not in _DTYPES:
+        raise ValueError(f"dtype is one of {', '.join(map(str, _DTYPES))}, not {dtype!r}")
     if any(parameter.is_meta for parameter in model.parameters()):
         raise ValueError("a model on the meta device has no weights to optimize; load it with values first")
     fast = folded(model) if fold else copy.deepcopy(model).eval().requires_grad_(False)
@@ -47,12 +53,12 @@ def optimize(model: Encoder, *, fold: bool = True, dtype: torch.dtype | None = N
     device = next(fast.parameters()).device
     if device.type == "cpu":
         keep(fast)
-        done.append("weights in oneDNN's order, position biases made once a size")
+        done.append("weights and position biases kept as the CPU takes them")
     if device.type == "cuda":
         fast = fast.to(memory_format=torch.channels_last)
         done.append("convolutions in channels_last")
     if compile:
         fast.compile(dynamic=False, options={"freezing": True} if device.type == "cpu" else None)
         done.append("torch.compile, one graph a size")
-    fast.optimizations = (*model.optimizations, *done)
+    fast.optimizations = tuple(dict.fromkeys((*model.optimizations, *done)))
     return fast

@@ -7,7 +7,6 @@ a model like any other: a spec with fewer parts, and weights that fit it.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from functools import singledispatch
 from typing import Any, cast
@@ -27,22 +26,43 @@ from ..components.transitions import Activate, Add, Normalize, Patchify, Steps, 
 from ..encoder import Encoder, Model
 from ..meta import without_memory
 from ..spec import Grid, Spec
-from .layers import Affine, affine_of, scale_columns, scale_rows, scales_input, scales_output
+from .layers import Affine, affine_of, is_plain, scale_columns, scale_rows, scales_input, scales_output
 
 Folded = tuple[Spec, nn.Module]
 
 
 def folded(model: Encoder) -> Encoder:
-    """A copy in eval mode with the same outputs, to rounding, and fewer layers. The original stays as it is."""
+    """A copy in eval mode with the same outputs, to rounding, and fewer layers. The original stays as it is.
+
+    Raises:
+        ValueError: for a model whose layers are not those that its spec describes.
+    """
     with torch.no_grad():
-        spec, changed = fold_parts(model.spec, copy.deepcopy(model).eval())
+        spec, changed = fold_parts(model.spec, _copied(model))
     with without_memory():
         fresh = cast("Model", spec).build().eval()
     # Strictly: a spec that its weights do not fit was folded wrongly.
     fresh.load_state_dict(changed.state_dict(), assign=True)
     for about in ("preprocess", "labels", "origin", "resolved"):
         setattr(fresh, about, getattr(model, about))
-    return fresh.requires_grad_(False)
+    return fresh.requires_grad_(False).to(next(model.parameters()).device)
+
+
+def _copied(model: Encoder) -> Encoder:
+    """The model anew from its spec, on the CPU, which has double precision."""
+    weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+    with without_memory():
+        copied = model.spec.build().eval()
+    expected = copied.state_dict()
+    found, described = ({(name, tensor.shape) for name, tensor in of.items()} for of in (weights, expected))
+    if found != described:
+        name = min(name for name, _ in found ^ described)
+        raise ValueError(
+            f"the model's layers are not those of its spec, from {name} on: merge adapters, make pruning and "
+            "parametrizations permanent, and change a classifier with create_model or hybridvit.adapt first"
+        )
+    copied.load_state_dict(weights, assign=True)
+    return copied
 
 
 def fold_parts(spec: Spec, module: nn.Module) -> Folded:
@@ -86,12 +106,17 @@ def _fold_norm(module: Any) -> bool:
 
 
 @fold.register
+def _(spec: StdConv, module: Any) -> Folded:
+    plain = Conv(**{field.name: getattr(spec, field.name) for field in dataclasses.fields(cast("Any", Conv))})
+    module.conv.weight = nn.Parameter(module.conv.standardized(), False)
+    return fold(plain, module)
+
+
+@fold.register
 def _(spec: Conv, module: Any) -> Folded:
-    if isinstance(spec, StdConv):
-        plain = Conv(**{field.name: getattr(spec, field.name) for field in dataclasses.fields(cast("Any", Conv))})
-        module.conv.weight = nn.Parameter(module.conv.standardized(), False)
-        return fold(plain, module)
-    return (spec.replace(norm=None, bias=True) if _fold_norm(module) else spec), module
+    if not is_plain(spec) or not _fold_norm(module):
+        return spec, module
+    return spec.replace(norm=None, bias=True), module
 
 
 @fold.register(Patchify)
@@ -116,7 +141,7 @@ def _(spec: ReducedAttention, module: Any) -> Folded:
 @fold.register
 def _(spec: NormedHead, module: Any) -> Folded:
     """Several linear layers of the same vector, averaged, are one."""
-    if not isinstance(spec.norm, BatchNorm):
+    if not isinstance(spec.norm, BatchNorm) or isinstance(module, nn.Identity):  # which is what no classes give
         return spec, module
     for norm, layer in zip(module.norms, module.linears, strict=True):
         affine = affine_of(norm)
@@ -226,7 +251,7 @@ def _takes_activation(spec: Spec) -> bool:
 def _(spec: Add, module: Any) -> Folded:
     """A sum of convolutions, norms and identities at one stride is one convolution, if one of them filters."""
     parts = [(spec.shortcut, module.shortcut), (spec.body, module.body)]
-    convs = [(part, its_module) for part, its_module in parts if isinstance(part, Conv)]
+    convs = [(part, its_module) for part, its_module in parts if isinstance(part, Conv) and is_plain(part)]
     if not convs:
         return spec, module
     largest, its_module = max(convs, key=lambda item: item[0].kernel)
@@ -245,7 +270,7 @@ def _kernel(spec: Spec, module: Any, like: Conv, conv: nn.Conv2d) -> tuple[Tenso
     """Weight and bias of a part as a convolution of another's shape, in double precision; None if it is none."""
     shape, width = conv.weight.shape, conv.out_channels
     centre = (like.kernel - 1) // 2
-    if isinstance(spec, Conv) and not isinstance(spec, StdConv):
+    if isinstance(spec, Conv) and is_plain(spec):
         fits = (spec.stride, spec.groups, spec.dim) == (like.stride, like.groups, like.dim)
         symmetric = spec.padding is None and like.padding is None and spec.kernel % 2 and like.kernel % 2
         if not fits or not symmetric or spec.norm or spec.act:

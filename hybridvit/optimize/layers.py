@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from ..components.attention import Attention, AttentionModule, KeylessBias, ReducedAttention
-from ..components.convs import Conv, StdConv
+from ..components.convs import Conv
 from ..components.functions import Identity
 from ..components.mixers import GatedMlp, LayerScale, Linear, Mlp
 from ..components.norms import BatchNormModule
 from ..components.transitions import Patchify, Steps
 from ..components.windows import WindowAttention
+from ..kernels import Conv2d
 from ..spec import Spec
 
 
@@ -37,6 +38,11 @@ def affine_of(module: nn.Module) -> Affine | None:
         scale = module.weight.double() / (module.running_var.double() + module.eps).sqrt()
         return Affine(scale, module.bias.double() - module.running_mean.double() * scale)
     return None
+
+
+def is_plain(spec: Conv) -> bool:
+    """Whether it convolves with its weight as it is."""
+    return spec.layer is Conv2d
 
 
 @singledispatch
@@ -73,7 +79,7 @@ def scale_columns(layer: Any, affine: Affine) -> None:
 
 @scales_output.register
 def _(spec: Conv, module: Any, affine: Affine) -> Spec | None:
-    if spec.norm or spec.act or isinstance(spec, StdConv):
+    if spec.norm or spec.act or not is_plain(spec):
         return None
     scale_rows(module.conv, affine)
     return spec.replace(bias=module.conv.bias is not None)
@@ -142,8 +148,8 @@ def _(spec: Steps, module: Any, affine: Affine) -> Spec | None:
 
 @scales_input.register
 def _(spec: Conv, module: Any, affine: Affine) -> Spec | None:
-    borderless = spec.kernel == 1 or spec.padding == 0
-    if spec.groups > 1 or not borderless or isinstance(spec, StdConv):
+    borderless = spec.padding == 0 or (spec.kernel == 1 and spec.padding in (None, "same"))
+    if spec.groups > 1 or not borderless or not is_plain(spec):
         return None
     scale_columns(module.conv, affine)
     return spec.replace(bias=module.conv.bias is not None)
@@ -175,7 +181,7 @@ def _(spec: Attention, module: AttentionModule, affine: Affine) -> Spec | None:
     if isinstance(module.qkv, KeylessBias):
         return None
     scale_columns(module.qkv, affine)
-    return spec.replace(qkv_bias=module.qkv.bias is not None)
+    return spec.replace(qkv_bias=module.qkv.bias is not None, key_bias=True)
 
 
 @scales_input.register
