@@ -234,7 +234,7 @@ def predict(
 def benchmark(
     models: Annotated[list[str] | None, typer.Argument(metavar="MODEL...", help="Names that `list` shows.")] = None,
     suite: Annotated[
-        Literal["inference", "training", "memory", "export"], typer.Option(help="What is measured.")
+        Literal["inference", "training", "memory", "export", "scaling"], typer.Option(help="What is measured.")
     ] = "inference",
     model_set: Annotated[Literal["targets"] | None, typer.Option("--set", help="A set of models, by its name.")] = None,
     batch: Annotated[
@@ -255,6 +255,7 @@ def benchmark(
         typer.Option("--compile", help="Adds the compiled sides, in this mode of torch.compile."),
     ] = None,
     cuda_graph: Annotated[bool, typer.Option("--cuda-graph", help="Eager sides replay a CUDA graph.")] = False,
+    processes: Annotated[int, typer.Option(min=1, help="Of the scaling suite, unless torchrun starts them.")] = 1,
     rounds: Annotated[int | None, typer.Option(min=1, help="How often the sides take turns.")] = None,
     round_seconds: Annotated[float, typer.Option(help="A round repeats a side for about this long.")] = 0.25,
     memory: Annotated[bool, typer.Option(help="Peak memory, each side in a process of its own.")] = True,
@@ -303,6 +304,7 @@ def benchmark(
         compile=compile_mode,
         cuda_graph=cuda_graph,
         threads=threads or torch.get_num_threads(),
+        processes=processes,
         rounds=rounds or SUITES[suite].rounds,
         round_seconds=round_seconds,
     )
@@ -319,7 +321,8 @@ def benchmark(
             status.update(f"{result.model} with batch {result.batch or 'best'} done")
     for table in terminal_tables(results):
         console.print(table)
-    console.print(f"results in {out}", highlight=False, soft_wrap=True)
+    if results:
+        console.print(f"results in {out}", highlight=False, soft_wrap=True)
 
 
 def _batch(text: str) -> int | None:
