@@ -278,7 +278,7 @@ def benchmark(
 
     from . import benchmark as package
     from .benchmark.run import SETS, SUITES
-    from .benchmark.tables import terminal_tables
+    from .benchmark.tables import terminal_table
 
     if render is not None and plot is not None:
         from .benchmark.pareto import plot as draw
@@ -310,18 +310,16 @@ def benchmark(
     )
     sizes = [(size, size) for size in img_size] if img_size else None
     batches = [_batch(each) for each in batch] if batch else None
-    results = []
+    measured = False
     console = Console()
-    with console.status("measuring") as status:
+    with console.status("measuring"):
         for result in package.benchmark(
             names, batches, settings, suite=suite, img_sizes=sizes, sides=side, weigh=memory
         ):
             package.append_result(out, result)
-            results.append(result)
-            status.update(f"{result.model} with batch {result.batch or 'best'} done")
-    for table in terminal_tables(results):
-        console.print(table)
-    if results:
+            console.print(terminal_table(result))
+            measured = True
+    if measured:
         console.print(f"results in {out}", highlight=False, soft_wrap=True)
 
 
