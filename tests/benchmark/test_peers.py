@@ -12,6 +12,7 @@ from hybridvit.benchmark import peers
 from hybridvit.benchmark.cases import Case
 from hybridvit.benchmark.peers import TRANSFORMERS, Output, difference, fresh, packages_with, peer, perturb, rules_of
 from hybridvit.benchmark.records import BenchmarkError, Settings
+from hybridvit.benchmark.run import TARGETS
 from hybridvit.benchmark.sides import contest
 from hybridvit.keys import KeyMismatchError, KeyRules, check_keys
 from hybridvit.meta import without_memory
@@ -35,6 +36,14 @@ def test_the_key_rules_fit_the_models_that_are_named(package: str, model: str) -
         theirs, ours = fresh(at, package), at.spec().build()
     inner = theirs.model if isinstance(theirs, Output) else theirs
     check_keys(rules_of(at, package).to_ours(inner.state_dict()), ours.state_dict())
+
+
+@pytest.mark.parametrize("model", [model for model in TARGETS if "timm" in packages_with(model)])
+def test_the_targets_are_timm_s_models_of_as_many_classes(model: str) -> None:
+    at = case(model)
+    with without_memory():
+        theirs, ours = fresh(at, "timm"), at.spec().build()
+    check_keys(rules_of(at, "timm").to_ours(theirs.state_dict()), ours.state_dict())
 
 
 @pytest.mark.parametrize(
