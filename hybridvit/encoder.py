@@ -93,7 +93,7 @@ class Encoder(nn.Module):
     """A built model: images (B, in_chans, H, W) of any height and width -> logits (B, num_classes).
 
     `preprocess`, `labels` and `origin` describe the weights at hand and travel with them; they never change a result.
-    `resolved` is what was loaded, and stays on this machine.
+    `resolved` is what was loaded, `optimizations` what was done for speed; they stay on this machine.
     """
 
     def __init__(self, spec: Model) -> None:
@@ -103,6 +103,7 @@ class Encoder(nn.Module):
         self.labels: tuple[str, ...] | None = None
         self.origin: dict[str, Any] | None = None
         self.resolved: Resolved | None = None
+        self.optimizations: tuple[str, ...] = ()
         self.frozen_layers = 0
         self.stages = nn.ModuleList()
         self.feature_info: list[FeatureInfo] = []

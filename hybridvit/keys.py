@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
@@ -30,16 +31,30 @@ class KeyMismatchError(ValueError):
         self.untaken = tuple(untaken)
 
 
+# A run of digits, and in a template also a counter.
+_NUMBER = re.compile(r"([0-9]+)")
+_NUMBER_OR_COUNTER = re.compile(r"([0-9]+|\{\w+(?:\+\d+)?\})")
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _pieces(key: str) -> tuple[list[str], list[str]]:
+    """The texts and the numbers of a key, which takes turns with them and begins and ends with a text."""
+    pieces = _NUMBER.split(key)
+    return pieces[::2], pieces[1::2]
+
+
 class Place:
-    """A dotted prefix with counters: matches keys, and gives the key back for known counters."""
+    """A dotted prefix with counters: matches keys, and gives the key back for known counters.
+
+    Texts and numbers are compared one by one: to compile a regular expression for each place of a table takes longer
+    than to convert a checkpoint by it.
+    """
 
     def __init__(self, template: str) -> None:
         self.template = template
-        self._counters = [(name, int(shift or 0)) for name, shift in re.findall(r"\{(\w+)(\+\d+)?\}", template)]
-        pieces = re.split(r"\{\w+(?:\+\d+)?\}", template)
-        pattern = r"(0|[1-9][0-9]*)".join(re.escape(piece) for piece in pieces)
-        self._pattern = re.compile(pattern + r"(\..+)?")
-        self._outline = _outline(template)
+        pieces = _NUMBER_OR_COUNTER.split(template)
+        self._texts, self._outline = pieces[::2], "#".join(pieces[::2])
+        self._numbers = [_counter(piece) if piece.startswith("{") else piece for piece in pieces[1::2]]
 
     def may_match(self, outline: str) -> bool:
         """Whether keys of an outline can lie here: most places are ruled out so, for many keys at once."""
@@ -47,26 +62,46 @@ class Place:
 
     def match(self, key: str) -> tuple[dict[str, int], str] | None:
         """Counters and the rest of the key (with its dot), or None."""
-        found = self._pattern.fullmatch(key)
-        if not found:
+        texts, numbers = _pieces(key)
+        count, last = len(self._numbers), self._texts[-1]
+        if texts[:count] != self._texts[:count] or len(texts) <= count or not texts[count].startswith(last):
             return None
-        *numbers, rest = found.groups()
+        rest = _joined([texts[count][len(last) :], *texts[count + 1 :]], numbers[count:])
+        if rest and not (rest.startswith(".") and rest[1:]):
+            return None
         counters: dict[str, int] = {}
-        for (name, shift), number in zip(self._counters, numbers, strict=True):
+        for own, number in zip(self._numbers, numbers, strict=False):
+            if isinstance(own, str):
+                if own != number:
+                    return None
+                continue
+            if number.startswith("0") and number != "0":
+                return None
+            name, shift = own
             value = int(number) - shift
             if value < 0 or counters.setdefault(name, value) != value:
                 return None
-        return counters, rest or ""
+        return counters, rest
 
     def key(self, counters: Mapping[str, int], rest: str) -> str:
         """The key at this place for the counters, `rest` appended."""
-        numbers = [counters[name] + shift for name, shift in self._counters]
-        return re.sub(r"\{\w+(?:\+\d+)?\}", lambda _: str(numbers.pop(0)), self.template) + rest
+        numbers = [own if isinstance(own, str) else str(counters[own[0]] + own[1]) for own in self._numbers]
+        return _joined(self._texts, numbers) + rest
+
+
+def _joined(texts: list[str], numbers: list[str]) -> str:
+    return "".join(itertools.chain(*zip(texts, [*numbers, ""], strict=True)))
+
+
+def _counter(piece: str) -> tuple[str, int]:
+    """Name and shift of `{name}` or `{name+shift}`."""
+    name, _, shift = piece[1:-1].partition("+")
+    return name, int(shift or 0)
 
 
 def _outline(key: str) -> str:
-    """A key, or the template of a place, with a # for its numbers and counters."""
-    return re.sub(r"(?:\d|\{\w+(?:\+\d+)?\})+", "#", key)
+    """A key with a # for its numbers."""
+    return "#".join(_pieces(key)[0])
 
 
 class Rule(Protocol):
@@ -242,7 +277,7 @@ class KeyRules:
                 match = next((m for place in froms if (m := place.match(key))), None)
                 if match is None:
                     continue
-                keys = [place.key(*match) for place in froms]
+                keys = [place.key(*match) for place in froms] if len(froms) > 1 else [key]
                 if any(k not in source for k in keys):
                     continue
                 taken.update(keys)

@@ -1,10 +1,11 @@
-"""Names: which models exist, their families, and the index that lists them without importing torch."""
+"""Names: which models exist, their families, and the indices that list them and their weights without torch."""
 
 from __future__ import annotations
 
 import fnmatch
 import functools
 import json
+import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,13 @@ def index() -> Mapping[str, IndexEntry]:
     """Every model by name, from the data file that ships with the package."""
     data = json.loads((zoo_path() / "index.json").read_text())
     return {name: IndexEntry(**entry | {"img_size": tuple(entry["img_size"])}) for name, entry in data.items()}
+
+
+@functools.cache
+def tags() -> Mapping[str, tuple[str, ...]]:
+    """The tags of the released weights of each model that has any, its default first: `zoo/*.toml` tells the rest."""
+    data = json.loads((zoo_path() / "tags.json").read_text())
+    return {name: tuple(of_model) for name, of_model in data.items()}
 
 
 @functools.cache
@@ -120,11 +128,23 @@ def build_index() -> dict[str, Any]:
     return entries
 
 
+def build_tags() -> dict[str, list[str]]:
+    """The contents of the list of tags, from the weight entries in `zoo/*.toml`."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(zoo_path().glob("*.toml")):
+        for entry in tomllib.loads(path.read_text(encoding="utf-8")):
+            name, _, tag = entry.partition(".")
+            found.setdefault(name, []).append(tag)
+    return found
+
+
 def write_index() -> None:
-    """Writes the index anew; a test holds it equal to the registry."""
-    lines = [f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in build_index().items()]
-    (zoo_path() / "index.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    """Writes the index and the list of tags anew; tests hold them equal to the registry and to the weight entries."""
+    for name, data in (("index.json", build_index()), ("tags.json", build_tags())):
+        lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in data.items()]
+        (zoo_path() / name).write_text("{\n" + ",\n".join(lines) + "\n}\n")
     index.cache_clear()
+    tags.cache_clear()
 
 
 if __name__ == "__main__":

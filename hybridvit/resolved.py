@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +13,10 @@ from typing import Any, Self
 
 # Up to this size a file is read to hash it whenever it is loaded; weights are larger, and hashed when asked.
 SMALL = 1 << 20
+
+
+class ChangedError(ValueError):
+    """A file is not the one that was loaded any more."""
 
 
 def sha256_of(path: Path) -> str:
@@ -38,13 +44,14 @@ class ResolvedFile:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the bytes that were loaded. Reads the file if need be; ValueError if it is another one by now."""
+        """Of the bytes that were loaded. Reads the file if need be; ChangedError if it is another one by now."""
         if self.known_sha256 is not None:
             return self.known_sha256
-        stat = self.path.stat()
-        if (stat.st_size, stat.st_mtime_ns) != (self.size, self.modified):
-            raise ValueError(f"{self.path} has changed since it was loaded; load it again")
-        return sha256_of(self.path)
+        with suppress(FileNotFoundError), self.path.open("rb") as file:
+            stat = os.fstat(file.fileno())
+            if (stat.st_size, stat.st_mtime_ns) == (self.size, self.modified):
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        raise ChangedError(f"{self.path} has changed since it was loaded; load it again")
 
     def described(self, hashed: bool) -> str:
         """Name, size and hash; the hash if it is known, or `hashed` says that the file may be read for it."""

@@ -7,15 +7,18 @@ channels_last.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
+from . import kernels
 from .spec import Grid, fewer
 
 __all__ = [
     "Grid",
+    "at_pairs",
     "every",
-    "gather_pairs",
     "gather_windows",
     "image_to_tokens",
     "join_prefix",
@@ -107,10 +110,32 @@ def join_windows(
     return windows.flatten(0, 1).unflatten(0, (batch, grid.tokens)).index_select(1, where)
 
 
-def gather_pairs(values: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Values (..., ..., heads) by query and key (heads, N, N), each axis at its places (queries, keys)."""
-    pairs = values[rows[:, None, :, None], columns[None, :, None, :]]
-    return pairs.permute(4, 0, 1, 2, 3).flatten(3, 4).flatten(1, 2)
+def at_pairs(values: Tensor, grid: Grid, distances: bool = False) -> Tensor:
+    """Values (heads, K) by offset query - key, row by row -> by query and key (heads, N, N).
+
+    K is (2h - 1) * (2w - 1), with offset 0 in the middle of its axis. With `distances` it is h * w, and the values are
+    by the offset without its sign.
+    """
+    few = known(grid) and grid.tokens <= MOST_KEPT and kernels.plain(values.detach())
+    places = _kept_places(grid.size, distances) if few else pair_places(grid, distances, values.device)
+    return values.index_select(1, places).unflatten(1, (grid.height * grid.width,) * 2)
+
+
+MOST_KEPT = 1024  # tokens: places of all pairs of them are 8 MiB
+
+
+@functools.lru_cache(maxsize=32)
+def _kept_places(size: tuple[int, int], distances: bool) -> Tensor:
+    with torch.inference_mode(False):  # or training could not use them later
+        return pair_places(Grid(*size), distances, torch.device("cpu"))
+
+
+def pair_places(grid: Grid, distances: bool, device: torch.device) -> Tensor:
+    """Where `at_pairs` finds its values (N * N)."""
+    axes = (offsets(size, device) for size in grid.size)
+    rows, columns = (axis.abs() if distances else axis + axis.shape[0] - 1 for axis in axes)
+    width = grid.width if distances else 2 * grid.width - 1
+    return (rows[:, None, :, None] * width + columns[None, :, None, :]).flatten()
 
 
 def offsets(size: int, device: torch.device) -> Tensor:

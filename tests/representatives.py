@@ -93,8 +93,11 @@ def perturbed_model(name: str) -> Encoder:
     return copy.deepcopy(_perturbed(name))
 
 
-@functools.lru_cache(maxsize=1)
-def _traced(name: str) -> Encoder:
+def traced_spec(name: str) -> Model:
+    """A shortened spec with blocks of a kind in their first stage only.
+
+    The last stage is whole, for there maps are smallest, and windows larger than they.
+    """
     model, seen = small_spec(name), set[Any]()
     last = max((i for i, stage in enumerate(model.stages) if stage.blocks), default=0)
     stages: list[Stage] = []
@@ -103,16 +106,18 @@ def _traced(name: str) -> Encoder:
         new = (block for block, kind in zip(stage.blocks, kinds, strict=True) if number == last or kind not in seen)
         stages.append(stage.replace(blocks=tuple(new)))
         seen.update(kinds)
-    encoder = model.replace(stages=tuple(stages)).build().eval()
+    return model.replace(stages=tuple(stages))
+
+
+@functools.lru_cache(maxsize=1)
+def _traced(name: str) -> Encoder:
+    encoder = traced_spec(name).build().eval()
     perturb(encoder)
     return encoder
 
 
 def traced_model(name: str) -> Encoder:
-    """`perturbed_model` for a compiler, which takes time for each block: those of a kind in their first stage only.
-
-    The last stage is whole, for there maps are smallest, and windows larger than they.
-    """
+    """`perturbed_model` of a `traced_spec`, for a compiler takes time for each block."""
     return copy.deepcopy(_traced(name))
 
 

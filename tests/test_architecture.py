@@ -18,15 +18,16 @@ PACKAGE = Path(__file__).parent.parent / "hybridvit"
 LAYERS = [
     {"limits"},
     {"spec", "zoo_path", "preprocess", "resolved"},
-    {"tokens", "meta"},
+    {"tokens", "meta", "kernels"},
     {"components"},
     {"encoder"},
     {"keys", "layouts", "trunks", "inspect"},
     {"families"},
     {"registry"},
     {"weights", "hub", "adapt"},
-    {"transfer"},
+    {"transfer", "optimize"},
     {"benchmark", "demo"},
+    {"columns"},
     {"cli"},
 ]
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
 
 import hybridvit as hv
@@ -102,11 +103,21 @@ def test_a_checkpoint_costs_what_its_classes_and_size_make_it_cost() -> None:
     assert (large.img_size, large.params) == ((384, 384), hv.model_info("vit_base_patch16_384").params)
 
 
-def test_listing_imports_no_torch() -> None:
+@pytest.mark.parametrize("words", ["list", "list --pretrained", "list --json", "--help", "info --help"])
+def test_what_needs_no_torch_imports_none(words: str) -> None:
     run_python(
         "-c",
-        "import sys; from hybridvit.cli import app; app(['list', '--pretrained'], standalone_mode=False)\n"
-        "assert 'torch' not in sys.modules",
+        f"import sys; from hybridvit.cli import app; app({words.split()}, standalone_mode=False)\n"
+        "assert not {'torch', 'numpy', 'huggingface_hub'} & sys.modules.keys()",
+    )
+
+
+def test_listing_imports_no_library_for_tables_and_reads_no_entries() -> None:
+    run_python(
+        "-c",
+        "import sys; from hybridvit.cli import app; app(['list'], standalone_mode=False)\n"
+        "from hybridvit.weights.entries import entries_in\n"
+        "assert 'rich.table' not in sys.modules and not entries_in.cache_info().currsize",
     )
 
 
@@ -329,6 +340,21 @@ def test_info_of_a_name_under_a_lock_is_that_of_its_weights(tmp_path: Path) -> N
     file["sha256"] = "0" * 64
     lock.write_text(json.dumps(data))
     assert f"of {name} is not the file in {lock}" in message("info", name, "--lock", lock)
+
+
+def test_messages_name_the_options_of_a_command(tmp_path: Path) -> None:
+    file, new = tmp_path / "weights.safetensors", tmp_path / "new.safetensors"
+    save_file({"one": torch.zeros(3)}, file)
+    for arguments in (("convert", file, new), ("lock", file, "--file", tmp_path / "w.lock")):
+        assert message(*arguments).endswith("if it is one of them in other names, say which: --model ARCHITECTURE")
+    assert message("info", file).endswith("say which: `hybridvit convert --model ARCHITECTURE`")
+    name = "cct_2_3x2_32.fmnist"
+    assert message("push", name, "me/x@new") == "'me/x@new' names a revision; push to 'me/x' with --branch new"
+    said = message("push", name, "me/x", "--branch", "new", "--pull-request")
+    assert said.startswith("--pull-request opens a pull request against the main branch, and --branch new is another")
+    assert "two revisions: 'me/x@a' and --revision b; name one" in message(
+        "pull", "me/x@a", tmp_path, "--revision", "b"
+    )
 
 
 def test_a_refused_pickle_names_the_option(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from ..registry import model_spec
 from .cases import Case, check
+from .cold_start import cold_start
 from .export import FORMS, export
 from .memory import memory
 from .records import BenchmarkError, Result, Settings, Suite
@@ -33,7 +34,9 @@ TARGETS = (
     "nextvit_small",
     "cvt_13",
 )
-SETS: Mapping[str, tuple[str, ...]] = {"targets": TARGETS}
+# Those whose cold start it holds itself to: large files, and many parts.
+COLD_STARTS = ("vit_base_patch16_224", "vit_large_patch16_224", "coatnet_2_rw_224", "maxvit_base_tf_224")
+SETS: Mapping[str, tuple[str, ...]] = {"targets": TARGETS, "cold_starts": COLD_STARTS}
 SIZES = tuple((side, side) for side in (224, 384, 512, 768, 1024))
 
 
@@ -59,6 +62,7 @@ SUITES: Mapping[Suite, Plan] = {
     "export": Plan(lambda case, sides, _: export(case, sides), (1,), rounds=20, sides=FORMS),
     "scaling": Plan(lambda case, sides, _: scaling(case, sides), (8,), rounds=10, sides=NAMES),
     "memory": Plan(lambda case, sides, _: memory(case, sides), (1,), rounds=1, sizes=SIZES),
+    "cold_start": Plan(lambda case, sides, _: cold_start(case, sides), (1,), rounds=7),
 }
 
 

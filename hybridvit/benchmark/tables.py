@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
+from .cold_tables import HeaderAndRows, cold_start_table
 from .records import Result, Side, Spread, Unit
 
 # How a unit is shown: its name, the factor to it, and the digits behind the point.
@@ -23,30 +24,44 @@ _FACTS = ("model", "side", "params", "GFLOPs", "size", "batch")
 
 
 def terminal_table(result: Result) -> Table:
-    """One row a side, ours first; what all sides have in common is the title."""
+    """One row a side, ours first, or of cold starts one column; what all sides have in common is the title."""
+    if result.suite == "cold_start":
+        return _table(*cold_start_table(result), title=result.suite)
     header, rows = _header_and_rows([result])
     model, _, params, gflops, size, batch = rows[0][: len(_FACTS)]
     facts = (model, size, batch and f"batch {batch}", params and f"{params} parameters", gflops and f"{gflops} GFLOPs")
-    table = Table("side", title=", ".join(filter(None, (result.suite, *facts))), title_justify="left")
-    for name in header[len(_FACTS) :]:
+    apart = [(row[1], *row[len(_FACTS) :]) for row in rows]
+    return _table(("side", *header[len(_FACTS) :]), apart, title=", ".join(filter(None, (result.suite, *facts))))
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]], title: str) -> Table:
+    table = Table(header[0], title=title, title_justify="left")
+    for name in header[1:]:
         table.add_column(name, justify="right")
     for row in rows:
-        table.add_row(row[1], *row[len(_FACTS) :])
+        table.add_row(*row)
     return table
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """A table for each suite, machine, versions and settings, with these above it."""
+    """The tables of each suite, machine, versions and settings, with these above them."""
     parts: list[str] = []
     for circumstances, group in itertools.groupby(results, key=_circumstances):
-        header, rows = _header_and_rows(list(group))
-        alignment = ("---", "---", *["---:"] * (len(header) - 2))
         parts.append(circumstances)
-        parts.append("\n".join(f"| {' | '.join(row)} |" for row in (header, alignment, *rows)))
+        for header, rows in _headers_and_rows(list(group)):
+            alignment = ("---", "---", *["---:"] * (len(header) - 2))
+            parts.append("\n".join(f"| {' | '.join(row)} |" for row in (header, alignment, *rows)))
     return "\n\n".join(parts) + "\n"
 
 
-def _header_and_rows(results: Sequence[Result]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def _headers_and_rows(results: Sequence[Result]) -> list[HeaderAndRows]:
+    """The tables of results of one suite."""
+    if results[0].suite == "cold_start":
+        return [cold_start_table(result) for result in results]
+    return [_header_and_rows(results)]
+
+
+def _header_and_rows(results: Sequence[Result]) -> HeaderAndRows:
     """A column for each figure that any side has, and one for its ratio if any has that."""
     figures: dict[str, Unit] = {
         name: figure.unit for result in results for side in result.sides for name, figure in side.figures.items()

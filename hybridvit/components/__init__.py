@@ -8,7 +8,7 @@ from ..spec import fewer, module_of
 from ..tokens import every, join_prefix, map_to_tokens, split_prefix, tokens_to_map
 from .activations import linear
 from .attention import Attention, ClassAttention, CosineAttention, ReducedAttention, RotaryAttention
-from .attention import ChannelProduct, ScaledDotProduct, TalkingHeads, head_width, join_heads, split_heads
+from .attention import ChannelProduct, ScaledDotProduct, TalkingHeads, head_width, join_heads, split_heads, unit
 from .biases import ContinuousPositionBias, DistanceBias, RelativePositionBias, RelativePositionMlp
 from .biases import by_pair, resize_offset_table
 from .blocks import Block, Branch, residual_block, transformer_block
@@ -27,5 +27,5 @@ from .relative import BottleneckAttention, HaloAttention
 from .residual import Residual
 from .rotary import CentredRotary, IndexRotary, LearnedRotary, Rotary
 from .tables import GridTable
-from .transitions import Activate, Add, AtLeast, InFront, Join, Normalize, Patchify, PatchMerging, Steps
+from .transitions import Activate, Add, AtLeast, InFront, Join, Normalize, Patchify, PatchMerging, Steps, Subtract
 from .windows import Layout, WindowAttention, crop_map, from_windows, pad_map, resize_map, to_windows, whole_windows

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .. import kernels
 from ..spec import Bias, Grid, Mixer, Norm, SpecError, Transition, module_of
 from ..tokens import join_prefix
 from .activations import linear
@@ -23,6 +24,11 @@ def join_heads(tokens: Tensor) -> Tensor:
     return tokens.transpose(1, 2).flatten(2)
 
 
+def unit(vectors: Tensor, dim: int = -1) -> Tensor:
+    """Vectors at length 1; zeros, such as keys of padding, stay zeros."""
+    return F.normalize(vectors, dim=dim, eps=1e-6)  # that half precision holds
+
+
 class ScaledDotProduct(nn.Module):
     """softmax(scale * q k^T + bias) v for queries (B, heads, N, d) and keys, values (B, heads, M, d).
 
@@ -34,7 +40,7 @@ class ScaledDotProduct(nn.Module):
         self.scale = scale
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=self.scale)
+        return kernels.attend(query, key, value, bias, self.scale)
 
     def in_heads(self, heads: int, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
         """The same for tokens (B, N, C) and (B, M, C), which are split into heads and joined again."""
@@ -140,7 +146,7 @@ class KeylessBias(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         query, value = self.bias.chunk(2)
-        return F.linear(tokens, self.weight, torch.cat([query, torch.zeros_like(query), value]))
+        return kernels.linear(tokens, self.weight, torch.cat([query, torch.zeros_like(query), value]))
 
 
 @module_of(Attention)
@@ -224,8 +230,7 @@ class CosineAttentionModule(nn.Module):
         """`mask` as in AttentionModule."""
         query, key, value = (split_heads(layer(tokens), self.heads) for layer in (self.query, self.key, self.value))
         factor = self.log_factor.clamp(max=math.log(self.largest_factor)).exp()
-        # An eps that half precision holds: keys of padding are zeros.
-        query, key = factor * F.normalize(query, dim=-1, eps=1e-6), F.normalize(key, dim=-1, eps=1e-6)
+        query, key = factor * unit(query), unit(key)
         return self.proj(join_heads(self.attend(query, key, value, biases(self.bias, grid, mask, tokens.shape[0]))))
 
 

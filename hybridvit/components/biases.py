@@ -3,26 +3,19 @@
 import functools
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from ..kernels import Keeping
 from ..spec import Bias, Grid, module_of
-from ..tokens import gather_pairs, known, offsets
+from ..tokens import at_pairs, known
 from .activations import linear
 from .tables import GridTable
 
 
 def by_pair(by_offset: Tensor, grid: Grid) -> Tensor:
-    """Values by offset (2h - 1, 2w - 1, heads) -> by query and key (heads, N, N), at the offset query - key.
-
-    Offset 0 is the middle of its axis. Windows of the table are views, so no table of indices is needed, except in a
-    program for any size, for `unfold` takes no symbols.
-    """
-    if not known(grid):
-        return gather_pairs(by_offset, *(offsets(size, by_offset.device) + size - 1 for size in grid.size))
-    windows = by_offset.permute(2, 0, 1).unfold(1, grid.height, 1).unfold(2, grid.width, 1)
-    # windows[:, y, x, i, j] is the value at (y + i, x + j), the offset to the key (h - 1 - i, w - 1 - j).
-    return windows.flip(3, 4).flatten(3, 4).flatten(1, 2)
+    """Values by offset (2h - 1, 2w - 1, heads), 0 in the middle of an axis -> by query and key (heads, N, N)."""
+    return at_pairs(by_offset.flatten(0, 1).t().contiguous(), grid)
 
 
 def growth(steps: int, reach: int) -> float:
@@ -38,7 +31,7 @@ def growth(steps: int, reach: int) -> float:
 @functools.cache
 def growths(steps: int) -> tuple[float, ...]:
     """`growth` for every reach up to 1023, for a program of any size; the first, of no matter, moves none."""
-    return (1 + 1e-8, *(growth(steps, reach) for reach in range(1, 1024)))
+    return (1.0, *(growth(steps, reach) for reach in range(1, 1024)))
 
 
 def stretch(values: Tensor, size: int, same: int = 0) -> Tensor:
@@ -52,10 +45,12 @@ def stretch(values: Tensor, size: int, same: int = 0) -> Tensor:
     if known(Grid(size, size)):
         ratio = growth(reach, size - 1)
     else:
-        place = torch.full((1,), (size - 1) * (1 - same))  # a number would be asked whether it is inside
-        ratio = torch.tensor(growths(reach), dtype=torch.float64)[place]
-    far = (ratio ** torch.arange(1, reach + 1, dtype=torch.float64) - 1) / (ratio - 1)
-    places = torch.cat([-far.flip(0), torch.zeros(1), far]).to(values)
+        # A number would be asked whether it is inside.
+        place = torch.full((1,), (size - 1) * (1 - same), device=values.device)
+        ratio = values.new_tensor(growths(reach))[place]
+    apart = ratio ** torch.arange(reach, device=values.device).to(values)
+    far = apart.expand(reach, reach).tril().sum(dim=1)  # cumsum on a GPU has no deterministic kernel
+    places = torch.cat([-far.flip(0), values.new_zeros(1), far])
     wanted = torch.arange(1 - size, size, device=values.device).to(values).clamp(places[0], places[-1])
     right = (places < wanted[:, None]).sum(dim=1)
     left = (right - 1).clamp(min=0)
@@ -86,7 +81,8 @@ class RelativePositionTable(GridTable):
         return resize_offset_table(self.table, self.grid, grid)
 
     def forward(self, grid: Grid) -> Tensor:
-        return by_pair(self.at(grid).unflatten(0, (2 * grid.height - 1, 2 * grid.width - 1)), grid)
+        sides = 2 * grid.height - 1, 2 * grid.width - 1
+        return self.kept((grid,), lambda: by_pair(self.at(grid).unflatten(0, sides), grid), self.table)
 
 
 class RelativePositionMlp(Bias):
@@ -96,12 +92,15 @@ class RelativePositionMlp(Bias):
 
 
 @module_of(RelativePositionMlp, prefix=False)
-class RelativePositionMlpModule(nn.Module):
+class RelativePositionMlpModule(Keeping):
     def __init__(self, spec: RelativePositionMlp, heads: int, grid: Grid) -> None:
         super().__init__()
         self.fc1, self.fc2 = linear(2, spec.hidden), linear(spec.hidden, heads)
 
     def forward(self, grid: Grid) -> Tensor:
+        return self.kept(grid, lambda: self._values(grid), *self.parameters())
+
+    def _values(self, grid: Grid) -> Tensor:
         axes = (torch.arange(1 - size, size, device=self.fc1.weight.device).float() for size in grid.size)
         offset = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
         coordinates = (offset.sign() * offset.abs().log1p()).to(self.fc1.weight.dtype)
@@ -119,13 +118,16 @@ class ContinuousPositionBias(Bias):
 
 
 @module_of(ContinuousPositionBias, prefix=False)
-class ContinuousPositionBiasModule(nn.Module):
+class ContinuousPositionBiasModule(Keeping):
     def __init__(self, spec: ContinuousPositionBias, heads: int, grid: Grid) -> None:
         super().__init__()
         self.trained = spec.trained
         self.fc1, self.fc2 = linear(2, spec.hidden), linear(spec.hidden, heads, bias=False)
 
     def forward(self, grid: Grid) -> Tensor:
+        return self.kept(grid, lambda: self._values(grid), *self.parameters())
+
+    def _values(self, grid: Grid) -> Tensor:
         like, sides = self.fc1.weight, zip(grid.size, self.trained, strict=True)
         axes = (8 * torch.arange(1 - n, n, device=like.device).float() / max(trained - 1, 1) for n, trained in sides)
         offset = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
@@ -152,10 +154,7 @@ class DistanceTable(GridTable):
         return values.permute(2, 0, 1).flatten(1)
 
     def forward(self, grid: Grid) -> Tensor:
-        if known(grid):
-            return by_pair(mirrored(self.at(grid), grid), grid)
-        by_distance = self.at(grid).unflatten(1, grid.size).permute(1, 2, 0)
-        return gather_pairs(by_distance, *(offsets(size, by_distance.device).abs() for size in grid.size))
+        return self.kept((grid,), lambda: at_pairs(self.at(grid), grid, distances=True), self.table)
 
 
 def mirrored(table: Tensor, grid: Grid) -> Tensor:

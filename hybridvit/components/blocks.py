@@ -45,13 +45,16 @@ class BranchModule(nn.Module):
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         update = self.post_norm(self.mixer(self.norm(tokens), grid))
+        dropping = self.training and self.drop_path
         if self.layer_scale is not None:
+            if self.residual and self.shortcut_scale is None and not dropping:
+                return torch.addcmul(tokens, update, self.layer_scale)
             update = update * self.layer_scale
         if not self.residual:
             return update
-        if self.training and self.drop_path:
+        if dropping:
             update = drop_path(update, self.drop_path)
-        return (tokens if self.shortcut_scale is None else tokens * self.shortcut_scale) + update
+        return tokens + update if self.shortcut_scale is None else torch.addcmul(update, tokens, self.shortcut_scale)
 
 
 def drop_path(update: Tensor, rate: float) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..kernels import Conv2d, activated, unchanged
 from ..spec import Grid, Mixer, Norm, SpecError, Strided, Widening, fewer, module_of
 from ..tokens import every, map_to_tokens, tokens_to_map
 from .activations import activation
@@ -40,7 +41,7 @@ class Conv(Widening, Strided):
     kernel is parametrised in another way has another `layer`.
     """
 
-    layer: ClassVar[type[nn.Conv2d]] = nn.Conv2d
+    layer: ClassVar[type[nn.Conv2d]] = Conv2d
     may_be_zero = ("padding",)
     kernel: int = 1
     stride: int = 1
@@ -77,7 +78,8 @@ class ConvModule(nn.Module):
         # A strided 1x1 convolution takes every so many positions by itself: oneDNN's crashes with few channels.
         self.every = spec.stride if spec.kernel == 1 else 1
         self.norm = spec.norm.build(spec.dim) if spec.norm else nn.Identity()
-        self.act = activation(spec.act)
+        acts = unchanged, activation(spec.act)
+        self.conv_act, self.act = acts if spec.norm else reversed(acts)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         if self.every > 1:
@@ -86,18 +88,20 @@ class ConvModule(nn.Module):
         map_ = tokens_to_map(tokens, grid)
         if self.same:
             map_ = pad_same(map_, self.conv.kernel_size[0], self.conv.stride[0])
-        return self.act(self.norm(map_to_tokens(self.conv(map_))))
+        return activated(self.norm, self.act, map_to_tokens(activated(self.conv, self.conv_act, map_)))
 
 
 class StdConv2d(nn.Conv2d):
     eps = 1e-8
 
+    def standardized(self) -> Tensor:
+        """The kernels that it convolves with."""
+        kernels = self.weight.flatten(1)
+        return F.layer_norm(kernels, kernels.shape[1:], eps=self.eps).view_as(self.weight)
+
     def forward(self, input: Tensor) -> Tensor:
-        # In half precision the statistics of a kernel would lose what they are to remove.
-        kernels = self.weight.flatten(1).to(torch.promote_types(self.weight.dtype, torch.float32))
-        variance, mean = torch.var_mean(kernels, dim=1, keepdim=True, correction=0)
-        weight = ((kernels - mean) * (variance + self.eps).rsqrt()).view_as(self.weight).to(self.weight.dtype)
-        return F.conv2d(input, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        weight, bias = self.standardized(), self.bias
+        return F.conv2d(input, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
 
 class StdConv(Conv):

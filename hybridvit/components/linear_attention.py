@@ -1,14 +1,13 @@
 """Attention without weights of pairs of positions: its cost grows with the number of positions, not its square."""
 
-from contextlib import nullcontext
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..kernels import without_autocast
 from ..spec import Grid, Mixer, Norm, SpecError, module_of
 from .activations import linear
-from .attention import ChannelProduct, ScaledDotProduct, head_width
+from .attention import ChannelProduct, ScaledDotProduct, head_width, unit
 from .convs import Conv
 from .transitions import Steps
 
@@ -22,15 +21,15 @@ class LinearProduct(ScaledDotProduct):
     eps = 1e-5
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
-        # Autocast knows no meta device.
-        with nullcontext() if query.is_meta else torch.autocast(query.device.type, enabled=False):
+        with without_autocast(query):
             sums = F.relu(key).transpose(2, 3) @ F.pad(value, (0, 1), value=1.0)
             mixed = F.relu(query) @ sums
         return mixed[..., :-1] / (mixed[..., -1:] + self.eps)
 
     def weights(self, query: Tensor, key: Tensor, bias: Tensor | None = None) -> Tensor:
         """The share of each position in the mean; a query that no key answers takes from all alike."""
-        products = F.relu(query) @ F.relu(key).transpose(2, 3) + 1e-20
+        with without_autocast(query):
+            products = F.relu(query) @ F.relu(key).transpose(2, 3) + 1e-20
         return products / products.sum(dim=-1, keepdim=True)
 
 
@@ -41,7 +40,7 @@ class ScaledLinearAttention(Mixer):
     """
 
     head_dim: int
-    norm: Norm
+    norm: Norm | None
     kernel: int = 5
 
 
@@ -56,7 +55,7 @@ class ScaledLinearAttentionModule(nn.Module):
         filters = Conv(dim=wide, kernel=spec.kernel, groups=wide)
         self.blur = Steps(steps=(filters, Conv(dim=wide, groups=wide // spec.head_dim))).build_keeping(wide, grid)
         self.attend = LinearProduct(1.0)
-        self.proj = Conv(dim=dim, norm=spec.norm).build(2 * dim, grid)
+        self.proj = Conv(dim=dim, bias=not spec.norm, norm=spec.norm).build(2 * dim, grid)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         qkv = self.qkv(tokens, grid)
@@ -90,5 +89,5 @@ class CrossCovarianceModule(nn.Module):
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         # (B, N, 3 * heads * d) -> three of (B, heads, d, N)
         query, key, value = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 4, 1).unbind(0)
-        mixed = self.attend(F.normalize(query, dim=-1) * self.factor, F.normalize(key, dim=-1), value)
+        mixed = self.attend(unit(query) * self.factor, unit(key), value)
         return self.proj(mixed.flatten(1, 2).transpose(1, 2).contiguous())

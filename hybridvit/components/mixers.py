@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..kernels import activated, unchanged
 from ..spec import Grid, Mixer, Norm, SpecError, Transition, Widening, module_of
 from ..tokens import join_prefix, split_prefix
 from .activations import activation, linear
@@ -32,7 +33,7 @@ class MlpModule(nn.Module):
         self.fc2 = linear(spec.hidden, dim)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        return self.fc2(self.norm(self.act(self.fc1(tokens))))
+        return self.fc2(self.norm(activated(self.fc1, self.act, tokens)))
 
 
 class Linear(Widening):
@@ -49,10 +50,11 @@ class LinearModule(nn.Module):
         super().__init__()
         self.linear = linear(in_dim, spec.dim, spec.bias)
         self.norm = spec.norm.build(spec.dim) if spec.norm else nn.Identity()
-        self.act = activation(spec.act)
+        acts = unchanged, activation(spec.act)
+        self.linear_act, self.act = acts if spec.norm else reversed(acts)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        return self.act(self.norm(self.linear(tokens)))
+        return activated(self.norm, self.act, activated(self.linear, self.linear_act, tokens))
 
 
 class GatedMlp(Mixer):
@@ -77,7 +79,7 @@ class GatedMlpModule(nn.Module):
         self.proj = linear(spec.hidden, dim, spec.bias)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        return self.proj(self.norm(self.act(self.gate(tokens)) * self.value(tokens)))
+        return self.proj(self.norm(activated(self.gate, self.act, tokens) * self.value(tokens)))
 
 
 class SqueezeExcite(Mixer):

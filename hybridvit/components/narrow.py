@@ -50,7 +50,7 @@ class ShrinkingAttention(Halving):
     key_dim: int
     value_dim: int
     act: str
-    norm: Norm
+    norm: Norm | None
 
 
 @module_of(ShrinkingAttention, prefix=False)
@@ -58,7 +58,7 @@ class ShrinkingAttentionModule(nn.Module):
     def __init__(self, spec: ShrinkingAttention, dim: int, grid: Grid) -> None:
         super().__init__()
         self.spec, self.heads = spec, spec.heads
-        layer = Linear(dim=spec.heads * spec.key_dim, bias=False, norm=spec.norm)
+        layer = Linear(dim=spec.heads * spec.key_dim, bias=spec.norm is None, norm=spec.norm)
         self.query = layer.build(dim, grid)
         self.key_value = layer.replace(dim=spec.heads * (spec.key_dim + spec.value_dim)).build(dim, grid)
         self.bias = DistanceBias().build(spec.heads, grid)

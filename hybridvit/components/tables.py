@@ -5,11 +5,12 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from ..kernels import Keeping
 from ..spec import Grid
 from ..tokens import same_size
 
 
-class GridTable(nn.Module):
+class GridTable(Keeping):
     """A learned `table` for one grid, owned here together with its resize to others."""
 
     table: nn.Parameter
@@ -27,7 +28,8 @@ class GridTable(nn.Module):
 
     def at(self, grid: Grid) -> Tensor:
         """The table for the grid at hand."""
-        return self.table if same_size(grid, self.grid) else self.resized(grid)
+        same = same_size(grid, self.grid)
+        return self.table if same else self.kept(grid, lambda: self.resized(grid), self.table)
 
     def load_resized(self, source: Self) -> None:
         """Takes over a table that was built for another grid."""

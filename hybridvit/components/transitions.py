@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from ..kernels import Conv2d, activated
 from ..spec import Around, Grid, Halving, Mixer, Norm, SpecError, Transition, Widening, module_of, naming
 from ..tokens import join_prefix, map_to_tokens, tokens_to_map
 from .activations import activation, linear
@@ -69,6 +70,16 @@ class AddModule(nn.Module):
         return self.shortcut(tokens, grid) + self.body(tokens, grid)
 
 
+class Subtract(Add):
+    """What the body gives beyond the shortcut."""
+
+
+@module_of(Subtract)
+class SubtractModule(AddModule):
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        return self.body(tokens, grid) - self.shortcut(tokens, grid)
+
+
 class Join(Transition):
     """Transitions of the same input, their channels side by side."""
 
@@ -112,7 +123,7 @@ class NormalizeModule(nn.Module):
         self.act = activation(spec.act)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        return self.act(self.norm(tokens))
+        return activated(self.norm, self.act, tokens)
 
 
 class Activate(Function, Mixer):
@@ -181,7 +192,7 @@ class Patchify(Widening):
 class PatchifyModule(nn.Module):
     def __init__(self, spec: Patchify, in_dim: int, grid: Grid) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_dim, spec.dim, spec.patch, spec.patch, bias=spec.bias)
+        self.conv = Conv2d(in_dim, spec.dim, spec.patch, spec.patch, bias=spec.bias)
         nn.init.trunc_normal_(self.conv.weight, std=(in_dim * spec.patch**2) ** -0.5)
         if self.conv.bias is not None:
             nn.init.zeros_(self.conv.bias)

@@ -94,7 +94,7 @@ def shift_mask(grid: Grid, window: Grid, shift: tuple[int, int], like: Tensor) -
         regions = regions.expand(like.shape[0], -1, -1)
     regions = to_windows(regions, grid, window).squeeze(2)
     strangers = regions[:, None, :, None] != regions[:, None, None, :]
-    return (-100.0 * strangers).to(like.dtype)
+    return -100.0 * strangers.to(like.dtype)
 
 
 class WindowAttention(Mixer):

@@ -22,6 +22,7 @@ class ConvAttention(c.Mixer):
     heads: int
     kernel: int = 3
     key_stride: int = 2
+    norm: c.Norm | None = c.BatchNorm()
 
 
 @c.module_of(ConvAttention)
@@ -46,7 +47,7 @@ class ConvProjection(nn.Module):
 
     def __init__(self, spec: ConvAttention, dim: int, grid: Grid, stride: int) -> None:
         super().__init__()
-        conv = c.Conv(dim=dim, kernel=spec.kernel, stride=stride, groups=dim, norm=c.BatchNorm())
+        conv = c.Conv(dim=dim, kernel=spec.kernel, stride=stride, groups=dim, bias=not spec.norm, norm=spec.norm)
         build = conv.build_keeping if stride == 1 else conv.build
         self.conv = build(dim, grid._replace(prefix=0))
         self.linear = c.linear(dim, dim)

@@ -20,6 +20,7 @@ class LocalAttention(c.Transition):
 
     query: c.Transition
     talking: bool = False
+    norm: c.Norm | None = LAYER.norm
 
     def out_dim(self, in_dim: int) -> int:
         return 4 * self.query.out_dim(in_dim)
@@ -33,7 +34,9 @@ class LocalAttentionModule(nn.Module):
     def __init__(self, spec: LocalAttention, dim: int, grid: Grid) -> None:
         super().__init__()
         self.stride = spec.out_stride(1)
-        key, value = (LAYER.replace(dim=width) for width in (spec.query.out_dim(dim), spec.out_dim(dim)))
+        key, value = (
+            LAYER.replace(dim=width, norm=spec.norm) for width in (spec.query.out_dim(dim), spec.out_dim(dim))
+        )
         self.query, self.key, self.value = (part.build(dim, grid) for part in (spec.query, key, value))
         self.local = value.replace(kernel=3, stride=self.stride, groups=value.dim).build(value.dim, grid)
         self.bias = c.DistanceBias().build(HEADS, grid)

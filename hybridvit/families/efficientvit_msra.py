@@ -18,6 +18,7 @@ class CascadedAttention(c.Mixer):
 
     kernels: tuple[int, ...]
     key_dim: int
+    norm: c.Norm | None = NORM
 
 
 @c.module_of(CascadedAttention)
@@ -27,13 +28,14 @@ class CascadedAttentionModule(nn.Module):
         heads, key_dim = len(spec.kernels), spec.key_dim
         width = c.head_width(spec.kind, dim, heads)
         self.widths = [key_dim, key_dim, width]
-        first = c.Linear(dim=2 * key_dim + width, bias=False, norm=NORM)
-        filters = (c.Conv(dim=key_dim, kernel=kernel, groups=key_dim, norm=NORM) for kernel in spec.kernels)
+        first = c.Linear(dim=2 * key_dim + width, bias=not spec.norm, norm=spec.norm)
+        conv = c.Conv(dim=key_dim, groups=key_dim, bias=not spec.norm, norm=spec.norm)
+        filters = (conv.replace(kernel=kernel) for kernel in spec.kernels)
         self.qkv = nn.ModuleList(first.build(width, grid) for _ in spec.kernels)
         self.filters = nn.ModuleList(conv.build(key_dim, grid) for conv in filters)
         self.attends = nn.ModuleList(c.ScaledDotProduct(key_dim**-0.5) for _ in spec.kernels)
         self.bias = c.DistanceBias().build(heads, grid)
-        self.proj = c.Linear(dim=dim, bias=False, norm=AT_0).build(dim, grid)
+        self.proj = first.replace(dim=dim, norm=spec.norm and AT_0).build(dim, grid)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         biases = self.bias(grid)[:, None, None]

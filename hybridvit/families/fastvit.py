@@ -3,29 +3,11 @@
 The `_mci` models are the image towers of MobileCLIP (2311.17049) and MobileCLIP 2 (2508.20691).
 """
 
-from torch import Tensor, nn
-
 from .. import components as c
 from ..layouts import excite_rules, map_to_vector, normed_renames
-from . import Family, Grid, KeyRules, Model, PerStage, Rename, Rule, Stage, classifier, conv_to_linear, renames
+from . import Family, KeyRules, Model, PerStage, Rename, Rule, Stage, classifier, conv_to_linear, renames
 
 NORM, HEAD_WIDTH, LAYER_SCALE = c.BatchNorm(), 32, 1e-5
-
-
-class RepMixer(c.Mixer):
-    """What filters of each channel give beyond a norm of the token itself."""
-
-    filters: c.Transition
-
-
-@c.module_of(RepMixer)
-class RepMixerModule(nn.Module):
-    def __init__(self, spec: RepMixer, dim: int, grid: Grid) -> None:
-        super().__init__()
-        self.filters, self.norm = spec.filters.build(dim, grid), NORM.build(dim)
-
-    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        return self.filters(tokens, grid) - self.norm(tokens)
 
 
 def parallel(conv: c.Conv, small: int = 0, skip: bool = False) -> c.Transition:
@@ -61,7 +43,8 @@ def fastvit(*, dims: PerStage, depths: PerStage, ratio: int = 4, attending: int 
             norm = c.LayerNorm(eps=1e-5) if clip == 2 else NORM
             mixing = c.Branch(mixer=c.Attention(heads=dim // HEAD_WIDTH, qkv_bias=False), norm=norm)
         else:
-            mixing = c.Branch(mixer=RepMixer(filters=parallel(filters.replace(kernel=3), 1, skip=True)))
+            mixer = parallel(filters.replace(kernel=3), 1, skip=True)
+            mixing = c.Branch(mixer=c.Subtract(shortcut=c.Normalize(norm=NORM), body=mixer))
         mlp = c.Branch(mixer=c.Steps(steps=(filters, c.Mlp(hidden=ratio * dim))))
         block = c.Block(branches=(mixing.replace(layer_scale=LAYER_SCALE), mlp.replace(layer_scale=LAYER_SCALE)))
         stages.append(Stage(enter=c.Steps(steps=enter), blocks=(block,) * depth))
@@ -93,10 +76,10 @@ def timm_rules(model: Model) -> KeyRules:
             add(place, f"stages.{s}.enter.steps.{step}", part, *names)
         rules.append(Rename(f"stages.{s}.pos_emb.pos_enc", f"stages.{s}.enter.steps.2.body.conv"))
         scales = "layer_scale_1.gamma=0.layer_scale layer_scale_2.gamma=1.layer_scale"
-        if isinstance(mixer := stage.blocks[0].branches[0].mixer, RepMixer):
+        if isinstance(mixer := stage.blocks[0].branches[0].mixer, c.Subtract):
             scales = "token_mixer.layer_scale.gamma=0.layer_scale layer_scale.gamma=1.layer_scale"
-            add(f"{theirs}.token_mixer.mixer", f"{ours}.0.mixer.filters", mixer.filters)
-            rules.append(Rename(f"{theirs}.token_mixer.norm.identity", f"{ours}.0.mixer.norm"))
+            add(f"{theirs}.token_mixer.mixer", f"{ours}.0.mixer.body", mixer.body)
+            rules.append(Rename(f"{theirs}.token_mixer.norm.identity", f"{ours}.0.mixer.shortcut.norm"))
         rules += renames(theirs, ours, scales, map_to_vector)
         add(f"{theirs}.mlp", f"{ours}.1.mixer.steps.0", c.Identity(), "conv")
         rules.append(conv_to_linear(f"{theirs}.mlp", f"{ours}.1.mixer.steps.1"))

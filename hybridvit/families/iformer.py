@@ -13,6 +13,7 @@ class GatedAttention(c.Mixer):
     """Attention of one head of `key_dim` channels; values pass a sigmoid, and another part of them is a gate."""
 
     key_dim: int
+    norm: c.Norm | None = NORM
 
 
 @c.module_of(GatedAttention)
@@ -20,7 +21,7 @@ class GatedAttentionModule(nn.Module):
     def __init__(self, spec: GatedAttention, dim: int, grid: Grid) -> None:
         super().__init__()
         widths = (spec.key_dim, spec.key_dim, 2 * dim, dim)
-        layers = (c.Linear(dim=width, bias=False, norm=NORM).build(dim, grid) for width in widths)
+        layers = (c.Linear(dim=width, bias=not spec.norm, norm=spec.norm).build(dim, grid) for width in widths)
         self.query, self.key, self.value_gate, self.proj = layers
         self.attend = c.ScaledDotProduct(spec.key_dim**-0.5)
 

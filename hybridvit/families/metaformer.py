@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import components as c
+from ..kernels import squared_relu
 from . import Family, Grid, KeyRules, Model, PerStage, Rename, Sizes, Stage, classifier, linear_to_conv, renames
 
 HEAD_WIDTH, UNBIASED = 32, c.LayerNorm(bias=False)
@@ -21,7 +22,7 @@ class StarReluModule(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1))
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        return self.scale * tokens.relu().square() + self.bias
+        return squared_relu(tokens, self.scale, self.bias)
 
 
 class MlpHead(c.Head):

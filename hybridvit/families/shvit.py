@@ -14,6 +14,7 @@ class PartAttention(c.Mixer):
     """Attention of one head over the first `part` channels; a layer then mixes these with the others."""
 
     part: int
+    norm: c.Norm | None = NORM
 
 
 @c.module_of(PartAttention)
@@ -25,9 +26,9 @@ class PartAttentionModule(nn.Module):
             raise SpecError(f"{spec.kind}: {part} channels are no part of {dim}")
         self.widths = [part, dim - part], [KEY_DIM, KEY_DIM, part]
         self.norm = PART_NORM.build(part)
-        self.qkv = c.Linear(dim=sum(self.widths[1]), bias=False, norm=NORM).build(part, grid)
+        self.qkv = c.Linear(dim=sum(self.widths[1]), bias=not spec.norm, norm=spec.norm).build(part, grid)
         self.attend = c.ScaledDotProduct(KEY_DIM**-0.5)
-        self.proj = c.Linear(dim=dim, bias=False, norm=AT_0).build(dim, grid)
+        self.proj = c.Linear(dim=dim, bias=not spec.norm, norm=spec.norm and AT_0).build(dim, grid)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         part, others = tokens.split(self.widths[0], dim=2)

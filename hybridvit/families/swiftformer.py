@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .. import components as c
 from ..layouts import map_to_vector, normed_head_rules
@@ -29,8 +28,8 @@ class AdditiveAttentionModule(nn.Module):
         self.score = nn.Parameter(torch.randn(dim, 1)) if spec.scored else None
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        query, key = (F.normalize(layer(tokens), dim=-1) for layer in (self.query, self.key))
-        scores = 1.0 if self.score is None else F.normalize(query @ self.score * tokens.shape[2] ** -0.5, dim=1)
+        query, key = (c.unit(layer(tokens)) for layer in (self.query, self.key))
+        scores = 1.0 if self.score is None else c.unit(query @ self.score * tokens.shape[2] ** -0.5, dim=1)
         whole = (scores * query).sum(dim=1, keepdim=True)
         return self.last(self.proj(whole * key) + query)
 

@@ -16,7 +16,7 @@ from hybridvit.hub.errors import HubError, bad_request, not_found
 from hybridvit.hub.repositories import Repositories
 from hybridvit.hub.repository import DEFAULT_BRANCH, LARGE_FILE_SUFFIXES, USER, Change, Entry, Repository
 from hybridvit.hub.store import Store
-from hybridvit.hub.wire import Handler
+from hybridvit.hub.wire import Handler, named
 
 PAGE_SIZE = 1000
 LARGEST_REGULAR_FILE = 10 << 20
@@ -204,12 +204,13 @@ class HubHandler(Handler):
         entry = repository.tree(commit).get(path)
         if entry is None or entry.is_directory:
             raise not_found("EntryNotFound", f"no file {path!r} at {revision!r}", headers)
+        headers |= named(path)
         if entry.sha256 is None:
             content = io.BytesIO(repository.read(entry.oid))
             self.send_content(content, entry.size, {**headers, "ETag": f'"{entry.etag}"'})
         else:
             headers |= {"X-Linked-Etag": f'"{entry.etag}"', "X-Linked-Size": str(entry.size)}
-            headers["Location"] = self.store.url("GET", repo, entry.sha256, entry.size)
+            headers["Location"] = self.store.url("GET", repo, entry.sha256, entry.size, path)
             self.send_head(HTTPStatus.FOUND, headers)
 
     # Writing to a repository

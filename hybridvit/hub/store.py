@@ -10,11 +10,11 @@ import secrets
 from functools import partial
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from hybridvit.hub.errors import HubError, bad_request, not_found
 from hybridvit.hub.repositories import Repositories
-from hybridvit.hub.wire import Handler, Server
+from hybridvit.hub.wire import Handler, Server, named
 
 
 class Store:
@@ -24,9 +24,10 @@ class Store:
         self._key = secrets.token_bytes(32)
         self.server = Server(0, partial(_StoreHandler, self, repositories))
 
-    def url(self, method: str, repo_id: str, sha256: str, size: int) -> str:
-        """Where to PUT or GET the large file."""
-        return f"{self.server.url}/{repo_id}/{sha256}?size={size}&signature={self.sign(method, repo_id, sha256, size)}"
+    def url(self, method: str, repo_id: str, sha256: str, size: int, name: str = "") -> str:
+        """Where to PUT or GET the large file, which whoever keeps it may call by its `name`."""
+        query = {"size": size, "signature": self.sign(method, repo_id, sha256, size), "name": name}
+        return f"{self.server.url}/{repo_id}/{sha256}?{urlencode(query)}"
 
     def sign(self, method: str, repo_id: str, sha256: str, size: int) -> str:
         return hmac.new(self._key, f"{method} {repo_id} {sha256} {size}".encode(), hashlib.sha256).hexdigest()
@@ -58,4 +59,4 @@ class _StoreHandler(Handler):
             if not path.exists():
                 raise not_found("EntryNotFound", f"no file with sha256 {sha256} in {repo_id!r}")
             with path.open("rb") as file:
-                self.send_content(file, size, {"ETag": f'"{sha256}"'})
+                self.send_content(file, size, {"ETag": f'"{sha256}"', **named(query.get("name", [sha256])[0])})

@@ -11,6 +11,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Any, BinaryIO
+from urllib.parse import quote
 
 from hybridvit.hub.errors import HubError, bad_request
 
@@ -131,6 +132,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         _log.debug(format, *args)
+
+
+def named(path: str) -> dict[str, str]:
+    """The header that says as what a browser keeps a file."""
+    return {"Content-Disposition": f"inline; filename*=UTF-8''{quote(path.rpartition('/')[2], safe='')}"}
 
 
 def _range_of(header: str, size: int) -> tuple[int, int] | None:

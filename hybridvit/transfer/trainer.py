@@ -296,6 +296,7 @@ class Trainer:
         model.head.train()
         for epoch in range(recipe.probe_epochs):
             torch.manual_seed(seed_of(recipe.seed, "probe", epoch))
+            loss_sum = torch.zeros((), device=self.device)
             for number, indices in enumerate(torch.randperm(count).split(batch)):
                 rate = rate_at(epoch * per_epoch + number, recipe.probe_epochs * per_epoch, 0)
                 optimizer.param_groups[0]["lr"] = recipe.probe_lr * rate
@@ -305,10 +306,9 @@ class Trainer:
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-                if not math.isfinite(loss.item()):
-                    raise TrainingError(
-                        f"the linear probe's loss became {loss.item()}; lower probe_lr ({recipe.probe_lr})"
-                    )
+                loss_sum += loss.detach()
+            if not math.isfinite(total := loss_sum.item()):  # once an epoch, for it waits for the GPU
+                raise TrainingError(f"the linear probe's loss became {total}; lower probe_lr ({recipe.probe_lr})")
         model.head.eval()
         with torch.inference_mode():
             logits = model.forward_head(embeddings["val"])
@@ -414,10 +414,12 @@ def _average(model: Encoder, decay: float) -> AveragedModel:
     """Exponential moving average whose decay rises with the steps, (1 + n) / (10 + n), up to its final value."""
 
     def update(averages: Any, current: Any, updates: Any) -> None:
-        n = int(updates)
+        # Not `updates`, a copy where the weights are: to read it would wait for the GPU at every step.
+        n = int(average.n_averaged)
         get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averages, current, updates)
 
-    return AveragedModel(model, multi_avg_fn=update)
+    average = AveragedModel(model, multi_avg_fn=update)
+    return average
 
 
 def _mixer(recipe: Recipe, num_classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 from ..resolved import Resolved
-from .load import create_model, full_name
+from .exclusive import alone, replaced
+from .load import load_recorded
 from .resolve import SUFFIXES, weight_path
 from .store import OWN_LAYOUT, save_pretrained, tensors_in, write_tensors
 
@@ -25,7 +23,7 @@ def convert(
     allow_pickle: bool = False,
     lock: str | Path | None = None,
 ) -> Resolved:
-    """Write the weights of a source in another layout. Returns what the source was.
+    """Write the weights of a source in another layout. Returns what the source was, with the hash of every file.
 
     Files are mapped and written straight from there: only what a layout splits or puts together is copied in memory.
 
@@ -51,28 +49,17 @@ def convert(
     to_file = weight_path(str(target)) is not None
     if to_file and target.suffix != ".safetensors":
         raise ValueError(f"{target} would be a pickle, of {', '.join(SUFFIXES[1:])}; name a .safetensors file")
-    hub = {"cache_dir": cache_dir, "endpoint": endpoint, "token": token}
-    if model is None:
-        made = create_model(full_name(source), pretrained=True, allow_pickle=allow_pickle, lock=lock, **hub)
-    else:
-        made = create_model(model, file=source, allow_pickle=allow_pickle, lock=lock, **hub)
+    if to_file and target.is_dir():
+        raise IsADirectoryError(f"{target} is a directory; name a file, or a directory that is not called like one")
+    made = load_recorded(
+        source, model, cache_dir=cache_dir, endpoint=endpoint, token=token, allow_pickle=allow_pickle, lock=lock
+    )
     assert made.resolved is not None
     if not to_file:
         save_pretrained(made, target, layout=to)
         return made.resolved
     tensors = tensors_in(made, to or OWN_LAYOUT)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write_tensors(tensors, temporary, target)
-        temporary.chmod(0o644)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+    with alone(target), replaced(target) as new:
+        write_tensors(tensors, new, target)
     return made.resolved

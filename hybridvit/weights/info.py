@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from ..registry import group_of, index, model_names, model_spec
-from .entries import WeightEntry, entries, entries_of, find_entry
+from ..registry import group_of, index, model_names, model_spec, tags
+from .entries import WeightEntry, entries_of, find_entry
 
 if TYPE_CHECKING:
     from ..encoder import Model
@@ -23,10 +23,11 @@ def list_models(pattern: str = "*", *, pretrained: bool = False, family: str | N
         return model_names(pattern, family)
     architectures = set(model_names("*", family))
     return [
-        name
-        for name, entry in entries().items()
-        if entry.architecture in architectures
-        and (fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(entry.architecture, pattern))
+        f"{architecture}.{tag}"
+        for architecture, of_it in tags().items()
+        for tag in of_it
+        if architecture in architectures
+        and (fnmatch.fnmatchcase(architecture, pattern) or fnmatch.fnmatchcase(f"{architecture}.{tag}", pattern))
     ]
 
 

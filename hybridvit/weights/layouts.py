@@ -11,9 +11,6 @@ from ..families import Family
 from ..keys import KeyMismatchError, KeyRules, StateDict
 from ..meta import without_memory
 from .store import OWN_LAYOUT
-from .torchvision_format import torchvision_layouts
-from .tower_formats import tower_layouts
-from .transformers_format import transformers_layouts
 
 CLASSIFIER = ("head.",)
 
@@ -28,6 +25,11 @@ class Layout(NamedTuple):
 
 def layouts_of(family: Family) -> dict[str, Callable[[Model], KeyRules]]:
     """The layouts by name; each gives its key rules for a model, and may have none for some."""
+    # Here, since they import families that a model in timm's or our own layout does not need.
+    from .torchvision_format import torchvision_layouts
+    from .tower_formats import tower_layouts
+    from .transformers_format import transformers_layouts
+
     return {
         **family.layouts,
         **transformers_layouts(family.name),

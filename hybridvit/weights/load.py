@@ -5,19 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor, nn
 
 from .. import adapt
 from ..keys import KeyMismatchError, StateDict, check_keys
 from ..limits import LARGEST_NUMBER, LONGEST_SHOWN, printable, shown
 from ..meta import without_memory
 from ..registry import UnknownNameError, family_of, index, model_spec
+from ..resolved import ChangedError
 from ..spec import SpecError
 from .entries import WeightEntry, find_entry, is_non_commercial
 from .errors import WeightsError
@@ -33,23 +35,21 @@ from .layouts import (
     left_out,
     possible_layouts,
 )
-from .lock_file import read_lock
 from .recognise import channels_in, recognise
-from .resolve import OneFile, Recorded, find_place, is_place, weight_path
+from .resolve import ATTEMPTS, OneFile, Recorded, find_place, is_place, read_at_once, weight_path
 from .sources import DIRECTORY, HUB, HubFiles, PartialWeightsWarning, WeightsNotFoundError, WeightsWarning
 from .store import CONFIG, OWN_LAYOUT, PICKLE, WEIGHTS, attach, read_json, refused_pickle, saved_rules, saved_spec
-from .transformers_format.repository import from_transformers
 
 if TYPE_CHECKING:
     from ..encoder import Encoder, Model
 
 log = logging.getLogger("hybridvit")
 
-# How often a load begins from the start because another model took the place of the one that it was reading.
-ATTEMPTS = 3
 # What a config has that can be read, and what is said of one that has none of them.
 KNOWN_BY = ("format_version", "architecture", "model_type")
 NOT_KNOWN = "neither hybridvit's (format_version), timm's (architecture) nor transformers' (model_type)"
+# Tensors of more values than this are not read as a whole when they are loaded.
+LARGE = 1 << 16
 # Names, with their licences, that `_warn_of_licence` has warned of in this process.
 _warned: set[tuple[str, str]] = set()
 
@@ -69,6 +69,40 @@ def full_name(model: str | Path) -> str:
 def load_model(model: str | Path | Encoder) -> Encoder:
     """A model itself, one from a directory or file, or a pretrained one by name. Raises as `create_model` does."""
     return create_model(full_name(model), pretrained=True) if isinstance(model, str | Path) else model
+
+
+def load_recorded(
+    source: str | Path,
+    architecture: str | None = None,
+    *,
+    cache_dir: str | Path | None = None,
+    endpoint: str | None = None,
+    token: str | None = None,
+    allow_pickle: bool = False,
+    lock: str | Path | None = None,
+) -> Encoder:
+    """The model of a file, directory or name, with the hash of every file that it was read from in its `resolved`.
+
+    The `architecture` is that of a file that is not recognised by itself. Raises as `create_model` does, and
+    ChangedError for a file that changes after it was read, at each of several loads.
+    """
+    options: dict[str, Any] = {"cache_dir": cache_dir, "endpoint": endpoint, "token": token}
+    options |= {"allow_pickle": allow_pickle, "lock": lock}
+
+    def load() -> Encoder:
+        if architecture is None:
+            model = create_model(full_name(source), pretrained=True, **options)
+        else:
+            model = create_model(architecture, file=source, **options)
+        assert model.resolved is not None
+        for file in model.resolved.files:
+            _ = file.sha256  # is kept
+        return model
+
+    for _ in range(ATTEMPTS - 1):
+        with suppress(ChangedError):
+            return load()
+    return load()
 
 
 def create_model(
@@ -114,6 +148,8 @@ def create_model(
         KeyMismatchError: for weights that do not fit, listing every key.
         SpecError: for a config that describes no model.
     """
+    if isinstance(name, Path):
+        raise ValueError(f"name must be text; for a directory {DIRECTORY}{name}, for a weight file str(PATH)")
     _check_request(num_classes, in_chans, img_size)
     hub = {"revision": revision, "cache_dir": cache_dir, "endpoint": endpoint, "token": token}
     says_where = is_place(name)
@@ -129,27 +165,15 @@ def create_model(
     place, size = find_place(name, file, hub), None if img_size is None else _pair(img_size)
     if revision is not None and not isinstance(place.files, HubFiles):
         raise ValueError(f"revision= goes with a repository on the Hub, not with {place.source}; leave it out")
-    for _ in range(ATTEMPTS):
-        files = Recorded(place, None if lock is None else read_lock(lock), revision)
-        try:
-            if architecture is None:
-                model = _from_files(files, num_classes, size, allow_pickle)
-            elif file is not None:
-                model = _from_named_file(architecture, files, num_classes, size, allow_pickle)
-            else:
-                model = _from_entry(find_entry(name), files, num_classes, allow_pickle)
-        except Exception:
-            if files.unchanged():
-                raise
-        else:
-            if files.unchanged():
-                break
-    else:
-        raise WeightsError(
-            f"{place.files.where} was saved or pulled into again during each of {ATTEMPTS} loads; load it when that is "
-            "done"
-        )
-    model = _adapted(model, in_chans, size)
+
+    def load(files: Recorded) -> Encoder:
+        if architecture is None:
+            return _from_files(files, num_classes, size, allow_pickle)
+        if file is not None:
+            return _from_named_file(architecture, files, num_classes, size, allow_pickle)
+        return _from_entry(find_entry(name), files, num_classes, allow_pickle)
+
+    model = _adapted(read_at_once(place, load, lock, revision), in_chans, size)
     log.info("%s", model.resolved)
     return model.eval()
 
@@ -164,7 +188,10 @@ def _check_request(num_classes: int | None, in_chans: int | None, img_size: int 
 
 
 def _pair(img_size: int | tuple[int, int]) -> tuple[int, int]:
-    return (img_size, img_size) if isinstance(img_size, int) else (img_size[0], img_size[1])
+    sides: Any = (img_size, img_size) if isinstance(img_size, int) else img_size
+    if not isinstance(sides, tuple | list) or [type(side) for side in sides] != [int, int]:
+        raise ValueError(f"img_size must be a number of pixels or (height, width), got {shown(img_size)}")
+    return sides[0], sides[1]
 
 
 def _architecture(name: str) -> str:
@@ -213,28 +240,38 @@ def fill(
     excused = CLASSIFIER if wanted.num_classes != spec.num_classes else ()
     with without_memory():
         model = wanted.build()
-    expected = model.state_dict()
+    own = expected = model.state_dict()
     if covers:
         expected = {key: tensor for key, tensor in expected.items() if key.startswith(covers)}
         tensors = {key: tensor for key, tensor in tensors.items() if key.startswith(covers)}
     check_keys(tensors, expected, excused=excused, source=source, untaken=untaken)
     kept = {key: tensor for key, tensor in tensors.items() if not (excused and key.startswith(excused))}
     _warn_of_no_numbers(kept, source)
-    model.load_state_dict(kept, assign=True, strict=False)
-    _initialise_missing(model, wanted)
+    _assign(model, kept)
+    _initialise_missing(model, wanted, own.keys() - kept.keys())
     return model
 
 
+def _assign(model: Encoder, tensors: StateDict) -> None:
+    """As `load_state_dict(tensors, assign=True)`, which takes twice as long: it looks for the share of each module."""
+    modules = dict(model.named_modules())
+    for key, tensor in tensors.items():
+        path, _, name = key.rpartition(".")
+        held = getattr(modules[path], name)
+        is_parameter = isinstance(held, nn.Parameter)
+        setattr(modules[path], name, nn.Parameter(tensor, held.requires_grad) if is_parameter else tensor)
+
+
 def _warn_of_no_numbers(tensors: StateDict, source: str) -> None:
-    """One pass over the weights: a sum tells whether a NaN is among them, unless it overflows by itself."""
-    bad = [
-        key
-        for key, tensor in tensors.items()
-        if tensor.is_floating_point()
-        and not tensor.is_meta
-        and not tensor.sum(dtype=torch.float32).isfinite()
-        and not tensor.isfinite().all()
-    ]
+    """Says where NaN or infinity is. A sum tells whether one is among what is added up, unless it overflows by itself.
+
+    A training that diverges leaves them everywhere, so of a large tensor the ends are enough; to read all of it would
+    take longer than everything else that a load does. Only float16 has them in single places: its range is small.
+    """
+    checked = {key: tensor for key, tensor in tensors.items() if tensor.is_floating_point() and not tensor.is_meta}
+    sums = torch.stack([_sum_of_ends(tensor) for tensor in checked.values()] or [torch.zeros(())])
+    finite = zip(checked.items(), sums.isfinite().tolist(), strict=False)
+    bad = [key for (key, tensor), is_finite in finite if not is_finite and not tensor.isfinite().all()]
     if bad:
         shown = ", ".join(bad[:3]) + (f" and {len(bad) - 3} more" if len(bad) > 3 else "")
         warnings.warn(
@@ -244,19 +281,25 @@ def _warn_of_no_numbers(tensors: StateDict, source: str) -> None:
         )
 
 
-def _initialise_missing(model: Encoder, spec: Model) -> None:
-    """Replaces what is still on the meta device: a new classifier alone, or, of a partial checkpoint, what it lacks.
+def _sum_of_ends(tensor: Tensor) -> Tensor:
+    """The sum of the first and last row of a tensor, or of all of it if it is small or in float16."""
+    if tensor.numel() <= LARGE or tensor.dtype == torch.float16:
+        return tensor.sum(dtype=torch.float32)
+    return tensor[0].sum(dtype=torch.float32) + tensor[-1].sum(dtype=torch.float32)
+
+
+def _initialise_missing(model: Encoder, spec: Model, missing: Set[str]) -> None:
+    """Replaces what is `missing`, and so on `meta`: a new classifier alone, or what a partial checkpoint lacks.
 
     It gets the precision of the rest.
     """
-    missing = {key for key, tensor in model.state_dict().items() if tensor.is_meta}
     held = (each.dtype for each in model.parameters() if not each.is_meta and each.is_floating_point())
     dtype = next(held, None)
     if missing and all(key.startswith(CLASSIFIER) for key in missing):
         model.head = spec.build_head(model.num_features).to(dtype=dtype)
     elif missing:
         fresh = spec.build().to(dtype=dtype).state_dict()
-        model.load_state_dict({key: fresh[key] for key in missing}, assign=True, strict=False)
+        _assign(model, {key: fresh[key] for key in missing})
 
 
 def _weights(files: Recorded, allow_pickle: bool, name: str = WEIGHTS, prefix: str = "") -> StateDict:
@@ -381,6 +424,8 @@ def _from_foreign(config: dict[str, Any], files: Recorded, num_classes: int | No
         foreign = from_timm(config, files.where)
         tensors = _weights(files, allow_pickle)
     else:
+        from .transformers_format.repository import from_transformers
+
         tensors = _weights(files, allow_pickle)
         foreign = from_transformers(config, files, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
     layouts = [Layout(name, rules, foreign.spec) for name, rules in foreign.rules.items()]

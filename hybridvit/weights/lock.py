@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 
 from .. import limits
 from .cache import check_cached
-from .load import create_model, full_name
+from .exclusive import alone
+from .load import load_recorded
 from .lock_file import Lock, LockedWeights, read_lock
-from .resolve import AddressedFile, find_place
+from .resolve import AddressedFile, Recorded, find_place, looked_at, read_at_once
 from .sources import Files, HubFiles, LocalFiles, PartialWeightsWarning
-from .store import CONFIG, PICKLE, WEIGHTS, read_json
 
 
 def lock(
@@ -51,19 +50,17 @@ def lock(
     _check_writable(path)
     added: dict[str, LockedWeights] = {}
     for name in [names] if isinstance(names, str | Path) else names:
-        hub = {"cache_dir": cache_dir, "endpoint": endpoint, "token": token}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PartialWeightsWarning)
-            if model is None:
-                made = create_model(full_name(name), pretrained=True, allow_pickle=allow_pickle, **hub)
-            else:
-                made = create_model(model, file=name, allow_pickle=allow_pickle, **hub)
+            made = load_recorded(
+                name, model, cache_dir=cache_dir, endpoint=endpoint, token=token, allow_pickle=allow_pickle
+            )
         resolved = made.resolved
         assert resolved is not None
         for each in resolved.files:
             check_cached(each.path, resolved.name)
         added[resolved.name] = LockedWeights.of(resolved)
-    with _alone(path):
+    with alone(path, limits.PATIENCE):
         _read_or_new(path).with_weights(added).write()
     return added
 
@@ -80,28 +77,6 @@ def _check_writable(path: Path) -> None:
         raise PermissionError(f"{path} cannot be written: {directory} is read-only; name another place for it")
 
 
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Inside, no other process reads and writes a lock file here."""
-    from huggingface_hub.utils import WeakFileLock
-
-    real = Path(os.path.realpath(path))
-    held = real.with_name(f".{real.name}.held")
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(WeakFileLock(held, timeout=limits.PATIENCE))
-        except TimeoutError as error:
-            raise TimeoutError(
-                f"another process has been writing {path} for {limits.PATIENCE} seconds; try again, and if there is "
-                f"none, remove {held}"
-            ) from error
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                held.unlink()  # while it is held: who waits for it sees that it is gone, and takes a new one
-
-
 def check_lock(file: str | Path, *, cache_dir: str | Path | None = None) -> dict[str, str | None]:
     """What is wrong with the files on this machine that a lock file names: a message a name, None if all is well.
 
@@ -116,33 +91,29 @@ def _verdict(held: Lock, name: str, locked: LockedWeights, cache_dir: str | Path
     try:
         is_file = locked.source.startswith("file:")
         place = find_place(name, locked.source.removeprefix("file:") if is_file else None, {"cache_dir": cache_dir})
-        held.of(name, place.source)
-        remote = isinstance(place.files, HubFiles | AddressedFile)
-        for each in locked.files:
-            path = _cached(place.files, each, locked) if remote else place.files.get(each)
-            if path is None and remote:
-                return ""
-            held.check(name, locked, each, path)
-        if isinstance(place.files, LocalFiles):
-            for each in _looked_at(place.files, locked):
-                held.check(name, locked, each, place.files.get(each))
+        if isinstance(place.files, HubFiles | AddressedFile):
+            held.of(name, place.source)
+            for each in locked.files:
+                path = _cached(place.files, each, locked)
+                if path is None:
+                    return ""
+                held.check(name, locked, each, path)
+        else:
+            read_at_once(place, _compare, held.path)
     except (ValueError, OSError) as error:
         return str(error)
     return None
 
 
-def _looked_at(files: LocalFiles, locked: LockedWeights) -> Iterator[str]:
-    """The files of a directory that a load looks for, up to the weights that are locked."""
-    yield CONFIG
-    config = files.get(CONFIG)
-    fields = {} if config is None else read_json(config)
-    if "model_type" in fields and not fields.keys() & {"format_version", "architecture"}:  # transformers' own
-        yield "preprocessor_config.json"
-    for name in (WEIGHTS, PICKLE):
-        for each in (name, f"{name}.index.json"):
-            yield each
-            if each in locked.files:
-                return
+def _compare(files: Recorded) -> None:
+    """Raises LockError for files of a place on this machine that are not those of the lock that they are read under."""
+    assert files.locked is not None
+    known = files.locked.files
+    for each in known:
+        files.get(each)
+    if isinstance(files.files, LocalFiles):
+        for each in looked_at(files.files, known):
+            files.get(each)
 
 
 def _cached(files: Files, name: str, locked: LockedWeights) -> Path | None:

@@ -8,9 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..resolved import Resolved, sha256_of
 from ..spec import nearest
 from .errors import WeightsError
+from .exclusive import replaced
 
 if TYPE_CHECKING:
     from .sources import HubFiles
@@ -112,19 +111,8 @@ class Lock:
         """Writes the file, keys sorted, whole or not at all. Of a link, it is the file behind it."""
         data = {"format_version": LOCK_FORMAT_VERSION, "weights": {k: _to_dict(v) for k, v in self.weights.items()}}
         text = json.dumps(data, indent=1, sort_keys=True) + "\n"
-        path = Path(os.path.realpath(self.path))
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).chmod(0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                Path(temporary).unlink()
-            raise
+        with replaced(Path(os.path.realpath(self.path))) as new:
+            new.write_text(text, encoding="utf-8")
 
 
 def read_lock(path: str | Path) -> Lock:

@@ -7,6 +7,7 @@ import re
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,19 @@ from typing import TYPE_CHECKING, Any
 from ..resolved import Resolved, ResolvedFile, sha256_of
 from .cache import CLOCK_SLACK, check_cached, promised_digest
 from .errors import WeightsError
-from .resolve import SUFFIXES
+from .resolve import SUFFIXES, looked_at
 from .shards import shards_of
-from .sources import HUB, PENDING, HubFiles, WeightsNotFoundError, explained, hub_files, read_note
+from .sources import (
+    HUB,
+    PENDING,
+    HubFiles,
+    LocalFiles,
+    WeightsNotFoundError,
+    WeightsWarning,
+    explained,
+    hub_files,
+    read_note,
+)
 from .store import CARD, CONFIG, PICKLE, STAGING, WEIGHTS, finish_pending, is_intact, publish, save_pretrained
 from .transport import persistently
 
@@ -112,7 +123,8 @@ def pull_from_hub(
     """Download `ORG/NAME[@REVISION]` into a directory, from which `local-dir:` loads it.
 
     What the cache of huggingface_hub has of it is taken from there; with HF_HUB_OFFLINE that is all there is. Files of
-    an earlier pull that the commit has not are removed; others stay.
+    an earlier pull that the commit has not are removed, offline only where a load would read them; others stay, and a
+    WeightsWarning names those that a load would read.
 
     Raises:
         WeightsNotFoundError: with the reason, if it cannot be had.
@@ -173,12 +185,31 @@ def pull(
             noted, _ = read_note(target)
             if missing or noted.keys() != digests.keys() or any(noted[each] != digests[each] for each in noted):
                 _pull_missing(files, target, missing, digests, cache_dir)
+    _warn_of_others(LocalFiles(target), digests)
     pulled = [
         ResolvedFile.of(each, target / each, promised if promised and len(promised) == 64 else None)
         for each, promised in digests.items()
     ]
     place = f"hf:{files.repository}"
     return Resolved(name=f"{HUB}{files.where}", source=place, commit=files.commit, files=tuple(pulled), layout="")
+
+
+def _warn_of_others(files: LocalFiles, pulled: Mapping[str, str | None]) -> None:
+    earlier, _ = read_note(files.directory)
+    others = [
+        each
+        for each in looked_at(files, pulled)
+        if each not in pulled
+        and files.get(each)
+        and not (each in earlier and is_intact(files.directory / each, earlier[each]))
+    ]
+    if others:
+        warnings.warn(
+            f"{files.where} also has {', '.join(others)}, which is not of the commit and was not pulled or has been "
+            "changed since; local-dir: loads it with what was pulled, or instead: move it away if you want the commit",
+            WeightsWarning,
+            stacklevel=4,
+        )
 
 
 def _refuse_outside(names: list[str], files: HubFiles) -> None:
@@ -277,9 +308,13 @@ def _check_whole(snapshot: Path, files: HubFiles) -> None:
 
 
 def _copied(snapshot: Path, target: Path, files: HubFiles) -> dict[str, str | None]:
-    """Copies a commit's files from the cache, all or none. Gives their digests by their names."""
+    """Copies a commit's files from the cache, all or none. Gives their digests by their names.
+
+    The commit may have more, so that only those files of another one are removed that a load would read instead.
+    """
     from huggingface_hub.utils import filter_repo_objects
 
+    finish_pending(target)
     staging, digests = target / PULLING, dict[str, str | None]()
     shutil.rmtree(staging, ignore_errors=True)
     try:
@@ -290,7 +325,9 @@ def _copied(snapshot: Path, target: Path, files: HubFiles) -> dict[str, str | No
             (staging / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, staging / name)
             digests[name] = promised_digest(path)
-        publish(staging, target, {each: digest or sha256_of(staging / each) for each, digest in digests.items()})
+        pulled = {each: digest or sha256_of(staging / each) for each, digest in digests.items()}
+        is_the_same = pulled.items() <= read_note(target)[0].items()  # commit, all of which has been pulled before
+        publish(staging, target, pulled, () if is_the_same else {*looked_at(LocalFiles(staging), digests)})
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return digests

@@ -101,14 +101,20 @@ def _distances(outline: StateDict) -> dict[str, float]:
     }
 
     def distance(entry: IndexEntry) -> float:
-        with_classes = {(each, entry.num_classes - count) for each, count in heads}
-        with_classes |= {(times * (width + 1), entry.num_classes) for width in widths for times in (1, 2)}
+        more = {each * (entry.num_classes - count) for each, count in heads}
+        more |= {times * (width + 1) * entry.num_classes for width in widths for times in (1, 2)}
+        more |= {_in_mlp_head(width, entry.num_classes) for width in widths}
         return min(
-            abs(total + each * classes + per_channel * (3 - channels) - entry.params)
-            for (each, classes), (per_channel, channels) in product(with_classes, kernels)
+            abs(total + classifier + per_channel * (3 - channels) - entry.params)
+            for classifier, (per_channel, channels) in product(more, kernels)
         )
 
     return {name: distance(entry) / max(total, 1) for name, entry in index().items()}
+
+
+def _in_mlp_head(width: int, num_classes: int) -> int:
+    """The parameters of MetaFormer's classifier: a layer of four times the width, its norm, a layer of classes."""
+    return 4 * width * (width + 1) + 8 * width + (4 * width + 1) * num_classes
 
 
 def _closest(architecture: str, outline: StateDict, img_size: tuple[int, int] | None) -> Fit:

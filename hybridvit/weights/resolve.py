@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..resolved import Resolved, ResolvedFile
 from .cache import check_cached, promised_sha256
-from .entries import entries, find_entry
+from .entries import find_entry, is_entry
 from .errors import UnreadableError, WeightsError
-from .lock_file import Lock, LockedWeights, LockError
+from .lock_file import Lock, LockedWeights, LockError, read_lock
 from .shards import read_shards
 from .sources import (
     DIRECTORY,
@@ -26,19 +27,21 @@ from .sources import (
     local_files,
     shipped_file,
 )
-from .store import PICKLE, WEIGHTS, read_tensors, refused_pickle
+from .store import CONFIG, PICKLE, WEIGHTS, read_json, read_tensors, refused_pickle
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..encoder import Model
 
+# How often a directory is read from the start because another model took the place of the one that was being read.
+ATTEMPTS = 3
 SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 
 
 def weight_path(name: str) -> Path | None:
     """The path, if a name is that of a weight file. Some tags end as files do; `./NAME` is the file."""
-    is_path = name.endswith(SUFFIXES) and not name.startswith((HUB, DIRECTORY)) and name not in entries()
+    is_path = name.endswith(SUFFIXES) and not name.startswith((HUB, DIRECTORY)) and not is_entry(name)
     return Path(name).expanduser() if is_path else None
 
 
@@ -110,7 +113,7 @@ class Place:
 def _plain(path: str) -> str:
     """One spelling of a path: `./NAME`, `NAME/` and `NAME` are the same."""
     plain = os.path.normpath(path)
-    return f".{os.sep}{plain}" if plain in entries() else plain
+    return f".{os.sep}{plain}" if is_entry(plain) else plain
 
 
 def find_place(name: str, file: str | Path | None, hub: Mapping[str, Any]) -> Place:
@@ -123,7 +126,8 @@ def find_place(name: str, file: str | Path | None, hub: Mapping[str, Any]) -> Pl
     if path is not None:
         if str(file).startswith((HUB, DIRECTORY)):
             raise ValueError(
-                f"{file} is loaded by itself: an architecture's name goes with the path of a weight file, leave it out"
+                f"{file} is loaded by itself: an architecture's name goes with the path of a weight file; leave it "
+                "out, or name the file, which of a repository `hybridvit pull` brings"
             )
         if path.is_dir():
             also = " without an architecture's name" if file else ""
@@ -150,6 +154,22 @@ def find_place(name: str, file: str | Path | None, hub: Mapping[str, Any]) -> Pl
         return Place(entry.name, entry.source, ShippedFile(entry.source))
     files = hub_files(place, **hub)
     return Place(entry.name, f"hf:{files.repository}", files)
+
+
+def looked_at(files: LocalFiles, known: Collection[str]) -> Iterator[str]:
+    """The files of a directory that a load looks for, up to the weights that are `known` to be there."""
+    yield CONFIG
+    config, fields = files.get(CONFIG), dict[str, Any]()
+    if config is not None:
+        with suppress(WeightsError):  # it is none: a load ends there
+            fields = read_json(config)
+    if "model_type" in fields and not fields.keys() & {"format_version", "architecture"}:  # transformers' own
+        yield "preprocessor_config.json"
+    for name in (WEIGHTS, PICKLE):
+        for each in (name, f"{name}.index.json"):
+            yield each
+            if each in known:
+                return
 
 
 def _stamp(path: Path | None) -> tuple[object, ...]:
@@ -267,3 +287,28 @@ class Recorded:
         if isinstance(self.files, LocalFiles):
             return {"source": self.files.directory.name}
         return {"source": self.files.path.name} if isinstance(self.files, OneFile) else {"source": self.where}
+
+
+Result = TypeVar("Result")
+
+
+def read_at_once(
+    place: Place, read: Callable[[Recorded], Result], lock: str | Path | None = None, revision: str | None = None
+) -> Result:
+    """What is read of a place, all of it of the same save or pull: it is read again if it was replaced meanwhile.
+
+    Raises WeightsError if that is so each time.
+    """
+    for _ in range(ATTEMPTS):
+        files = Recorded(place, None if lock is None else read_lock(lock), revision)
+        try:
+            result = read(files)
+        except Exception:
+            if files.unchanged():
+                raise
+        else:
+            if files.unchanged():
+                return result
+    raise WeightsError(
+        f"{place.files.where} was saved or pulled into again during each of {ATTEMPTS} loads; load it when that is done"
+    )

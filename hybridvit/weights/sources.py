@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import importlib.util
 import json
-import os
 import re
 import time
-import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +17,10 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.request import Request, urlopen
 
 from .. import limits
+from ..resolved import sha256_of
 from ..zoo_path import zoo_path
 from .cache import check_downloaded
+from .exclusive import alone, replaced
 from .transport import CONFIGS, UnreasonableHubError, bounded, paced, persistently
 
 if TYPE_CHECKING:
@@ -362,7 +361,9 @@ def local_files(directory: str | Path) -> LocalFiles:
     """The files of a directory. Raises WeightsNotFoundError if it does not exist."""
     path = Path(directory).expanduser()
     if not path.is_dir():
-        raise WeightsNotFoundError(f"no directory {path}; {DIRECTORY}PATH names a directory with a config.json")
+        raise WeightsNotFoundError(
+            f"no directory {path}; {DIRECTORY}PATH names a directory with a config.json, and {HUB}ORG/NAME a repository"
+        )
     return LocalFiles(path)
 
 
@@ -402,16 +403,11 @@ def downloaded_file(url: str, sha256: str = "", cache_dir: str | Path | None = N
             raise WeightsNotFoundError(
                 f"{url} is not in {directory} and HF_HUB_OFFLINE is set; connect once to download it, or put it there"
             )
-        directory.mkdir(parents=True, exist_ok=True)
-        unchecked = path.with_name(f"{path.name}.unchecked-{uuid.uuid4().hex}")
         try:
-            _download(url, unchecked)
-            if sha256 and not _digest(unchecked).startswith(sha256):
-                raise WeightsNotFoundError(
-                    f"{url} is not the file that was released: its sha256 is {_digest(unchecked)}, expected "
-                    f"{sha256}...; try again, and if it stays so, do not use it"
-                )
-            os.replace(unchecked, path)
+            directory.mkdir(parents=True, exist_ok=True)
+            with alone(path):
+                if not path.is_file():
+                    _download(url, path, sha256)
         except WeightsNotFoundError:
             raise
         except TimeoutError as error:
@@ -424,18 +420,16 @@ def downloaded_file(url: str, sha256: str = "", cache_dir: str | Path | None = N
                     f"{url} cannot be reached in {limits.PATIENCE} seconds; try again"
                 ) from error
             raise WeightsNotFoundError(f"{url} cannot be downloaded into {directory}: {error}") from error
-        finally:
-            unchecked.unlink(missing_ok=True)
-    elif sha256 and not _digest(path).startswith(sha256):
+    elif sha256 and not (found := sha256_of(path)).startswith(sha256):
         raise WeightsNotFoundError(
-            f"{path} is not the file that was released: its sha256 is {_digest(path)}, expected {sha256}...; remove "
+            f"{path} is not the file that was released: its sha256 is {found}, expected {sha256}...; remove "
             "it, then it is downloaded again"
         )
     return path
 
 
-def _download(url: str, path: Path) -> None:
-    """Writes what is behind an address to a file, with a bar. Raises WeightsNotFoundError for a part of it."""
+def _download(url: str, path: Path, sha256: str) -> None:
+    """Writes what is behind an address to a file, with a bar. Raises WeightsNotFoundError for a part or another one."""
     from huggingface_hub import constants
     from huggingface_hub.utils import tqdm
 
@@ -443,14 +437,16 @@ def _download(url: str, path: Path) -> None:
         length = answer.headers.get("Content-Length")
         expected, parts = int(length) if length else None, iter(lambda: answer.read1(1 << 20), b"")
         bar = tqdm(total=expected, unit="B", unit_scale=True, disable=constants.HF_HUB_DISABLE_PROGRESS_BARS)
-        with path.open("xb") as file, bar:
-            for part in paced(parts):
-                file.write(part)
-                bar.update(len(part))
-    if expected is not None and path.stat().st_size != expected:
-        raise WeightsNotFoundError(f"{url} broke off after {path.stat().st_size} of {expected} bytes; try again")
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        with replaced(path) as unchecked:
+            with unchecked.open("wb") as file, bar:
+                for part in paced(parts):
+                    file.write(part)
+                    bar.update(len(part))
+            size, found = unchecked.stat().st_size, sha256_of(unchecked) if sha256 else ""
+            if expected not in (None, size):
+                raise WeightsNotFoundError(f"{url} broke off after {size} of {expected} bytes; try again")
+            if not found.startswith(sha256):
+                raise WeightsNotFoundError(
+                    f"{url} is not the file that was released: its sha256 is {found}, expected {sha256}...; try again, "
+                    "and if it stays so, do not use it"
+                )

@@ -13,7 +13,7 @@ import time
 import uuid
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ from ..spec import nearest
 from .cache import has_digest, remedy
 from .card import model_card, odd_facts, saved_facts
 from .errors import UnreadableError, WeightsError
-from .exclusive import held
+from .exclusive import held, settle
 from .sources import NOTE, PENDING, WeightsWarning, read_note
 from .timm_format import SIZED, built_for, differs
 
@@ -219,6 +219,8 @@ def save_pretrained(model: Encoder, directory: str | Path, *, layout: str | None
             another kind, and a NaN among what is known of the model.
     """
     directory = Path(directory).expanduser()
+    if directory.exists() and not directory.is_dir():
+        raise NotADirectoryError(f"{directory} is a file; name a directory")
     config = model_config(model, layout, facts)
     tensors = tensors_in(model, config["layout"])
     card = model_card(model, config, facts.get("repository"), facts.get("description"))
@@ -236,9 +238,7 @@ def save_pretrained(model: Encoder, directory: str | Path, *, layout: str | None
         (staging / CARD).write_text(card, encoding="utf-8")
         (staging / CONFIG).write_text(written, encoding="utf-8")
         for path in staging.iterdir():
-            path.chmod(0o644)
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
+            settle(path)
         publish(staging, directory)
     return directory
 
@@ -295,11 +295,17 @@ def tensors_in(model: Encoder, layout: str) -> dict[str, Tensor]:
     return {key: tensor.contiguous() for key, tensor in theirs.items()}
 
 
-def publish(staging: Path, directory: Path, pulled: Mapping[str, str] | None = None) -> None:
+def publish(
+    staging: Path,
+    directory: Path,
+    pulled: Mapping[str, str] | None = None,
+    in_the_way: Collection[str] | None = None,
+) -> None:
     """Lets the finished files in `staging`, a directory inside `directory`, take the place of those there, at once.
 
     With what was `pulled`, all files of a commit with their digests, those are removed that an earlier pull put there
-    and the commit has not; not those that have been changed since.
+    and the commit has not; not those that have been changed since. Where not all of the commit is known, only those
+    that are `in_the_way`.
 
     Raises FileExistsError, before anything is changed, for a file where a folder has to be, or the reverse, that no
     pull put there.
@@ -309,9 +315,11 @@ def publish(staging: Path, directory: Path, pulled: Mapping[str, str] | None = N
         gone = list[str]()
         if pulled is not None:
             before, _ = read_note(directory)
-            gone = [each for each in before.keys() - pulled.keys() if is_intact(directory / each, before[each])]
+            known = before.keys() if in_the_way is None else before.keys() & in_the_way
+            gone = [each for each in known - pulled.keys() if is_intact(directory / each, before[each])]
+            kept = {} if in_the_way is None else {each: before[each] for each in before if each not in gone}
             (staging / NOTE).parent.mkdir(parents=True, exist_ok=True)
-            note = json.dumps({"files": dict(pulled), "gone": sorted(gone)}, indent=1)
+            note = json.dumps({"files": {**kept, **pulled}, "gone": sorted(gone)}, indent=1)
             (staging / NOTE).write_text(note, encoding="utf-8")
         _check_places(staging, directory, gone)
         os.replace(staging, directory / PENDING)

@@ -79,7 +79,7 @@ def test_the_suite_has_time_and_memory_of_both_works(monkeypatch: pytest.MonkeyP
 
 def test_where_no_peak_can_be_read_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_module, "peak_memory", lambda *args, **kwargs: {"peak": None, "seconds": [1.0]})
-    (ours,) = memory(case()).sides
+    (ours,) = memory(case(), []).sides
     assert ours.figures.keys() == {"tokens", "inference time", "training time"}
 
 

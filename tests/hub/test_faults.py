@@ -31,8 +31,9 @@ import hybridvit as hv
 from hybridvit import limits
 from hybridvit.weights import transport
 from hybridvit.weights.push import pull_from_hub
-from hybridvit.weights.sources import HubFiles, WeightsNotFoundError, WeightsWarning
+from hybridvit.weights.sources import HubFiles, WeightsNotFoundError, WeightsWarning, hub_files
 from hybridvit.weights.store import WeightsError
+from hybridvit.weights.transformers_format.processor import read_processor
 from tests.hub.conftest import PROJECT
 from tests.hub.faulty import Answer, FaultyHub, after, redirect, send, stall, status, trickle
 from tests.parity import images
@@ -249,6 +250,21 @@ def test_a_load_that_succeeds_after_a_while(
     assert rule.hits == times
     assert sum(waits) == waited
     assert_heals(hub, tmp_path)
+
+
+def test_a_processor_that_does_not_arrive_is_no_missing_one(own_hub: FaultyHub, tmp_path: Path) -> None:
+    """It says what images have to be, and in which order some weights see colours."""
+    api = HfApi(endpoint=own_hub.endpoint, token=own_hub.token)
+    name = "preprocessor_config.json"
+    api.upload_file(repo_id=REPO, path_in_repo=name, path_or_fileobj=b'{"size": 32}')
+    own_hub.faults.on(f"^GET .*/{name}", status(500))
+    files = hub_files(REPO, **client(own_hub, tmp_path / "cache"))
+    error = failure(own_hub, lambda: read_processor(files, tiny().spec))
+    assert "Internal Server Error; try again later" in str(error)
+    own_hub.faults.heal()
+    processor = read_processor(files, tiny().spec)
+    assert processor is not None
+    assert processor.preprocess.input_size == (32, 32)
 
 
 def test_right_size_and_wrong_weights(hub: FaultyHub, files: dict[str, bytes], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import pytest
 import torch
@@ -520,6 +520,19 @@ def test_ranges_that_cannot_be_served(loopback_hub: LoopbackHub, repo: str) -> N
     assert beyond.status_code == 416
     assert beyond.headers["Content-Range"] == "bytes */12"
     assert get(loopback_hub, f"/{repo}/resolve/main/config.json", Range="lines=1-2").status_code == 200
+
+
+def test_a_browser_keeps_a_file_under_its_name(loopback_hub: LoopbackHub, api: HfApi) -> None:
+    api.create_repo("me/named")
+    for name in ("a/notes ä.txt", "a/weights;.bin"):
+        api.upload_file(path_or_fileobj=b"content", path_in_repo=name, repo_id="me/named")
+        answer = get_session().get(
+            f"{loopback_hub.endpoint}/me/named/resolve/main/{quote(name)}", follow_redirects=True
+        )
+        assert answer.content == b"content"
+        _, _, kept = answer.headers["Content-Disposition"].partition("inline; filename*=UTF-8''")
+        assert unquote(kept) == name.removeprefix("a/")
+        assert kept.isascii()
 
 
 def test_an_interrupted_download_is_resumed(loopback_hub: LoopbackHub, repo: str) -> None:

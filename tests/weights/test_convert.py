@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from safetensors.torch import load_file, save_file
 import hybridvit as hv
 from hybridvit.keys import KeyMismatchError
 from hybridvit.registry import family_of, model_spec
+from hybridvit.resolved import sha256_of
 from hybridvit.weights.errors import WeightsError
 from hybridvit.weights.layouts import layouts_of
 from hybridvit.weights.sources import WeightsNotFoundError
@@ -100,7 +104,9 @@ def test_a_source_may_be_its_target(tmp_path: Path) -> None:
         hv.convert(file, file, to="original")
     directory = hv.save_pretrained(model, tmp_path / "saved")
     for layout in ("original", "hybridvit"):
-        hv.convert(directory, directory, to=layout)
+        before = sha256_of(directory / "model.safetensors")
+        read = hv.convert(directory, directory, to=layout)
+        assert read.to_dict()["files"]["model.safetensors"]["sha256"] == before
         assert hv.create_model(f"local-dir:{directory}").labels == LABELS
         assert torch.equal(
             logits(hv.create_model(f"local-dir:{directory}"), images(24, 32)), logits(model, images(24, 32))
@@ -150,6 +156,26 @@ def test_a_full_disk_leaves_the_target(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(OSError, match=rf"{target} could not be written .*No space left.*earlier files are intact"):
         hv.convert(source, target)
     assert target.read_bytes() == b"before"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["saved", "target.safetensors"]
+
+
+def test_a_directory_that_is_called_like_a_file_is_no_target(tmp_path: Path) -> None:
+    target = tmp_path / "target.safetensors"
+    target.mkdir()
+    with pytest.raises(IsADirectoryError, match=rf"{target} is a directory; name a file"):
+        hv.convert(tmp_path / "not read", target)
+    assert list(target.iterdir()) == []
+
+
+def test_what_a_killed_convert_left_is_gone_with_the_next(tmp_path: Path) -> None:
+    source = hv.save_pretrained(tiny(), tmp_path / "saved")
+    target = tmp_path / "target.safetensors"
+    program = "import os, hybridvit as hv; from hybridvit.weights import convert;"
+    program += "convert.write_tensors = lambda tensors, path, meant: [path.touch(), os.kill(os.getpid(), 9)];"
+    program += f"hv.convert({str(source)!r}, {str(target)!r})"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == -signal.SIGKILL
+    assert not target.exists()
+    hv.convert(source, target)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["saved", "target.safetensors"]
 
 

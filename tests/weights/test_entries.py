@@ -10,8 +10,17 @@ import timm
 import torch
 
 from hybridvit.preprocess import Preprocess
-from hybridvit.registry import UnknownNameError, family_of, index, model_spec
-from hybridvit.weights.entries import WeightEntry, entries, entries_of, find_entry, is_non_commercial, read_entry
+from hybridvit.registry import UnknownNameError, build_tags, family_of, index, model_spec, tags
+from hybridvit.weights.entries import (
+    WeightEntry,
+    entries,
+    entries_in,
+    entries_of,
+    find_entry,
+    is_entry,
+    is_non_commercial,
+    read_entry,
+)
 from hybridvit.weights.layouts import layouts_of
 from hybridvit.zoo_path import zoo_path
 
@@ -24,6 +33,21 @@ def test_entries_lie_in_their_familys_file() -> None:
     for path in zoo_path().glob("*.toml"):
         families = {index()[name.partition(".")[0]].family for name in tomllib.loads(path.read_text())}
         assert families == {path.stem}, path.name
+
+
+def test_the_list_of_tags_is_that_of_the_entries() -> None:
+    listed = {name: list(of_model) for name, of_model in tags().items()}
+    assert list(listed.items()) == list(build_tags().items()), "run `python -m hybridvit.registry` after adding weights"
+    assert {f"{name}.{tag}" for name, of_model in listed.items() for tag in of_model} == entries().keys()
+
+
+def test_finding_an_entry_reads_the_file_of_its_family_alone() -> None:
+    entries_in.cache_clear()
+    find_entry("vit_tiny_patch16_224.augreg_in21k")
+    assert entries_of("no_such_model") == []
+    assert not is_entry("vit_tiny_patch16_224")
+    assert not is_entry("no_such_model.tag")
+    assert entries_in.cache_info().currsize == 1
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,15 @@ HALF, ALL = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}, [0.5, 0.5, 0.5]
             },
             ((32, 32), "bicubic", 0.8, "squash", ALL),
         ),
+        # sides that are not square, in one proportion; and a share that just misses its size
+        (
+            {"size": {"height": 40, "width": 80}, "do_center_crop": True, "crop_size": {"height": 32, "width": 64}},
+            ((32, 64), "bilinear", 0.8, "squash", ALL),
+        ),
+        (
+            {"size": 75, "do_center_crop": True, "crop_size": 42},
+            ((42, 42), "bilinear", math.nextafter(0.56, 0), "squash", ALL),
+        ),
         # a crop size that is not used
         ({"size": 40, "do_center_crop": False, "crop_size": 32}, ((40, 40), "bilinear", 1.0, "squash", ALL)),
         # shortest edge, then a crop
@@ -223,6 +233,23 @@ def test_image_processors(processor: dict[str, Any], expected: tuple[Any, ...], 
     found = load(tmp_path).preprocess
     assert found is not None
     assert (found.input_size, found.interpolation, found.crop_pct, found.crop_mode, list(found.mean)) == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "crop", "message"),
+    [
+        ({"height": 40, "width": 48}, {"height": 32, "width": 32}, "resizes images to 40x48 and crops 32x32 of that"),
+        ({"shortest_edge": 40}, {"height": 32, "width": 24}, "to a shortest edge of 40 and crops 32x24 of that"),
+        ({"height": 24, "width": 24}, 32, "to 24x24 and crops 32x32 of that"),
+    ],
+)
+def test_a_processor_of_another_geometry_is_told(size: dict[str, int], crop: Any, message: str, tmp_path: Path) -> None:
+    processor = {"size": size, "do_center_crop": True, "crop_size": crop, **HALF}
+    saved(ViTForImageClassification(ViTConfig(**SMALL)), tmp_path, processor)
+    with pytest.warns(WeightsWarning, match=message):
+        found = load(tmp_path).preprocess
+    assert found is not None
+    assert found.input_size == ((crop, crop) if isinstance(crop, int) else tuple(crop.values()))
 
 
 @pytest.mark.parametrize(

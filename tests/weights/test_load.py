@@ -84,11 +84,19 @@ def test_a_model_without_released_weights() -> None:
         ({"in_chans": 0}, "in_chans must be at least 1, got 0"),
         ({"img_size": 0}, "img_size must be at least 1, got 0"),
         ({"img_size": (32, -1)}, "img_size must be at least 1, got -1"),
+        ({"img_size": (32, 32, 3)}, r"img_size must be a number of pixels or \(height, width\), got \(32, 32, 3\)"),
+        ({"img_size": 32.0}, r"img_size must be a number of pixels or \(height, width\), got 32\.0"),
+        ({"img_size": "32"}, r"img_size must be a number of pixels or \(height, width\), got '32'"),
     ],
 )
 def test_impossible_numbers(name: str, pretrained: bool, request_: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         hv.create_model(name, pretrained, **request_)
+
+
+def test_a_path_is_spelled_as_a_name(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"name must be text; for a directory local-dir:{tmp_path}, for a weight file"):
+        hv.create_model(tmp_path)  # pyright: ignore[reportArgumentType]
 
 
 # Other classes, channels and sizes of saved weights
@@ -382,7 +390,7 @@ def structural(entry: WeightEntry, monkeypatch: pytest.MonkeyPatch) -> None:
     with without_memory():
         theirs = timm.create_model(entry.name).state_dict()
     monkeypatch.setattr(resolve.Recorded, "tensors", lambda files, allow_pickle, name, prefix: theirs)
-    monkeypatch.setattr(loading, "_initialise_missing", lambda model, spec: None)
+    monkeypatch.setattr(loading, "_initialise_missing", lambda model, spec, missing: None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", WeightsWarning)
         model = hv.create_model(entry.name, pretrained=True, allow_pickle=True)
@@ -748,7 +756,8 @@ def test_a_directory_that_is_called_like_a_file_or_a_model(
 def test_an_architecture_beside_a_repository(tmp_path: Path) -> None:
     for place in ("hf-hub:me/model", f"local-dir:{tmp_path}"):
         with pytest.raises(
-            ValueError, match=f"{place} is loaded by itself: an architecture's name goes with the path of"
+            ValueError,
+            match=f"{place} is loaded by itself: .* or name the file, which of a repository `hybridvit",
         ):
             hv.lock(place, tmp_path / "weights.lock", model=TINY)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +17,12 @@ from safetensors.torch import save_file
 import hybridvit as hv
 from hybridvit.hub import LoopbackHub
 from hybridvit.resolved import sha256_of
+from hybridvit.weights import load as loading
 from hybridvit.weights.entries import entries
 from hybridvit.weights.lock import check_lock
 from hybridvit.weights.lock_file import Lock, LockError, read_lock
-from hybridvit.weights.sources import WeightsNotFoundError
+from hybridvit.weights.sources import LocalFiles, WeightsNotFoundError
+from hybridvit.weights.store import finish_pending
 from tests.parity import images
 from tests.weights.examples import TINY, client, described, logits, tiny
 
@@ -250,14 +253,42 @@ def test_a_name_that_is_locked_by_another_process_meanwhile(
 ) -> None:
     from hybridvit.weights import lock as module
 
-    def create(name: str, **options: Any) -> Any:
+    load = module.load_recorded
+
+    def loading(*arguments: Any, **options: Any) -> Any:
         monkeypatch.undo()
         hv.lock(SHIPPED, lock)
-        return hv.create_model(name, **options)
+        return load(*arguments, **options)
 
-    monkeypatch.setattr(module, "create_model", create)
+    monkeypatch.setattr(module, "load_recorded", loading)
     hv.lock(saved, lock)
     assert set(read_lock(lock).weights) == {saved, SHIPPED}
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["saved into", "moved"])
+def test_what_is_locked_while_it_is_saved_into_is_one_model(
+    moved: bool, lock: Path, saved: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a save after the load, before its files are hashed; or by what finishes a save that was killed."""
+    directory, create, seeds = tmp_path / "saved", loading.create_model, iter(range(1, 2))
+    if moved:
+        hv.save_pretrained(tiny(seed=1), directory / ".pending")
+
+    def creating(*arguments: Any, **options: Any) -> Any:
+        model = create(*arguments, **options)
+        seed = next(seeds, None)
+        if seed is not None and not moved:
+            hv.save_pretrained(tiny(seed), directory)
+        finish_pending(directory)
+        return model
+
+    monkeypatch.setattr(loading, "create_model", creating)
+    (locked,) = hv.lock(saved, lock).values()
+    assert locked.files["model.safetensors"].sha256 == sha256_of(directory / "model.safetensors")
+    assert torch.equal(logits(create(saved, lock=lock), images(24, 32)), logits(tiny(seed=1), images(24, 32)))
+    moved, seeds = False, itertools.count(2)
+    with pytest.raises(ValueError, match=r"has changed since it was loaded; load it again"):
+        hv.lock(saved, lock)
 
 
 def test_the_directory_of_a_lock_file_is_made(saved: str, tmp_path: Path) -> None:
@@ -323,6 +354,23 @@ def test_files_that_came_are_found_by_a_check(lock: Path, saved: str, tmp_path: 
     with pytest.raises(LockError) as caught:
         hv.create_model(name, lock=lock)
     assert str(caught.value) == wrong
+
+
+def test_a_check_while_the_same_model_is_saved(
+    lock: Path, saved: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hv.lock(saved, lock)
+    directory, get, saves = tmp_path / "saved", LocalFiles.get, iter([1])
+    hv.save_pretrained(tiny(), directory / ".pending")
+
+    def getting(files: LocalFiles, name: str) -> Path | None:
+        path = get(files, name)
+        if name == "model.safetensors" and next(saves, None):
+            finish_pending(directory)
+        return path
+
+    monkeypatch.setattr(LocalFiles, "get", getting)
+    assert check_lock(lock) == {saved: None}
 
 
 def test_weights_that_came_before_those_that_are_locked(lock: Path, tmp_path: Path) -> None:

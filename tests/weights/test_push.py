@@ -21,7 +21,7 @@ from hybridvit.encoder import Encoder
 from hybridvit.hub import LoopbackHub
 from hybridvit.weights import store
 from hybridvit.weights.errors import WeightsError
-from hybridvit.weights.sources import NOTE, WeightsNotFoundError
+from hybridvit.weights.sources import NOTE, WeightsNotFoundError, WeightsWarning
 from tests.parity import error, images
 from tests.weights.examples import TINY, client, described, facts, logits, tiny
 
@@ -333,8 +333,27 @@ def test_a_pull_leaves_what_was_changed_since(
 ) -> None:
     target, _ = resharded
     (target / "model.safetensors").write_bytes(b"mine")
-    hv.pull_from_hub(REPO, target, **access(loopback_hub))
+    for _ in range(2):
+        with pytest.warns(WeightsWarning, match=r"pulled also has model\.safetensors, which is not of the commit"):
+            hv.pull_from_hub(REPO, target, **access(loopback_hub))
     assert (target / "model.safetensors").read_bytes() == b"mine"
+    (target / "model.safetensors").unlink()
+    (target / "preprocessor_config.json").write_text("{}")  # which a load does not look at
+    (target / "pytorch_model.bin").touch()
+    hv.pull_from_hub(REPO, target, **access(loopback_hub))
+
+
+def test_a_pull_tells_of_a_config_that_is_not_of_the_commit(
+    loopback_hub: LoopbackHub, api: HfApi, tmp_path: Path
+) -> None:
+    hv.save_pretrained(tiny(), tmp_path / "saved")
+    api.create_repo(REPO)
+    api.upload_file(path_or_fileobj=tmp_path / "saved" / WEIGHTS, path_in_repo=WEIGHTS, repo_id=REPO)
+    (tmp_path / "pulled").mkdir()
+    for text in ('{"model_type": "vit"}', "no JSON"):
+        (tmp_path / "pulled" / "config.json").write_text(text)
+        with pytest.warns(WeightsWarning, match=r"pulled also has config\.json, which is not of the commit"):
+            hv.pull_from_hub(REPO, tmp_path / "pulled", **access(loopback_hub))
 
 
 def test_a_pull_that_is_killed_leaves_the_old_model_or_the_new(
@@ -495,6 +514,35 @@ def test_weights_without_a_config_are_pulled_from_the_cache(
     hv.create_model(f"hf-hub:{REPO}", **hub)
     offline()
     assert (hv.pull_from_hub(REPO, tmp_path / "pulled", **hub) / "model.safetensors").exists()
+
+
+def test_a_pull_of_a_part_from_the_cache_removes_nothing_of_the_same_commit(
+    loopback_hub: LoopbackHub,
+    api: HfApi,
+    resharded: tuple[Path, Encoder],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A load does not bring README.md into the cache."""
+    (target, new), cache = resharded, tmp_path / "cache"
+    api.upload_file(path_or_fileobj=b"x", path_in_repo="more.txt", repo_id=REPO)
+    hv.create_model(f"hf-hub:{REPO}", **client(loopback_hub, cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    before = {path.name for path in target.iterdir()}
+    hv.pull_from_hub(REPO, target, cache_dir=cache)
+    shards = {FIRST_SHARD, FIRST_SHARD.replace("00001", "00002", 1), f"{WEIGHTS}.index.json"}
+    assert {path.name for path in target.iterdir()} == before - {WEIGHTS} | shards
+    batch = images(24, 32)
+    assert torch.equal(logits(hv.create_model(f"local-dir:{target}"), batch), logits(new, batch))
+    monkeypatch.undo()
+    hv.pull_from_hub(REPO, target, **access(loopback_hub))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    hv.pull_from_hub(REPO, target, cache_dir=cache)
+    assert (target / "more.txt").exists()
+    monkeypatch.undo()
+    api.delete_file("more.txt", REPO)
+    hv.pull_from_hub(REPO, target, **access(loopback_hub))
+    assert not (target / "more.txt").exists()
 
 
 def test_pulls_from_the_cache_into_one_directory(

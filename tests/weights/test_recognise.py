@@ -29,6 +29,7 @@ def in_layout(architecture: str, layout: str, **changes: int) -> StateDict:
         ("coatnet_0_rw_224", "timm"),
         ("levit_128s", "timm"),
         ("levit_conv_128s", "timm"),
+        ("caformer_s18", "timm"),
         ("levit_128s", "transformers"),
         ("deit_tiny_distilled_patch16_224", "timm"),
         ("vit_base_patch16_224", "torchvision"),

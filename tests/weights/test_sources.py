@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -67,7 +71,7 @@ def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("name", ["nothing", "file"])
 def test_a_directory_that_is_none(name: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(WeightsNotFoundError, match=f"no directory {tmp_path}/{name}; local-dir:PATH names a directory"):
+    with pytest.raises(WeightsNotFoundError, match=f"no directory {tmp_path}/{name}; .* hf-hub:ORG/NAME a repository"):
         hv.create_model(f"local-dir:{tmp_path / name}")
 
 
@@ -255,6 +259,31 @@ def test_a_file_is_downloaded_once(
     assert capfd.readouterr() == ("", "")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert downloaded_file("http://127.0.0.1:9/a/model.pth", sha256) == path
+
+
+def test_who_want_the_same_file_download_it_once(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, get = list[str](), Served.do_GET
+
+    def getting(request: Served) -> None:
+        asked.append(request.path)
+        time.sleep(0.3)
+        get(request)
+
+    monkeypatch.setattr(Served, "do_GET", getting)
+    with ThreadPoolExecutor(4) as threads:
+        paths = list(threads.map(downloaded_file, [f"{address}/model.pth"] * 4, [SHA256] * 4))
+    assert {path.read_bytes() for path in paths} == {CONTENT}
+    assert asked == ["/model.pth"]
+    assert cached(tmp_path) == ["model.pth"]
+
+
+def test_what_a_killed_download_left_is_gone_with_the_next(address: str, tmp_path: Path) -> None:
+    program = "import os; from hybridvit.weights import sources; sources.paced = lambda _: os.kill(os.getpid(), 9);"
+    program += f" sources.downloaded_file('{address}/model.pth')"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == -signal.SIGKILL
+    assert cached(tmp_path) == [".model.pth.held", ".model.pth.writing"]
+    downloaded_file(f"{address}/model.pth", SHA256)
+    assert cached(tmp_path) == ["model.pth"]
 
 
 def test_a_download_shows_its_progress(

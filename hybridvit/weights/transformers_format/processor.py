@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ...encoder import Model
 from ...preprocess import Preprocess
-from ..sources import Files, WeightsNotFoundError
+from ..sources import Files, WeightsWarning
 from ..store import read_json
 
 INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
@@ -26,10 +28,7 @@ class Processor(NamedTuple):
 
 def read_processor(files: Files, spec: Model) -> Processor | None:
     """What an image processor of transformers does; None if the repository has none, or offline none in the cache."""
-    try:
-        path = files.get("preprocessor_config.json")
-    except WeightsNotFoundError:
-        return None
+    path = files.get("preprocessor_config.json")
     if path is None:
         return None
     given = read_json(path)
@@ -40,7 +39,7 @@ def read_processor(files: Files, spec: Model) -> Processor | None:
     shape, crop_pct, crop_mode = resized.shape, 1.0, "center" if resized.by_shortest else "squash"
     if crop:
         shape = _size(crop).shape
-        crop_pct = min(shape[0] / resized.shape[0] * _shrunk(kind, given, resized), 1.0)
+        crop_pct = _share(shape, resized, _shrunk(kind, given, resized), files.where)
     elif "crop_pct" in given:
         cropped = shape[0] < CROPPED_BELOW
         crop_pct, crop_mode = (given["crop_pct"] or 1.0, "center") if cropped else (1.0, "squash")
@@ -71,6 +70,25 @@ def _size(given: Any, square: bool = True) -> _Size:
     if "shortest_edge" in given:
         return _Size((given["shortest_edge"],) * 2, True)
     return _Size((given["height"], given["width"]), False)
+
+
+def _share(crop: tuple[int, int], size: _Size, shrunk: float, where: str) -> float:
+    """The crop_pct of a crop of what is resized to `size / shrunk`. Warns if it is not just that for both sides."""
+    share = min(1.0, *(side / of * shrunk for side, of in zip(crop, size.shape, strict=True)))
+    whole = tuple(int(side / shrunk) for side in size.shape)
+    for each in (share, math.nextafter(share, 0)):
+        resized = tuple(math.floor(side / each) for side in crop)
+        if resized == whole and (crop[0] == crop[1] or not size.by_shortest):
+            return each
+    of = f"a shortest edge of {whole[0]}" if size.by_shortest else f"{whole[0]}x{whole[1]}"
+    warnings.warn(
+        f"{where}: its preprocessor_config.json resizes images to {of} and crops {crop[0]}x{crop[1]} of that; a crop "
+        "here keeps the same share of both sides, so hv.transforms(model) sees a little more or less of an image; set "
+        "model.preprocess if that matters",
+        WeightsWarning,
+        stacklevel=2,
+    )
+    return share
 
 
 def _shrunk(kind: str, given: Mapping[str, Any], size: _Size) -> float:

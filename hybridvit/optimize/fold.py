@@ -1,0 +1,263 @@
+"""Folding: what a model computes in eval mode, with fewer layers.
+
+Batch norms and layer scales go into the layers next to them, standardised kernels become plain ones, activations join
+the layer in front of them, and convolutions whose results are only added become one (arXiv 2101.03697). The result is
+a model like any other: a spec with fewer parts, and weights that fit it.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from functools import singledispatch
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..components.attention import ReducedAttention
+from ..components.blocks import Branch
+from ..components.convs import Conv, ConvModule, StdConv
+from ..components.functions import Identity
+from ..components.heads import LinearHead, NormedHead
+from ..components.mixers import LayerScale, Linear, LinearModule
+from ..components.norms import BatchNorm, BatchNormModule
+from ..components.transitions import Activate, Add, Normalize, Patchify, Steps, Subtract
+from ..encoder import Encoder, Model
+from ..meta import without_memory
+from ..spec import Grid, Spec
+from .layers import Affine, affine_of, scale_columns, scale_rows, scales_input, scales_output
+
+Folded = tuple[Spec, nn.Module]
+
+
+def folded(model: Encoder) -> Encoder:
+    """A copy in eval mode with the same outputs, to rounding, and fewer layers. The original stays as it is."""
+    with torch.no_grad():
+        spec, changed = fold_parts(model.spec, copy.deepcopy(model).eval())
+    with without_memory():
+        fresh = cast("Model", spec).build().eval()
+    # Strictly: a spec that its weights do not fit was folded wrongly.
+    fresh.load_state_dict(changed.state_dict(), assign=True)
+    for about in ("preprocess", "labels", "origin", "resolved"):
+        setattr(fresh, about, getattr(model, about))
+    return fresh.requires_grad_(False)
+
+
+def fold_parts(spec: Spec, module: nn.Module) -> Folded:
+    """Folds the parts of a part, then itself. A part is the module's attribute of the name of the spec's field."""
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(cast("Any", spec)):
+        value, part = getattr(spec, field.name), getattr(module, field.name, None)
+        if isinstance(value, Spec) and isinstance(part, nn.Module):
+            changes[field.name], changed = fold_parts(value, part)
+            setattr(module, field.name, changed)
+        elif isinstance(value, tuple) and isinstance(part, nn.ModuleList) and all(isinstance(v, Spec) for v in value):
+            specs: list[Spec] = []
+            for index, item in enumerate(value):
+                step, part[index] = fold_parts(item, part[index])
+                specs.append(step)
+            changes[field.name] = tuple(specs)
+    return fold(spec.replace(**changes) if changes else spec, module)
+
+
+@singledispatch
+def fold(spec: Spec, module: Any) -> Folded:
+    """What computes the same as this part, whose own parts are folded. Other files join with `@fold.register`."""
+    of_its_own = any(isinstance(part, BatchNormModule) for part in module.children())
+    if isinstance(getattr(spec, "norm", None), BatchNorm) and not of_its_own:
+        # The norm of layers that the module is made of, which have no specs of their own.
+        for layer in module.modules():
+            if isinstance(layer, ConvModule | LinearModule):
+                _fold_norm(layer)
+        return spec.replace(norm=None), module
+    return spec, module
+
+
+def _fold_norm(module: Any) -> bool:
+    """Folds the norm of a convolution or linear layer into it, if that norm is one that folds."""
+    affine = affine_of(module.norm)
+    if affine is None:
+        return False
+    scale_rows(module.linear if isinstance(module, LinearModule) else module.conv, affine)
+    module.norm = nn.Identity()
+    return True
+
+
+@fold.register
+def _(spec: Conv, module: Any) -> Folded:
+    if isinstance(spec, StdConv):
+        plain = Conv(**{field.name: getattr(spec, field.name) for field in dataclasses.fields(cast("Any", Conv))})
+        module.conv.weight = nn.Parameter(module.conv.standardized(), False)
+        return fold(plain, module)
+    return (spec.replace(norm=None, bias=True) if _fold_norm(module) else spec), module
+
+
+@fold.register(Patchify)
+@fold.register(Linear)
+def _(spec: Patchify | Linear, module: Any) -> Folded:
+    return (spec.replace(norm=None, bias=True) if _fold_norm(module) else spec), module
+
+
+@fold.register
+def _(spec: ReducedAttention, module: Any) -> Folded:
+    """What becomes keys and values may end in a norm, which is in front of their linear layer."""
+    *first, last = spec.reduce.steps if isinstance(spec.reduce, Steps) else (spec.reduce,)
+    parts = list(module.reduce.steps) if isinstance(spec.reduce, Steps) else [module.reduce]
+    act, affine = _as_affine(last, parts[-1])
+    if affine is None or act is not None:
+        return spec, module
+    scale_columns(module.key_value, affine)
+    rest, module.reduce = fold(Steps(steps=tuple(first)), _Steps(parts[:-1]))
+    return spec.replace(reduce=rest, qkv_bias=True), module
+
+
+@fold.register
+def _(spec: NormedHead, module: Any) -> Folded:
+    """Several linear layers of the same vector, averaged, are one."""
+    if not isinstance(spec.norm, BatchNorm):
+        return spec, module
+    for norm, layer in zip(module.norms, module.linears, strict=True):
+        affine = affine_of(norm)
+        assert affine is not None
+        scale_columns(layer, affine)
+    head, layers = module.linears[0], list(module.linears)
+    for name in ("weight", "bias"):
+        mean = torch.stack([getattr(layer, name).double() for layer in layers]).mean(dim=0)
+        setattr(head, name, nn.Parameter(mean.to(head.weight.dtype), False))
+    return LinearHead(), head
+
+
+@fold.register
+def _(spec: Branch, module: Any) -> Folded:
+    before, behind = affine_of(module.norm), affine_of(module.post_norm)
+    if before is not None and (mixer := scales_input(spec.mixer, module.mixer, before)):
+        module.norm, spec = nn.Identity(), spec.replace(norm=None, mixer=mixer)
+    if behind is not None and (mixer := scales_output(spec.mixer, module.mixer, behind)):
+        module.post_norm, spec = nn.Identity(), spec.replace(post_norm=None, mixer=mixer)
+    if module.layer_scale is not None and not spec.post_norm:
+        affine = Affine(module.layer_scale.double(), None)
+        if mixer := scales_output(spec.mixer, module.mixer, affine):
+            module.layer_scale, spec = None, spec.replace(layer_scale=None, mixer=mixer)
+    if spec.residual and not (spec.norm or spec.post_norm or spec.layer_scale is not None or spec.shortcut_scale):
+        both = fold(Add(body=spec.mixer), _Sides(nn.Identity(), module.mixer))
+        if isinstance(both[0], Conv):
+            spec, module.mixer = spec.replace(mixer=both[0], residual=False), both[1]
+    return spec, module
+
+
+class _Steps(nn.Module):
+    """Modules one after another."""
+
+    def __init__(self, steps: list[nn.Module]) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(steps)
+
+
+class _Sides(nn.Module):
+    """The two sides of a sum."""
+
+    def __init__(self, shortcut: nn.Module, body: nn.Module) -> None:
+        super().__init__()
+        self.shortcut, self.body = shortcut, body
+
+
+@fold.register
+def _(spec: Steps, module: Any) -> Folded:
+    """Step by step, the last one kept being what the next may join."""
+    specs: list[Spec] = []
+    modules: list[Any] = []
+    waiting: list[tuple[Spec, Any, Affine]] = []  # a norm that nothing in front of it took in
+    for step, part in zip(spec.steps, module.steps, strict=True):
+        if step == Identity():
+            continue
+        if waiting and (joined := scales_input(step, part, waiting[0][2])):
+            waiting.clear()
+            step = joined
+        for norm, its_module, _ in waiting:
+            specs.append(norm)
+            modules.append(its_module)
+        waiting.clear()
+        act, affine = _as_affine(step, part)
+        if affine is not None and specs and (joined := scales_output(specs[-1], modules[-1], affine)):
+            specs[-1] = joined
+            if act is None:
+                continue
+            step, part = _activation(act)
+        elif affine is not None and act is None:
+            waiting.append((step, part, affine))
+            continue
+        if isinstance(step, Activate) and specs and _takes_activation(specs[-1]):
+            specs[-1] = specs[-1].replace(act=step.act)
+            continue
+        specs.append(step)
+        modules.append(part)
+    for norm, its_module, _ in waiting:
+        specs.append(norm)
+        modules.append(its_module)
+    if len(specs) == 1:
+        return specs[0], modules[0]
+    if not specs:
+        return Identity(), Identity().build(1, Grid(1, 1))
+    module.steps = nn.ModuleList(modules)
+    return spec.replace(steps=tuple(specs)), module
+
+
+def _as_affine(step: Spec, part: Any) -> tuple[str | None, Affine | None]:
+    """The activation and the affine map of a step that is nothing else."""
+    if isinstance(step, Normalize):
+        return step.act, affine_of(part.norm)
+    if isinstance(step, LayerScale):
+        return None, Affine(part.gamma.double(), None)
+    return None, None
+
+
+def _activation(act: str) -> Folded:
+    spec = Activate(act=act)
+    return spec, spec.build(1, Grid(1, 1))
+
+
+def _takes_activation(spec: Spec) -> bool:
+    return isinstance(spec, Conv | Linear) and spec.norm is None and spec.act is None
+
+
+@fold.register
+def _(spec: Add, module: Any) -> Folded:
+    """A sum of convolutions, norms and identities at one stride is one convolution, if one of them filters."""
+    parts = [(spec.shortcut, module.shortcut), (spec.body, module.body)]
+    convs = [(part, its_module) for part, its_module in parts if isinstance(part, Conv)]
+    if not convs:
+        return spec, module
+    largest, its_module = max(convs, key=lambda item: item[0].kernel)
+    kernels = [_kernel(part, of_part, largest, its_module.conv) for part, of_part in parts]
+    if kernels[0] is None or kernels[1] is None:
+        return spec, module
+    sign = -1 if isinstance(spec, Subtract) else 1
+    weight, bias = (body + sign * shortcut for shortcut, body in zip(*kernels, strict=True))
+    dtype = its_module.conv.weight.dtype
+    its_module.conv.weight = nn.Parameter(weight.to(dtype), False)
+    its_module.conv.bias = nn.Parameter(bias.to(dtype), False)
+    return largest.replace(bias=True), its_module
+
+
+def _kernel(spec: Spec, module: Any, like: Conv, conv: nn.Conv2d) -> tuple[Tensor, Tensor] | None:
+    """Weight and bias of a part as a convolution of another's shape, in double precision; None if it is none."""
+    shape, width = conv.weight.shape, conv.out_channels
+    centre = (like.kernel - 1) // 2
+    if isinstance(spec, Conv) and not isinstance(spec, StdConv):
+        fits = (spec.stride, spec.groups, spec.dim) == (like.stride, like.groups, like.dim)
+        symmetric = spec.padding is None and like.padding is None and spec.kernel % 2 and like.kernel % 2
+        if not fits or not symmetric or spec.norm or spec.act:
+            return None
+        border = (like.kernel - spec.kernel) // 2
+        bias = torch.zeros(width) if module.conv.bias is None else module.conv.bias
+        return F.pad(module.conv.weight.double(), [border] * 4), bias.double()
+    affine = Affine(torch.ones(width).double(), None) if spec == Identity() else _as_affine(spec, module)[1]
+    same = like.stride == 1 and like.padding is None and like.kernel % 2 and conv.in_channels == width
+    if affine is None or not same or (isinstance(spec, Normalize) and spec.act):
+        return None
+    weight = torch.zeros(shape, dtype=torch.float64)
+    channel = torch.arange(width)
+    weight[channel, channel % shape[1], centre, centre] = affine.scale
+    return weight, torch.zeros(width).double() if affine.shift is None else affine.shift
