@@ -246,7 +246,8 @@ def predict(
 def benchmark(
     models: Annotated[list[str] | None, typer.Argument(metavar="MODEL...", help="Names that `list` shows.")] = None,
     suite: Annotated[
-        Literal["inference", "training", "memory", "export", "cold_start"], typer.Option(help="What is measured.")
+        Literal["inference", "training", "memory", "export", "scaling", "cold_start"],
+        typer.Option(help="What is measured."),
     ] = "inference",
     model_set: Annotated[
         Literal["targets", "cold_starts"] | None, typer.Option("--set", help="A set of models, by its name.")
@@ -269,6 +270,7 @@ def benchmark(
         typer.Option("--compile", help="Adds the compiled sides, in this mode of torch.compile."),
     ] = None,
     cuda_graph: Annotated[bool, typer.Option("--cuda-graph", help="Eager sides replay a CUDA graph.")] = False,
+    processes: Annotated[int, typer.Option(min=1, help="Of the scaling suite, unless torchrun starts them.")] = 1,
     rounds: Annotated[int | None, typer.Option(min=1, help="How often the sides take turns.")] = None,
     round_seconds: Annotated[float, typer.Option(help="A round repeats a side for about this long.")] = 0.25,
     memory: Annotated[bool, typer.Option(help="Peak memory, each side in a process of its own.")] = True,
@@ -291,7 +293,7 @@ def benchmark(
 
     from . import benchmark as package
     from .benchmark.run import SETS, SUITES
-    from .benchmark.tables import terminal_tables
+    from .benchmark.tables import terminal_table
 
     if render is not None and plot is not None:
         from .benchmark.pareto import plot as draw
@@ -317,23 +319,23 @@ def benchmark(
         compile=compile_mode,
         cuda_graph=cuda_graph,
         threads=threads or torch.get_num_threads(),
+        processes=processes,
         rounds=rounds or SUITES[suite].rounds,
         round_seconds=round_seconds,
     )
     sizes = [(size, size) for size in img_size] if img_size else None
     batches = [_batch(each) for each in batch] if batch else None
-    results = []
+    measured = False
     console = Console()
-    with console.status("measuring") as status:
+    with console.status("measuring"):
         for result in package.benchmark(
             names, batches, settings, suite=suite, img_sizes=sizes, sides=side, weigh=memory
         ):
             package.append_result(out, result)
-            results.append(result)
-            status.update(f"{result.model} with batch {result.batch or 'best'} done")
-    for table in terminal_tables(results):
-        console.print(table)
-    console.print(f"results in {out}", highlight=False, soft_wrap=True)
+            console.print(terminal_table(result))
+            measured = True
+    if measured:
+        console.print(f"results in {out}", highlight=False, soft_wrap=True)
 
 
 def _batch(text: str) -> int | None:

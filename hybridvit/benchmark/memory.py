@@ -27,7 +27,7 @@ from .peers import fresh
 from .processes import answer, in_process
 from .records import Result, Unit
 from .results import Measured, result, sides
-from .sides import OURS, Way, optimized, placed, ways
+from .sides import OURS, Way, placed, ways
 from .timing import clock_for
 from .work import WORKS, Work
 
@@ -103,8 +103,7 @@ def _weigh(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run_of(case: Case, way: Way, work: Work) -> Callable[[], object]:
-    model = placed(fresh(case, way.package), way, case.settings)
-    return WORKS[work](optimized(model) if way.optimized else model, way, case)
+    return WORKS[work](placed(fresh(case, way.package), way, case.settings), way, case)
 
 
 def _peak_of(work: Callable[[], object], device: torch.device) -> float | None:

@@ -98,12 +98,13 @@ def timm_model(case: Case) -> nn.Module:
     """timm's model of the same name, freshly initialised."""
     import timm
 
+    classes = case.spec().num_classes
     if case.img_size == model_spec(case.model).img_size:
-        return timm.create_model(case.model)
+        return timm.create_model(case.model, num_classes=classes)
     try:
-        return timm.create_model(case.model, img_size=case.img_size)
+        return timm.create_model(case.model, num_classes=classes, img_size=case.img_size)
     except TypeError:  # a convolutional model takes images of any size and refuses the argument
-        return timm.create_model(case.model)
+        return timm.create_model(case.model, num_classes=classes)
 
 
 def transformers_model(case: Case) -> nn.Module:

@@ -14,6 +14,9 @@ from .cases import Case
 from .records import Figure, Machine, Peaks, Result, Side, Suite, Unit
 from .sides import Way
 
+# Figures of which no side repeats a round, or that others do not have in kind.
+UNPAIRED = ("first call", "export")
+
 # The values of a side's figures by name, each with its unit; or why there are none.
 Measured = Mapping[str, tuple[Unit, Sequence[float]]]
 
@@ -26,7 +29,8 @@ def sides(
     for way in ways:
         ours = made[0].figures if made else {}
         figures = {
-            name: Figure.of(unit, values, ours.get(name)) for name, (unit, values) in measured.get(way.name, {}).items()
+            name: Figure.of(unit, values, None if name in UNPAIRED else ours.get(name))
+            for name, (unit, values) in measured.get(way.name, {}).items()
         }
         made.append(Side(name=way.name, settings=way.settings(training), figures=figures, failed=failed.get(way.name)))
     return tuple(made)

@@ -13,6 +13,7 @@ from .cold_start import cold_start
 from .export import FORMS, export
 from .memory import memory
 from .records import BenchmarkError, Result, Settings, Suite
+from .scaling import NAMES, scaling
 from .sides import WAYS
 from .speed import inference, training
 
@@ -43,10 +44,12 @@ SIZES = tuple((side, side) for side in (224, 384, 512, 768, 1024))
 class Plan:
     """How a suite measures a case, given the sides and whether to weigh them, and what it takes by default.
 
+    A process that only helps another to measure has no result.
+
     `sizes` None is the one that each model is built for. `sides` are the names that it knows.
     """
 
-    measure: Callable[[Case, Collection[str] | None, bool], Result]
+    measure: Callable[[Case, Collection[str] | None, bool], Result | None]
     batches: tuple[int | None, ...]
     rounds: int
     sizes: tuple[tuple[int, int], ...] | None = None
@@ -57,6 +60,7 @@ SUITES: Mapping[Suite, Plan] = {
     "inference": Plan(inference, (1, None), rounds=20),
     "training": Plan(training, (8,), rounds=10),
     "export": Plan(lambda case, sides, _: export(case, sides), (1,), rounds=20, sides=FORMS),
+    "scaling": Plan(lambda case, sides, _: scaling(case, sides), (8,), rounds=10, sides=NAMES),
     "memory": Plan(lambda case, sides, _: memory(case, sides), (1,), rounds=1, sizes=SIZES),
     "cold_start": Plan(lambda case, sides, _: cold_start(case, sides), (1,), rounds=7),
 }
@@ -96,4 +100,6 @@ def benchmark(
     for case in cases:
         check(case)
     for case in cases:
-        yield plan.measure(case, sides, weigh)
+        result = plan.measure(case, sides, weigh)
+        if result is not None:
+            yield result

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import copy
-import importlib
-import importlib.util
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
+from ..encoder import Encoder
+from ..optimize import optimize
 from .cases import Case, dtype_of
 from .peers import difference, fresh, packages_with, peer, perturb
 from .records import BenchmarkError, Precision, Settings
 from .search import is_out_of_memory
 
 OURS = "hybridvit"
-_PACKAGE = __name__.partition(".")[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +49,7 @@ WAYS = (
     Way(name=OURS, package=OURS),
     Way(name="hybridvit optimized", package=OURS, optimized=True),
     Way(name="hybridvit compiled", package=OURS, compiled=True),
+    Way(name="hybridvit optimized compiled", package=OURS, optimized=True, compiled=True),
     Way(name="timm", package="timm"),
     Way(name="timm channels_last", package="timm", channels_last=True),
     Way(name="timm compiled", package="timm", compiled=True),
@@ -68,7 +68,7 @@ def ways(case: Case, names: Collection[str] | None = None, training: bool = Fals
     packages, settings = {OURS, *packages_with(case.model)}, case.settings
     left_out = {
         "compiled": settings.compile is None,
-        "optimized": training or importlib.util.find_spec(f"{_PACKAGE}.optimize") is None,
+        "optimized": training,
         "precision": training or settings.precision in ("fp32", "tf32"),
     }
     return [
@@ -132,19 +132,16 @@ class Prepared:
         """The model of a way, before compilation."""
         key = way.package, way.channels_last, way.optimized, way.precision, way.compiled and not self.shared
         if key not in self._made:
-            model = placed(copy.deepcopy(self.models[way.package]), way, self.settings)
-            self._made[key] = optimized(model) if way.optimized else model
+            self._made[key] = placed(copy.deepcopy(self.models[way.package]), way, self.settings)
         return self._made[key]
 
 
 def placed(model: nn.Module, way: Way, settings: Settings) -> nn.Module:
-    """The model on the device, in its precision and layout."""
+    """The model on the device, in its precision and layout; an optimised one is folded before it is rounded."""
+    if way.optimized:
+        assert isinstance(model, Encoder)
+        return optimize(model.to(settings.device), dtype=stored(way, settings))
     return model.to(settings.device, stored(way, settings)).to(memory_format=layout(way))
-
-
-def optimized(model: nn.Module) -> nn.Module:
-    """A faster copy of one of our models."""
-    return importlib.import_module(f"{_PACKAGE}.optimize").optimize(model)
 
 
 def stored(way: Way, settings: Settings) -> torch.dtype:

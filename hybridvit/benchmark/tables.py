@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 
 from .cold_tables import HeaderAndRows, cold_start_table
-from .records import Figure, Result, Side, Spread, Unit
+from .records import Result, Side, Spread, Unit
 
 # How a unit is shown: its name, the factor to it, and the digits behind the point.
 _SHOWN: dict[Unit, tuple[str, float, int]] = {
@@ -20,19 +20,27 @@ _SHOWN: dict[Unit, tuple[str, float, int]] = {
     "tokens": ("tokens", 1, 0),
 }
 
+_FACTS = ("model", "side", "params", "GFLOPs", "size", "batch")
 
-def terminal_tables(results: Iterable[Result]) -> list[Table]:
-    """A table a suite, one row a side, ours first; of cold starts a table a model, one column a side."""
-    tables: list[Table] = []
-    for suite, group in itertools.groupby(results, key=lambda result: result.suite):
-        for header, rows in _headers_and_rows(list(group)):
-            table = Table(*header[:2], title=suite)
-            for name in header[2:]:
-                table.add_column(name, justify="right")
-            for row in rows:
-                table.add_row(*row)
-            tables.append(table)
-    return tables
+
+def terminal_table(result: Result) -> Table:
+    """One row a side, ours first, or of cold starts one column; what all sides have in common is the title."""
+    if result.suite == "cold_start":
+        return _table(*cold_start_table(result), title=result.suite)
+    header, rows = _header_and_rows([result])
+    model, _, params, gflops, size, batch = rows[0][: len(_FACTS)]
+    facts = (model, size, batch and f"batch {batch}", params and f"{params} parameters", gflops and f"{gflops} GFLOPs")
+    apart = [(row[1], *row[len(_FACTS) :]) for row in rows]
+    return _table(("side", *header[len(_FACTS) :]), apart, title=", ".join(filter(None, (result.suite, *facts))))
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]], title: str) -> Table:
+    table = Table(header[0], title=title, title_justify="left")
+    for name in header[1:]:
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def markdown(results: Sequence[Result]) -> str:
@@ -59,7 +67,7 @@ def _header_and_rows(results: Sequence[Result]) -> HeaderAndRows:
         name: figure.unit for result in results for side in result.sides for name, figure in side.figures.items()
     }
     compared = {name for result in results for side in result.sides for name, f in side.figures.items() if f.ratio}
-    header = ["model", "side", "params", "GFLOPs", "size", "batch"]
+    header: list[str] = list(_FACTS)
     for name, unit in figures.items():
         shown = _SHOWN[unit][0]
         header.append(name if name.endswith(shown) else f"{name}, {shown}")
@@ -93,19 +101,15 @@ def _cells(side: Side, name: str, compared: bool) -> list[str]:
     figure = side.figures.get(name)
     if figure is None:
         return ["", *[""] * compared]
-    return [_value(figure), *[_spread(figure.ratio, 1, 2) if figure.ratio else ""] * compared]
-
-
-def _value(figure: Figure) -> str:
     _, factor, digits = _SHOWN[figure.unit]
-    if len(figure.values) == 1:
-        return f"{factor * figure.spread.median:.{digits}f}"
-    return _spread(figure.spread, factor, digits)
+    several = len(figure.values) > 1
+    ratio = _spread(figure.ratio, 1, 2, several) if figure.ratio else ""
+    return [_spread(figure.spread, factor, digits, several), *[ratio] * compared]
 
 
-def _spread(spread: Spread, factor: float, digits: int) -> str:
+def _spread(spread: Spread, factor: float, digits: int, several: bool) -> str:
     median, p10, p90 = (f"{factor * value:.{digits}f}" for value in (spread.median, spread.p10, spread.p90))
-    return f"{median} ({p10}-{p90})"
+    return f"{median} ({p10}-{p90})" if several else median
 
 
 def _circumstances(result: Result) -> str:

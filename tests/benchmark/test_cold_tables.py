@@ -8,7 +8,7 @@ from hybridvit.benchmark import markdown
 from hybridvit.benchmark.cold_start import FILE
 from hybridvit.benchmark.cold_tables import cold_start_table
 from hybridvit.benchmark.records import Figure, Side
-from hybridvit.benchmark.tables import terminal_tables
+from hybridvit.benchmark.tables import terminal_table
 from tests.benchmark.examples import example
 
 
@@ -49,4 +49,6 @@ def test_each_model_has_a_table_of_its_own() -> None:
     assert shown.startswith("cold_start: device cuda:0")
     assert "| vit_tiny_patch16_224 | hybridvit, timm's layout |" in shown
     assert "\n\n| cvt_13 | hybridvit, timm's layout |" in shown
-    assert len(terminal_tables(results)) == 2
+    table = terminal_table(RESULT)
+    assert table.row_count == 3
+    assert table.columns[0].header == "vit_tiny_patch16_224"

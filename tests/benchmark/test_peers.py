@@ -12,6 +12,7 @@ from hybridvit.benchmark import peers
 from hybridvit.benchmark.cases import Case
 from hybridvit.benchmark.peers import TRANSFORMERS, Output, difference, fresh, packages_with, peer, perturb, rules_of
 from hybridvit.benchmark.records import BenchmarkError, Settings
+from hybridvit.benchmark.run import TARGETS
 from hybridvit.benchmark.sides import contest
 from hybridvit.keys import KeyMismatchError, KeyRules, check_keys
 from hybridvit.meta import without_memory
@@ -37,6 +38,14 @@ def test_the_key_rules_fit_the_models_that_are_named(package: str, model: str) -
     check_keys(rules_of(at, package).to_ours(inner.state_dict()), ours.state_dict())
 
 
+@pytest.mark.parametrize("model", [model for model in TARGETS if "timm" in packages_with(model)])
+def test_the_targets_are_timm_s_models_of_as_many_classes(model: str) -> None:
+    at = case(model)
+    with without_memory():
+        theirs, ours = fresh(at, "timm"), at.spec().build()
+    check_keys(rules_of(at, "timm").to_ours(theirs.state_dict()), ours.state_dict())
+
+
 @pytest.mark.parametrize(
     ("package", "model", "img_size"),
     [
@@ -58,13 +67,20 @@ def test_equal_weights_give_equal_outputs(package: str, model: str, img_size: tu
     assert found.difference < 1e-3
 
 
-def test_each_weight_shows_in_the_outputs() -> None:
-    """A layer scale that starts at almost nothing would hide its branch."""
-    ours = fresh(case("cct_2_3x2_32"), "hybridvit")
-    perturb(ours)
-    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    ours(images).square().sum().backward()
-    assert not [name for name, weight in ours.named_parameters() if weight.grad is None or not weight.grad.any()]
+def test_what_starts_at_almost_nothing_is_moved() -> None:
+    """A layer scale of 1e-6 would hide its branch, and an empty table of positions that it is there."""
+    model = nn.Module()
+    model.scale, model.table = nn.Parameter(torch.full((8,), 1e-6)), nn.Parameter(torch.zeros(1, 4, 8))
+    model.norm, model.linear = nn.BatchNorm1d(8), nn.Linear(8, 8)
+    before = model.linear.weight.detach().clone()
+    perturb(model)
+    assert model.scale.abs().median() > 0.01
+    assert model.table.abs().median() > 0.01
+    assert torch.equal(model.linear.weight, before)
+    assert model.norm.running_mean is not None
+    assert model.norm.running_var is not None
+    assert model.norm.running_mean.abs().median() > 0.01
+    assert 0.5 < model.norm.running_var.min() < model.norm.running_var.max()
 
 
 def test_other_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from hybridvit.benchmark import BenchmarkError, append_result, markdown, read_results
 from hybridvit.benchmark.records import Figure, Spread, Unit
-from hybridvit.benchmark.tables import terminal_tables
+from hybridvit.benchmark.tables import terminal_table
 from tests.benchmark.examples import THEIRS, example
 
 
@@ -119,13 +119,17 @@ def test_tables_show_every_side() -> None:
         f"| vit_tiny_patch16_224 | torchvision | {facts} |  |  |  | out of memory |",
     ]
     assert len(lines) == 10
-    (table,) = terminal_tables([example()])
+    table = terminal_table(example())
     assert table.row_count == 3
+    title = "inference, vit_tiny_patch16_224, 224x160, batch 4, 5.72M parameters, 2.51 GFLOPs"
+    assert table.title == title
+    assert [column.header for column in table.columns][:2] == ["side", "latency, ms"]
 
 
 def test_what_has_no_model_has_a_table_too() -> None:
     bare = dataclasses.replace(example(), model=None, batch=None, img_size=None, params=None, flops=None, peaks=None)
     assert "|  | hybridvit |  |  |  |  | 2.00 (1.20-7.60) |" in markdown([bare])
+    assert terminal_table(bare).title == "inference"
 
 
 def test_markdown_keeps_different_machines_apart() -> None:

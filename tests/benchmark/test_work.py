@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import sys
-import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -70,7 +67,7 @@ def test_only_channels_last_is_moved_to_it_and_what_is_alike_is_shared() -> None
 
 def test_which_sides_a_case_has() -> None:
     plain = [w.name for w in ways(case(WITH_PEER))]
-    assert [name for name in plain if "optimized" not in name] == [OURS, "timm", "timm channels_last"]
+    assert plain == [OURS, "hybridvit optimized", "timm", "timm channels_last"]
     named = [w.name for w in ways(case(WITH_PEER, compile="default"), ["timm compiled"])]
     assert named == [OURS, "timm compiled"]
     assert "timm fp32" in [w.name for w in ways(case(WITH_PEER, precision="bf16"))]
@@ -84,21 +81,14 @@ def test_settings_of_a_side_tell_what_is_its_own() -> None:
     assert way("timm fp32").settings() == {"precision": "fp32"}
 
 
-def test_optimized_is_left_out_until_there_is_something_to_optimize_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if "optimize" in name else find(name))
-    assert "hybridvit optimized" not in [w.name for w in ways(case())]
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    assert "hybridvit optimized" in [w.name for w in ways(case())]
-    assert "hybridvit optimized" not in [w.name for w in ways(case(), training=True)]
-    better = nn.Identity()
-    monkeypatch.setitem(
-        sys.modules,
-        "hybridvit.optimize",
-        types.SimpleNamespace(optimize=lambda model: better),  # pyright: ignore[reportArgumentType]
-    )
-    at = case()
-    assert Prepared({OURS: fresh(at, OURS)}, at.settings).model(way("hybridvit optimized")) is better
+def test_an_optimised_side_is_folded_before_it_is_rounded() -> None:
+    at = case(WITH_PEER, precision="bf16")
+    model = fresh(at, OURS)
+    fast = Prepared({OURS: model}, at.settings).model(way("hybridvit optimized"))
+    assert not [part for part in fast.modules() if isinstance(part, nn.BatchNorm2d)]
+    assert {weight.dtype for weight in fast.parameters()} == {torch.bfloat16}
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}, "the original is not touched"
+    assert "hybridvit optimized" not in [w.name for w in ways(at, training=True)]
 
 
 @pytest.fixture
