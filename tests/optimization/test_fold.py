@@ -14,7 +14,7 @@ import hybridvit as hv
 from hybridvit import components as c
 from hybridvit.components.norms import BatchNormModule
 from hybridvit.encoder import Encoder, Model, Stage
-from hybridvit.optimize import folded
+from hybridvit.optimization import folded
 from hybridvit.registry import index, model_spec
 from hybridvit.spec import Head, Spec, Transition
 from tests.parity import images, perturb
@@ -110,6 +110,23 @@ FOLDED: dict[str, tuple[Transition, Transition]] = {
     "norms of shrinking attention": (
         c.ShrinkingAttention(dim=8, heads=2, key_dim=3, value_dim=4, act="hard_swish", norm=BN),
         c.ShrinkingAttention(dim=8, heads=2, key_dim=3, value_dim=4, act="hard_swish", norm=None),
+    ),
+    "subtracted": (c.Subtract(shortcut=NORM, body=CONV), BIASED),
+    "norm of what keys and values are": (
+        c.ReducedAttention(heads=2, reduce=steps(c.AvgPool(), NORM), qkv_bias=True),
+        c.ReducedAttention(heads=2, reduce=c.AvgPool()),
+    ),
+    "without biases": (
+        c.ReducedAttention(heads=2, reduce=steps(c.AvgPool(), NORM), qkv_bias=False),
+        c.ReducedAttention(heads=2, reduce=c.AvgPool()),
+    ),
+    "scale of what keys and values are": (
+        c.ReducedAttention(heads=2, reduce=steps(c.AvgPool(), SCALE), qkv_bias=False),
+        c.ReducedAttention(heads=2, reduce=c.AvgPool(), qkv_bias=False),
+    ),
+    "norm alone of what keys and values are": (
+        c.ReducedAttention(heads=2, reduce=NORM),
+        c.ReducedAttention(heads=2, reduce=c.Identity()),
     ),
     "nothing": (steps(c.Identity(), c.Identity()), c.Identity()),
 }
