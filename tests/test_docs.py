@@ -41,6 +41,17 @@ def test_the_benchmark_page_s_python_runs(capsys: pytest.CaptureFixture[str]):
     assert capsys.readouterr().out.startswith("cct_2_3x2_32 ")
 
 
+def test_the_optimize_page_s_python_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, Any] = {}
+    for block in blocks(ROOT / "docs" / "optimize.md"):
+        exec(compile(block, "optimize.md", "exec"), scope)
+    assert "batch norms folded into other layers" in capsys.readouterr().out
+    assert scope["again"].spec == scope["fast"].spec != scope["model"].spec
+
+
 def test_the_hub_page_s_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """What it does on huggingface.co happens on a Hub of this machine here."""
     monkeypatch.chdir(tmp_path)

@@ -143,12 +143,12 @@ def _(spec: ReducedAttention, module: Any) -> Folded:
 @fold.register
 def _(spec: NormedHead, module: Any) -> Folded:
     """Several linear layers of the same vector, averaged, are one."""
-    if not isinstance(spec.norm, BatchNorm) or isinstance(module, nn.Identity):  # which is what no classes give
+    if not isinstance(spec.norm, BatchNorm | None) or isinstance(module, nn.Identity):  # which is what no classes give
         return spec, module
     for norm, layer in zip(module.norms, module.linears, strict=True):
         affine = affine_of(norm)
-        assert affine is not None
-        scale_columns(layer, affine)
+        if affine is not None:
+            scale_columns(layer, affine)
     head, layers = module.linears[0], list(module.linears)
     for name in ("weight", "bias"):
         mean = torch.stack([getattr(layer, name).double() for layer in layers]).mean(dim=0)

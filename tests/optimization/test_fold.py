@@ -250,9 +250,10 @@ def test_what_a_branch_becomes(name: str):
     assert_same(fast, model, images(9, 23).double())
 
 
+@pytest.mark.parametrize("norm", [BN, None])
 @pytest.mark.parametrize("count", [1, 2])
-def test_normed_classifiers_become_one(count: int):
-    model = model_of(c.Identity(), head=c.NormedHead(norm=BN, count=count))
+def test_normed_classifiers_become_one(count: int, norm: c.BatchNorm | None):
+    model = model_of(c.Identity(), head=c.NormedHead(norm=norm, count=count))
     fast = folded(model)
     assert fast.spec.head == c.LinearHead()
     assert_same(fast, model, images(9, 23).double())
