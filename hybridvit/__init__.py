@@ -19,6 +19,7 @@ _HOMES = {
     "pull_from_hub": "weights.push",
     "convert": "weights.convert",
     "lock": "weights.lock",
+    "optimize": "optimization",
     "transforms": "transfer.transforms",
     "predict": "transfer.predict",
     "finetune": "transfer.run",
@@ -34,6 +35,7 @@ __all__ = [
     "list_models",
     "lock",
     "model_info",
+    "optimize",
     "predict",
     "pull_from_hub",
     "push_to_hub",
@@ -42,6 +44,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from .optimization import optimize
     from .transfer.predict import predict
     from .transfer.run import evaluate, finetune
     from .transfer.transforms import transforms

@@ -586,6 +586,35 @@ def convert(
 
 
 @app.command()
+def optimize(
+    model: Annotated[str, typer.Argument(help="A saved directory, or any name that can be loaded.")],
+    out: Annotated[Path, typer.Option(help="Directory for the optimized model; local-dir:OUT then loads it.")],
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None, typer.Option(help="Of the weights; by default it stays.")
+    ] = None,
+    cache_dir: CacheOption = None,
+    allow_pickle: PickleOption = False,
+) -> None:
+    """Fold norms, scales and parallel convolutions into the layers next to them, and save the model: for inference."""
+    import torch
+
+    from .optimization import difference
+    from .optimization import optimize as run
+    from .weights.load import create_model, full_name
+    from .weights.store import save_pretrained
+
+    name = full_name(model)
+    if Path(name.removeprefix("local-dir:")).expanduser().resolve() == out.expanduser().resolve():
+        raise ValueError(f"{out} has the model itself, which nothing brings back from the optimized one; name another")
+    original = create_model(name, pretrained=True, cache_dir=cache_dir, allow_pickle=allow_pickle).eval()
+    fast = run(original, dtype=getattr(torch, dtype) if dtype else None)
+    for line in fast.optimizations:
+        typer.echo(line)
+    typer.echo(f"largest difference: {difference(original, fast):.1e} of the spread of outputs on random images")
+    typer.echo(f"saved in {save_pretrained(fast, out)}")
+
+
+@app.command()
 def push(
     model: Annotated[str, typer.Argument(help="A saved directory, or any name that can be loaded.")],
     repository: Annotated[str, typer.Argument(metavar="ORG/NAME")],

@@ -39,6 +39,8 @@ def test_every_public_name_is_there_and_documented(name: str) -> None:
     value = getattr(hybridvit, name)
     assert name in dir(hybridvit)
     assert isinstance(value, str) or value.__doc__
+    # A part of that name, once imported, would take the name's place.
+    assert not {name, f"{name}.py"} & {path.name for path in Path(hybridvit.__file__).parent.iterdir()}
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -25,7 +25,7 @@ LAYERS = [
     {"families"},
     {"registry"},
     {"weights", "hub", "adapt"},
-    {"transfer", "optimize"},
+    {"transfer", "optimization"},
     {"benchmark", "demo"},
     {"columns"},
     {"cli"},

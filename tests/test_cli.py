@@ -22,8 +22,8 @@ from hybridvit.resolved import sha256_of
 from hybridvit.weights.entries import entries
 from hybridvit.weights.sources import WeightsNotFoundError, WeightsWarning
 from tests.hub.conftest import api, loopback_hub, run_client, run_python
-from tests.parity import images
-from tests.weights.examples import LABELS, logits, tiny
+from tests.parity import error, images
+from tests.weights.examples import LABELS, described, logits, tiny
 
 __all__ = ["api", "loopback_hub", "run_client"]
 
@@ -51,7 +51,7 @@ def message(*arguments: object) -> str:
 
 def test_the_command_is_named_as_the_package_installs_it() -> None:
     usage = output("--help")
-    names = "list info predict finetune evaluate benchmark lock convert push pull demo hub"
+    names = "list info predict finetune evaluate benchmark lock convert optimize push pull demo hub"
     for name in names.split():
         assert re.search(rf"^\W*{name} ", usage, re.MULTILINE), name
 
@@ -168,6 +168,7 @@ def test_info_shows_what_is_not_for_commercial_use() -> None:
         (("list", "*nothing*"), "no model matches '*nothing*'; `hybridvit list` shows all"),
         (("list", "--family", "vti"), "no family 'vti'. Did you mean 'vit'"),
         (("push", "nowhere_at_all", "me/model"), "no model 'nowhere_at_all'."),
+        (("optimize", "nowhere_at_all", "--out", "{tmp}/fast"), "no model 'nowhere_at_all'."),
         (("push", "cct_2_3x2_32", "a/b/c"), "'a/b/c' is no repository name: it looks like ORG/NAME"),
         (("push", "cct_2_3x2_32", "model"), "'model' is no repository name: it looks like ORG/NAME"),
         (("push", "cct_2_3x2_32", "me/model"), "me/model on http://127.0.0.1:9: "),
@@ -308,6 +309,25 @@ def test_convert_says_what_it_read(tmp_path: Path) -> None:
     assert shown.splitlines()[-1] == f"written: {file}"
     assert file.is_file()
     assert "It has: hybridvit, original" in message("convert", saved, tmp_path / "other", "--to", "timm")
+
+
+def test_optimize_says_what_it_did_and_saves_it(tmp_path: Path) -> None:
+    model, out = described("levit_128s", num_classes=5, img_size=(64, 96)), tmp_path / "fast"
+    saved = hv.save_pretrained(model, tmp_path / "saved")
+    *done, off, last = output("optimize", saved, "--out", out).splitlines()
+    assert done[0] == "52 of 52 batch norms folded into other layers"
+    difference = re.fullmatch(r"largest difference: (\S+) of the spread of outputs on random images", off)
+    assert difference is not None
+    assert 0 < float(difference[1]) < 1e-3
+    assert last == f"saved in {out}"
+    fast = hv.create_model(f"local-dir:{out}")
+    assert error(logits(fast, images(64, 96)), logits(model, images(64, 96))) < 1e-3
+    assert fast.labels == LABELS
+    output("optimize", saved, "--out", out, "--dtype", "bfloat16")
+    assert next(hv.create_model(f"local-dir:{out}").parameters()).dtype == torch.bfloat16
+    assert "has the model itself" in message("optimize", saved, "--out", tmp_path / "." / "saved")
+    (tmp_path / "file").touch()
+    assert "is a file; name a directory" in command("optimize", saved, "--out", tmp_path / "file").stderr
 
 
 def test_push_fills_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

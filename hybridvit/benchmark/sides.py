@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..encoder import Encoder
-from ..optimize import optimize
+from ..optimization import optimize
 from .cases import Case, dtype_of
 from .peers import difference, fresh, packages_with, peer, perturb
 from .records import BenchmarkError, Precision, Settings

@@ -9,9 +9,9 @@ import torch
 from ..encoder import Encoder
 from ..kernels import keep
 from .fold import folded
-from .report import folded_away
+from .report import difference, folded_away
 
-__all__ = ["folded", "optimize"]
+__all__ = ["difference", "folded", "optimize"]
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from hybridvit import components as c
 from hybridvit.components.norms import BatchNormModule
-from hybridvit.optimize.layers import Affine, affine_of, scale_columns, scale_rows, scales_input, scales_output
+from hybridvit.optimization.layers import Affine, affine_of, scale_columns, scale_rows, scales_input, scales_output
 from hybridvit.spec import Grid, Transition
 from tests.parity import perturb
 

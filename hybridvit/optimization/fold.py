@@ -134,8 +134,10 @@ def _(spec: ReducedAttention, module: Any) -> Folded:
     if affine is None or act is not None:
         return spec, module
     scale_columns(module.key_value, affine)
+    if affine.shift is not None and module.query.bias is None:
+        module.query.bias = nn.Parameter(module.query.weight.new_zeros(module.query.out_features), False)
     rest, module.reduce = fold(Steps(steps=tuple(first)), _Steps(parts[:-1]))
-    return spec.replace(reduce=rest, qkv_bias=True), module
+    return spec.replace(reduce=rest, qkv_bias=module.query.bias is not None), module
 
 
 @fold.register

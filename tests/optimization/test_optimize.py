@@ -19,7 +19,7 @@ from hybridvit.encoder import Encoder
 from hybridvit.hub import LoopbackHub
 from hybridvit.inspect.costs import cost
 from hybridvit.kernels import Keeping
-from hybridvit.optimize import optimize
+from hybridvit.optimization import optimize
 from tests.exports import differences, exported
 from tests.hub.conftest import api, loopback_hub
 from tests.parity import error, images, perturb

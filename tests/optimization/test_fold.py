@@ -14,10 +14,10 @@ import hybridvit as hv
 from hybridvit import components as c
 from hybridvit.components.norms import BatchNormModule
 from hybridvit.encoder import Encoder, Model, Stage
-from hybridvit.optimize import folded
+from hybridvit.optimization import folded
 from hybridvit.registry import index, model_spec
 from hybridvit.spec import Head, Spec, Transition
-from tests.parity import images, perturb
+from tests.parity import features_and_embedding, images, perturb
 from tests.representatives import one_of_each_family, perturbed_model, representatives, traced_model
 
 BN = c.BatchNorm()
@@ -111,6 +111,23 @@ FOLDED: dict[str, tuple[Transition, Transition]] = {
         c.ShrinkingAttention(dim=8, heads=2, key_dim=3, value_dim=4, act="hard_swish", norm=BN),
         c.ShrinkingAttention(dim=8, heads=2, key_dim=3, value_dim=4, act="hard_swish", norm=None),
     ),
+    "subtracted": (c.Subtract(shortcut=NORM, body=CONV), BIASED),
+    "norm of what keys and values are": (
+        c.ReducedAttention(heads=2, reduce=steps(c.AvgPool(), NORM), qkv_bias=True),
+        c.ReducedAttention(heads=2, reduce=c.AvgPool()),
+    ),
+    "without biases": (
+        c.ReducedAttention(heads=2, reduce=steps(c.AvgPool(), NORM), qkv_bias=False),
+        c.ReducedAttention(heads=2, reduce=c.AvgPool()),
+    ),
+    "scale of what keys and values are": (
+        c.ReducedAttention(heads=2, reduce=steps(c.AvgPool(), SCALE), qkv_bias=False),
+        c.ReducedAttention(heads=2, reduce=c.AvgPool(), qkv_bias=False),
+    ),
+    "norm alone of what keys and values are": (
+        c.ReducedAttention(heads=2, reduce=NORM),
+        c.ReducedAttention(heads=2, reduce=c.Identity()),
+    ),
     "nothing": (steps(c.Identity(), c.Identity()), c.Identity()),
 }
 # What stays, for it is no sum of products: zeros outside a map are not shifted, an activation is between, and so on.
@@ -154,12 +171,15 @@ def model_of(
 
 
 def assert_same(one: Encoder, other: Encoder, batch: Tensor) -> None:
-    """Logits and maps are equal, to rounding in double precision."""
+    """Maps, embeddings and logits are equal, to rounding in double precision."""
     with torch.no_grad():
-        for given, expected in zip(
-            (one(batch), *one.features(batch)), (other(batch), *other.features(batch)), strict=True
-        ):
-            assert (given - expected).abs().max() < 1e-9 * expected.abs().max()
+        for each, expected in zip(outputs(one, batch), outputs(other, batch), strict=True):
+            assert (each - expected).abs().max() < 1e-9 * expected.abs().max()
+
+
+def outputs(model: Encoder, batch: Tensor) -> list[Tensor]:
+    maps, embedding = features_and_embedding(model, batch)
+    return [*maps, embedding, model.forward_head(embedding)]
 
 
 def norms(model: nn.Module) -> int:
@@ -297,17 +317,18 @@ def test_layers_that_no_spec_describes_are_named():
 
 
 # Families of which some models keep batch norms, and where.
-LEFT = dict.fromkeys(
-    ("cvt", "efficientformerv2", "efficientvit_mit", "efficientvit_msra", "iformer"), "inside attention"
-)
-LEFT |= dict.fromkeys(("lambda_resnet", "lowformer", "mobilenetv4", "shvit"), "inside attention")
-LEFT |= dict.fromkeys(("botnet", "halonet", "lambda_resnet"), "between attention and an activation")
-LEFT |= dict.fromkeys(("coatnet_rw", "resnetv2"), "in front of an activation, or of a border")
-LEFT |= {
-    "fastvit": "subtracted from what it normalises",
-    "nextvit": "in front of queries and of what keys are reduced from, and behind pooling",
-    "swiftformer": "in front of the mean over the map",
-    "visformer": "in front of the mean over the map",
+LEFT = {
+    "botnet": "between attention and an activation",
+    "coatnet_rw": "in front of an activation, or of what drops a border",
+    "efficientformerv2": "in front of the embedding",
+    "halonet": "between attention and an activation",
+    "lambda_resnet": "inside the lambda layer, and between it and an activation",
+    "lowformer": "inside attention, behind filters that it has no name for",
+    "mobilenetv4": "in front of queries and of what keys and values come from, and behind its filters",
+    "nextvit": "in front of queries and of what keys and values come from, and of the embedding",
+    "resnetv2": "in front of an activation",
+    "swiftformer": "in front of the embedding",
+    "visformer": "in front of the embedding",
     "xcit": "between an activation and a border",
 }
 

@@ -1,8 +1,10 @@
-"""What folding did, in words."""
+"""What folding did, in words, and what it changed, as a number."""
 
 from __future__ import annotations
 
+import torch
 from torch import nn
+from torch.nn import functional as F
 
 from ..components.blocks import BranchModule
 from ..components.convs import StdConv2d
@@ -30,3 +32,16 @@ def _counts(model: nn.Module) -> dict[str, int]:
         "standardised kernels": sum(isinstance(part, StdConv2d) for part in parts),
         "convolutions": sum(isinstance(part, nn.Conv2d) for part in parts),
     }
+
+
+def difference(one: Encoder, other: Encoder) -> float:
+    """The largest difference between the outputs of two models, over how far those of the first lie apart.
+
+    On four random patterns of the models' size, the same ones every time.
+    """
+    pattern = torch.randn(4, one.spec.in_chans, 5, 7, generator=torch.Generator().manual_seed(0))
+    images = F.interpolate(pattern, size=one.spec.img_size, mode="bilinear")
+    with torch.inference_mode():
+        expected, given = (each(images.to(next(each.parameters()))).double().cpu() for each in (one, other))
+    spread = (expected - expected.mean(dim=0)).abs().max().clamp(min=1e-30)
+    return ((given - expected).abs().max() / spread).item()
