@@ -281,6 +281,10 @@ def benchmark(
     plot: Annotated[
         Path | None, typer.Option(help="With --render: reported accuracy against measured speed, as this SVG instead.")
     ] = None,
+    pair: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="With --render: how many times faster the first side is than the second, model by model."),
+    ] = None,
     compare: Annotated[
         tuple[Path, Path] | None, typer.Option(help="Tell what changed from the first results to the second.")
     ] = None,
@@ -300,6 +304,11 @@ def benchmark(
 
         draw(package.read_results(render), plot)
         typer.echo(f"written: {plot}")
+        return
+    if render is not None and pair is not None:
+        from .benchmark.pairs import pairs
+
+        typer.echo(pairs(package.read_results(render), *pair), nl=False)
         return
     if render is not None:
         typer.echo(package.markdown(package.read_results(render)), nl=False)

@@ -25,6 +25,11 @@ def unchanged(x: Tensor) -> Tensor:
     return x
 
 
+def gelu_tanh(x: Tensor) -> Tensor:
+    """An approximation of GELU by the hyperbolic tangent (arXiv 1606.08415)."""
+    return F.gelu(x, approximate="tanh")  # a function, for a copy of a `functools.partial` is not what it copies
+
+
 def quick_gelu(x: Tensor) -> Tensor:
     """An approximation of GELU by the logistic function (arXiv 1606.08415)."""
     return x * torch.sigmoid(1.702 * x)
@@ -32,7 +37,7 @@ def quick_gelu(x: Tensor) -> Tensor:
 
 ACTIVATIONS: dict[str, Act] = {
     "gelu": F.gelu,
-    "gelu_tanh": functools.partial(F.gelu, approximate="tanh"),
+    "gelu_tanh": gelu_tanh,
     "quick_gelu": quick_gelu,
     "relu": F.relu,
     "relu6": F.relu6,

@@ -355,3 +355,8 @@ def test_a_thread_gets_what_it_asked_for():
     first = torch.ones(1)
     with torch.no_grad():
         assert keeping.kept("first", lambda: first) is first
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_an_activation_is_known_in_a_copy_too(act: kernels.Act):
+    assert copy.deepcopy(act) is act

@@ -199,6 +199,9 @@ def test_command_line_writes_and_renders(tmp_path: Path) -> None:
     rendered = CliRunner().invoke(app, ["benchmark", "--render", str(out)])
     assert rendered.exit_code == 0
     assert f"| {ALONE} | hybridvit | 0.28M |" in rendered.output
+    paired = CliRunner().invoke(app, ["benchmark", "--render", str(out), "--pair", OURS, OURS])
+    assert paired.exit_code == 0
+    assert f"| {ALONE} | 32x32 | 1 | 1.00 (1.00-1.00) |" in paired.output
 
 
 def test_command_line_compares_and_its_exit_code_tells(tmp_path: Path) -> None:
