@@ -38,14 +38,18 @@ def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+# Families whose graphs are made of what those of other families are made of.
+ALIKE = ["botnet", "deit", "halonet", "lambda_resnet", "maxvit_pm", "maxvit_torchvision", "maxxvit", "repvit"]
+ALIKE += ["swinv2_cr", "vit_clip", "vit_gap", "vit_parallel", "vit_siglip"]
+TRACED = [name for name in one_of_each_family() if index()[name].family not in ALIKE]
+
+
 @pytest.fixture(
     scope="module",
-    params=[
-        pytest.param(name, marks=() if name in one_of_each_family() else pytest.mark.slow) for name in representatives()
-    ],
+    params=[pytest.param(name, marks=() if name in TRACED else pytest.mark.slow) for name in representatives()],
 )
 def traced_name(request: pytest.FixtureRequest) -> str:
-    """As `name`, but all except one of each family are slow: a compiler takes seconds a model."""
+    """As `name`, but all except one of most families are slow: a compiler takes seconds a model."""
     return request.param
 
 
