@@ -24,7 +24,7 @@ from tests.exports import differences, exported
 from tests.hub.conftest import api, loopback_hub
 from tests.parity import error, images, perturb
 from tests.representatives import small_model, small_spec
-from tests.weights.examples import client, described, facts, logits
+from tests.weights.examples import LABELS, client, described, facts, logits
 
 __all__ = ["api", "loopback_hub"]
 
@@ -124,7 +124,15 @@ def test_pushed_it_comes_back(loopback_hub: LoopbackHub, tmp_path: Path):
     again = hv.create_model("hf-hub:me/fast", **client(loopback_hub, tmp_path))
     assert error(logits(again, batch), logits(fast, batch)) < 1e-4
     assert facts(again) == facts(fast)
-    card = next(tmp_path.rglob("README.md")).read_text() if list(tmp_path.rglob("README.md")) else ""
+
+
+def test_its_card_tells_how_to_load_it(tmp_path: Path):
+    fast = optimize(described("levit_128s", num_classes=5))
+    card = (hv.save_pretrained(fast, tmp_path) / "README.md").read_text()
+    assert f"{sum(parameter.numel() for parameter in fast.parameters()) / 1e6:.2f} million parameters" in card
+    assert 'hv.create_model("local-dir:PATH")' in card
+    assert "license: mit" in card
+    assert ", ".join(LABELS) in card
     assert "timm" not in card
 
 
