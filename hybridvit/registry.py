@@ -117,15 +117,21 @@ def _kind_families(data: Any) -> set[str]:
 def build_index() -> dict[str, Any]:
     """The contents of the index, recomputed from the families."""
     from .families import family_names, load_family
-    from .inspect.costs import cost
 
     entries: dict[str, Any] = {}
     for family in map(load_family, family_names()):
         for name in family.sizes:
-            spec = family.model(name)
             assert name not in entries, f"{name} is registered twice"
-            entries[name] = asdict(IndexEntry(family.name, family.paper, *cost(spec), spec.img_size, spec.num_classes))
+            entries[name] = build_entry(family, name)
     return entries
+
+
+def build_entry(family: Family, name: str) -> dict[str, Any]:
+    """What the index has of a model, recomputed."""
+    from .inspect.costs import cost
+
+    spec = family.model(name)
+    return asdict(IndexEntry(family.name, family.paper, *cost(spec), spec.img_size, spec.num_classes))
 
 
 def build_tags() -> dict[str, list[str]]:

@@ -128,3 +128,13 @@ def one_of_each_family() -> list[str]:
     for name in sorted(representatives(), key=lambda name: index()[name].params):
         smallest.setdefault(index()[name].family, name)
     return sorted(smallest.values())
+
+
+# Families whose graphs are made of what those of other families are made of.
+ALIKE = ["botnet", "deit", "halonet", "lambda_resnet", "maxvit_pm", "maxvit_torchvision", "maxxvit", "repvit"]
+ALIKE += ["swinv2_cr", "vit_clip", "vit_gap", "vit_parallel", "vit_siglip"]
+
+
+def traced_by_default() -> list[str]:
+    """One of each family, but for those whose graphs are like others': tracing takes seconds a model."""
+    return [name for name in one_of_each_family() if index()[name].family not in ALIKE]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -14,9 +15,9 @@ from hybridvit.components.attention import ChannelProduct, ScaledDotProduct
 from hybridvit.components.blocks import BranchModule, drop_path
 from hybridvit.components.linear_attention import LinearProduct
 from hybridvit.components.norms import BatchNormModule
-from hybridvit.families import family_names
+from hybridvit.families import family_names, load_family
 from hybridvit.meta import without_memory
-from hybridvit.registry import build_index, groups, index, model_spec, spec_from_dict
+from hybridvit.registry import build_entry, build_index, family_of, groups, index, model_spec, spec_from_dict
 from hybridvit.spec import Grid
 from tests import capabilities
 from tests.capabilities import AttentionCalls, NotApplicable, Ours
@@ -27,6 +28,7 @@ from tests.representatives import (
     representatives,
     small_model,
     small_spec,
+    traced_by_default,
 )
 
 every_model = pytest.mark.parametrize("name", sorted(index()))
@@ -38,15 +40,11 @@ def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-# Families whose graphs are made of what those of other families are made of.
-ALIKE = ["botnet", "deit", "halonet", "lambda_resnet", "maxvit_pm", "maxvit_torchvision", "maxxvit", "repvit"]
-ALIKE += ["swinv2_cr", "vit_clip", "vit_gap", "vit_parallel", "vit_siglip"]
-TRACED = [name for name in one_of_each_family() if index()[name].family not in ALIKE]
-
-
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(name, marks=() if name in TRACED else pytest.mark.slow) for name in representatives()],
+    params=[
+        pytest.param(name, marks=() if name in traced_by_default() else pytest.mark.slow) for name in representatives()
+    ],
 )
 def traced_name(request: pytest.FixtureRequest) -> str:
     """As `name`, but all except one of most families are slow: a compiler takes seconds a model."""
@@ -79,11 +77,22 @@ def exported_name(request: pytest.FixtureRequest) -> str:
 
 
 def test_index_is_the_registry():
-    stored = json.loads(json.dumps({name: vars(entry) for name, entry in index().items()}))
-    built = json.loads(json.dumps(build_index()))
-    assert list(stored) == list(built), "run `python -m hybridvit.registry` after adding models"
-    for name, entry in built.items():
-        assert stored[name] == entry, f"{name}: the pinned numbers of parameters and operations changed"
+    """Every name; and parameters and operations of one of each family."""
+    names = [name for family in map(load_family, family_names()) for name in family.sizes]
+    assert list(index()) == names, "run `python -m hybridvit.registry` after adding models"
+    for name in one_of_each_family():
+        assert_indexed(name, build_entry(family_of(name), name))
+
+
+@pytest.mark.slow
+def test_index_has_what_every_model_costs():
+    for name, entry in build_index().items():
+        assert_indexed(name, entry)
+
+
+def assert_indexed(name: str, entry: dict[str, Any]) -> None:
+    stored, built = (json.loads(json.dumps(each)) for each in (vars(index()[name]), entry))
+    assert stored == built, f"{name}: the pinned numbers of parameters and operations changed"
 
 
 def test_every_family_is_in_one_group():

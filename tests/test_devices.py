@@ -20,7 +20,7 @@ from hybridvit.meta import without_memory
 from hybridvit.spec import Grid
 from tests.devices import fake_gpu, faults
 from tests.parity import features_and_embedding
-from tests.representatives import one_of_each_family, representatives, traced_spec
+from tests.representatives import representatives, traced_by_default, traced_spec
 
 pytestmark = pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="needs a build of PyTorch for CUDA")
 
@@ -36,11 +36,11 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(name, marks=() if name in one_of_each_family() else pytest.mark.slow) for name in representatives()
+        pytest.param(name, marks=() if name in traced_by_default() else pytest.mark.slow) for name in representatives()
     ],
 )
 def gpu_name(request: pytest.FixtureRequest) -> str:
-    """As `name`, but all except one of each family are slow: fake tensors take longer than those on `meta`."""
+    """As `name`, but all except one of most families are slow: fake tensors take longer than those on `meta`."""
     return request.param
 
 

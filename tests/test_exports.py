@@ -15,7 +15,6 @@ from tests.representatives import representatives, traced_model
 COVERING = {
     "beit_base_patch16_224",
     "cct_2_3x2_32",
-    "eca_botnext26ts_256",
     "hiera_tiny_224",
     "levit_128s",
     "mobilevit_xxs",
