@@ -43,7 +43,7 @@ def convert(
     Raises:
         ValueError: for a layout that the family has not, listing those that it has, or an unfit target.
         OSError: if the target cannot be written; what was there before is intact.
-        and as `create_model` does.
+            Otherwise as `create_model`.
     """
     target = Path(target).expanduser()
     to_file = weight_path(str(target)) is not None

@@ -43,7 +43,7 @@ def lock(
     Raises:
         LockError: for a file that is there and is no lock file.
         OSError: if it cannot be written; it is as it was before then.
-        and as `create_model` does.
+            Otherwise as `create_model`.
     """
     path = Path(file).expanduser()
     _read_or_new(path)
