@@ -161,14 +161,17 @@ def replaced(path: Path, text: str) -> None:
     os.replace(file.name, path)
 
 
-def about() -> dict[str, str]:
-    """What the results depend on."""
+def about(before: Mapping[str, str]) -> dict[str, str]:
+    """What the results depend on. `before` is what was said of those that are there already."""
     import importlib.metadata
     import platform
 
     packages = {name: importlib.metadata.version(name) for name in ("torch", "timm", "onnx", "onnxruntime")}
     packages |= {"onnxscript": importlib.metadata.version("onnxscript"), "python": platform.python_version()}
-    return packages | {"command": "python -m benchmarks.capabilities", "date": datetime.date.today().isoformat()}
+    today = datetime.date.today().isoformat()
+    first = before.get("date", today).partition(" to ")[0]
+    date = today if first == today else f"{first} to {today}"
+    return packages | {"command": "python -m benchmarks.capabilities", "date": date}
 
 
 def measure(families: Sequence[str], capabilities: Sequence[str], sides: Sequence[str], again: bool = False) -> None:
@@ -201,7 +204,7 @@ def measure(families: Sequence[str], capabilities: Sequence[str], sides: Sequenc
                 began = time.monotonic()
                 cells |= measured(side, models[side], missing)
                 print(f"{family}, {side}: {len(missing)} in {time.monotonic() - began:.0f} s", flush=True)
-            results["about"] = about()
+            results["about"] = about(results.get("about", {}))
             write(results)
 
 

@@ -619,7 +619,8 @@ CAPABILITIES: tuple[Capability, ...] = (
         "fused_attention",
         "Fused attention",
         "As many calls of `scaled_dot_product_attention` as the architecture has softmax attentions, without those "
-        "between channels and those that mix the scores of heads.",
+        "between channels and those that mix the scores of heads. (On a CPU torch has no fused kernel for values wider "
+        "than keys; unless somebody looks on, ours then takes two plain products.)",
         fused_attention,
     ),
     Capability(

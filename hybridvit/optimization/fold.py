@@ -26,7 +26,7 @@ from ..components.transitions import Activate, Add, Normalize, Patchify, Steps, 
 from ..encoder import Encoder, Model
 from ..meta import without_memory
 from ..spec import Grid, Spec
-from .layers import Affine, affine_of, is_plain, scale_columns, scale_rows, scales_input, scales_output
+from .layers import Affine, affine_of, is_plain, layer_of, scale_columns, scale_rows, scales_input, scales_output
 
 Folded = tuple[Spec, nn.Module]
 
@@ -100,7 +100,7 @@ def _fold_norm(module: Any) -> bool:
     affine = affine_of(module.norm)
     if affine is None:
         return False
-    scale_rows(module.linear if isinstance(module, LinearModule) else module.conv, affine)
+    scale_rows(layer_of(module), affine)
     module.norm = nn.Identity()
     return True
 
@@ -112,17 +112,13 @@ def _(spec: StdConv, module: Any) -> Folded:
     return fold(plain, module)
 
 
-@fold.register
-def _(spec: Conv, module: Any) -> Folded:
+@fold.register(Conv)
+@fold.register(Patchify)
+@fold.register(Linear)
+def _(spec: Conv | Patchify | Linear, module: Any) -> Folded:
     if not is_plain(spec) or not _fold_norm(module):
         return spec, module
     return spec.replace(norm=None, bias=True), module
-
-
-@fold.register(Patchify)
-@fold.register(Linear)
-def _(spec: Patchify | Linear, module: Any) -> Folded:
-    return (spec.replace(norm=None, bias=True) if _fold_norm(module) else spec), module
 
 
 @fold.register

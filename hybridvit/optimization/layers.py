@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..components.attention import Attention, AttentionModule, KeylessBias, ReducedAttention
 from ..components.convs import Conv
 from ..components.functions import Identity
-from ..components.mixers import GatedMlp, LayerScale, Linear, Mlp
+from ..components.mixers import GatedMlp, LayerScale, Linear, LinearModule, Mlp
 from ..components.norms import BatchNormModule
 from ..components.transitions import Patchify, Steps
 from ..components.windows import WindowAttention
@@ -40,9 +40,14 @@ def affine_of(module: nn.Module) -> Affine | None:
     return None
 
 
-def is_plain(spec: Conv) -> bool:
-    """Whether it convolves with its weight as it is."""
-    return spec.layer is Conv2d
+def is_plain(spec: Spec) -> bool:
+    """Whether it computes with its weight as it is: a convolution may have a layer that does not."""
+    return not isinstance(spec, Conv) or spec.layer is Conv2d
+
+
+def layer_of(module: Any) -> Any:
+    """The linear layer or convolution of a part that has one, with perhaps a norm and an activation behind it."""
+    return module.linear if isinstance(module, LinearModule) else module.conv
 
 
 @singledispatch
@@ -77,28 +82,14 @@ def scale_columns(layer: Any, affine: Affine) -> None:
         layer.bias = nn.Parameter((added if layer.bias is None else layer.bias.double() + added).to(dtype), False)
 
 
-@scales_output.register
-def _(spec: Conv, module: Any, affine: Affine) -> Spec | None:
-    if spec.norm or spec.act or not is_plain(spec):
+@scales_output.register(Conv)
+@scales_output.register(Linear)
+@scales_output.register(Patchify)
+def _(spec: Conv | Linear | Patchify, module: Any, affine: Affine) -> Spec | None:
+    if spec.norm or getattr(spec, "act", None) or not is_plain(spec):
         return None
-    scale_rows(module.conv, affine)
-    return spec.replace(bias=module.conv.bias is not None)
-
-
-@scales_output.register
-def _(spec: Linear, module: Any, affine: Affine) -> Spec | None:
-    if spec.norm or spec.act:
-        return None
-    scale_rows(module.linear, affine)
-    return spec.replace(bias=module.linear.bias is not None)
-
-
-@scales_output.register
-def _(spec: Patchify, module: Any, affine: Affine) -> Spec | None:
-    if spec.norm:
-        return None
-    scale_rows(module.conv, affine)
-    return spec.replace(bias=module.conv.bias is not None)
+    scale_rows(layer_of(module), affine)
+    return spec.replace(bias=layer_of(module).bias is not None)
 
 
 @scales_output.register

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .. import adapt
 from ..keys import KeyMismatchError, StateDict, check_keys
@@ -48,8 +48,6 @@ log = logging.getLogger("hybridvit")
 # What a config has that can be read, and what is said of one that has none of them.
 KNOWN_BY = ("format_version", "architecture", "model_type")
 NOT_KNOWN = "neither hybridvit's (format_version), timm's (architecture) nor transformers' (model_type)"
-# Tensors of more values than this are not read as a whole when they are loaded.
-LARGE = 1 << 16
 # Names, with their licences, that `_warn_of_licence` has warned of in this process.
 _warned: set[tuple[str, str]] = set()
 
@@ -263,13 +261,9 @@ def _assign(model: Encoder, tensors: StateDict) -> None:
 
 
 def _warn_of_no_numbers(tensors: StateDict, source: str) -> None:
-    """Says where NaN or infinity is. A sum tells whether one is among what is added up, unless it overflows by itself.
-
-    A training that diverges leaves them everywhere, so of a large tensor the ends are enough; to read all of it would
-    take longer than everything else that a load does. Only float16 has them in single places: its range is small.
-    """
+    """One pass over the weights: a sum tells whether a NaN is among them, unless it overflows by itself."""
     checked = {key: tensor for key, tensor in tensors.items() if tensor.is_floating_point() and not tensor.is_meta}
-    sums = torch.stack([_sum_of_ends(tensor) for tensor in checked.values()] or [torch.zeros(())])
+    sums = torch.stack([tensor.sum(dtype=torch.float32) for tensor in checked.values()] or [torch.zeros(())])
     finite = zip(checked.items(), sums.isfinite().tolist(), strict=False)
     bad = [key for (key, tensor), is_finite in finite if not is_finite and not tensor.isfinite().all()]
     if bad:
@@ -279,13 +273,6 @@ def _warn_of_no_numbers(tensors: StateDict, source: str) -> None:
             WeightsWarning,
             stacklevel=4,
         )
-
-
-def _sum_of_ends(tensor: Tensor) -> Tensor:
-    """The sum of the first and last row of a tensor, or of all of it if it is small or in float16."""
-    if tensor.numel() <= LARGE or tensor.dtype == torch.float16:
-        return tensor.sum(dtype=torch.float32)
-    return tensor[0].sum(dtype=torch.float32) + tensor[-1].sum(dtype=torch.float32)
 
 
 def _initialise_missing(model: Encoder, spec: Model, missing: Set[str]) -> None:
