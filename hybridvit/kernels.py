@@ -35,12 +35,18 @@ def quick_gelu(x: Tensor) -> Tensor:
     return x * torch.sigmoid(1.702 * x)
 
 
+def squared_relu(x: Tensor) -> Tensor:
+    """relu(x)^2 (arXiv 2109.08668)."""
+    return x.relu().square()
+
+
 ACTIVATIONS: dict[str, Act] = {
     "gelu": F.gelu,
     "gelu_tanh": gelu_tanh,
     "quick_gelu": quick_gelu,
     "relu": F.relu,
     "relu6": F.relu6,
+    "squared_relu": squared_relu,
     "silu": F.silu,
     "hard_swish": F.hardswish,
     "sigmoid": torch.sigmoid,
@@ -154,9 +160,19 @@ class Linear(Keeping, nn.Linear):
 
     def fused(self, input: Tensor, act: Act) -> Tensor | None:
         """act(self(input)) in one kernel; None where there is none."""
-        if act not in _FUSED or not fits_one_kernel(input, self.weight, self.bias):
-            return None
-        return torch.ops.mkldnn._linear_pointwise(input, self._ordered(input), self.bias, *_FUSED[act])
+        return self.multiply(input, self._ordered(input), self.bias, act) if self.has_kernel(input, act) else None
+
+    def has_kernel(self, input: Tensor, act: Act) -> bool:
+        """Whether `multiply` knows this activation and may have this input."""
+        return act in _FUSED and fits_one_kernel(input, self.weight, self.bias)
+
+    def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, act: Act) -> Tensor:
+        """What the layer would make of the input with other weights, in one kernel."""
+        return torch.ops.mkldnn._linear_pointwise(input, weight, bias, *_FUSED[act])
+
+    def uses(self, input: Tensor) -> int:
+        """How often each weight is used for one image (B, N, C)."""
+        return input.shape[1]
 
     def _ordered(self, input: Tensor) -> Tensor:
         weight = self.weight
@@ -175,13 +191,23 @@ class Conv2d(Keeping, nn.Conv2d):
 
     def fused(self, input: Tensor, act: Act) -> Tensor | None:
         """act(self(input)) in one kernel; None where there is none."""
-        if act not in _FUSED or self.padding_mode != "zeros" or not fits_one_kernel(input, self.weight, self.bias):
-            return None
+        return self.multiply(input, self._ordered(input), self.bias, act) if self.has_kernel(input, act) else None
+
+    def has_kernel(self, input: Tensor, act: Act) -> bool:
+        """Whether `multiply` knows this activation and may have this input."""
+        return act in _FUSED and self.padding_mode == "zeros" and fits_one_kernel(input, self.weight, self.bias)
+
+    def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, act: Act) -> Tensor:
+        """What the layer would make of the input with other weights, in one kernel."""
         if self.pointwise:
-            weight, tokens = self._ordered(input), input.permute(0, 2, 3, 1)
-            return torch.ops.mkldnn._linear_pointwise(tokens, weight, self.bias, *_FUSED[act]).permute(0, 3, 1, 2)
+            tokens, weight = input.permute(0, 2, 3, 1), weight if weight.ndim == 2 else weight.flatten(1)
+            return torch.ops.mkldnn._linear_pointwise(tokens, weight, bias, *_FUSED[act]).permute(0, 3, 1, 2)
         where = self.padding, self.stride, self.dilation, self.groups
-        return torch.ops.mkldnn._convolution_pointwise(input, self._ordered(input), self.bias, *where, *_FUSED[act])
+        return torch.ops.mkldnn._convolution_pointwise(input, weight, bias, *where, *_FUSED[act])
+
+    def uses(self, input: Tensor) -> int:
+        """How often each weight is used for one image (B, C, H, W)."""
+        return input.shape[2] // self.stride[0] * (input.shape[3] // self.stride[1])
 
     @property
     def pointwise(self) -> bool:
@@ -190,15 +216,13 @@ class Conv2d(Keeping, nn.Conv2d):
 
     def _ordered(self, input: Tensor) -> Tensor:
         weight, ops = self.weight, torch.ops.mkldnn
+        if not self.keeps:
+            return weight
         if self.pointwise:
             rows, weight = input.numel() // max(weight.shape[1], 1), weight.flatten(1)
-            return self.kept(0, lambda: ops._reorder_linear_weight(weight, rows), weight) if self.keeps else weight
+            return self.kept(0, lambda: ops._reorder_linear_weight(weight, rows), weight)
         where, shape = (self.padding, self.stride, self.dilation, self.groups), input.shape
-        return (
-            self.kept(0, lambda: ops._reorder_convolution_weight(weight, *where, shape), weight)
-            if self.keeps
-            else weight
-        )
+        return self.kept(0, lambda: ops._reorder_convolution_weight(weight, *where, shape), weight)
 
     def forward(self, input: Tensor) -> Tensor:
         result = self.fused(input, unchanged)
@@ -213,9 +237,11 @@ def activated(layer: nn.Module, act: Act, input: Tensor) -> Tensor:
         result = layer.fused(input, act)
         if result is not None:
             return result
+    free = not torch.is_grad_enabled() and not watched()
+    if act is squared_relu and free:
+        return activated(layer, F.relu, input).square_()
     output = layer(input)
-    free = act in _IN_PLACE and not torch.is_grad_enabled() and not watched()
-    in_place = free and output.data_ptr() != input.data_ptr()
+    in_place = free and act in _IN_PLACE and output.data_ptr() != input.data_ptr()
     return _IN_PLACE[act](output) if in_place else act(output)
 
 
@@ -232,12 +258,40 @@ def batch_norm(layer: nn.BatchNorm2d, tokens: Tensor) -> Tensor | None:
     return torch.addcmul(torch.addcmul(layer.bias, mean, scale, value=-1), tokens, scale)
 
 
-def squared_relu(tokens: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """scale * relu(tokens)^2 + bias, in the memory of the first result if nobody differentiates."""
+def normalized(
+    layer: nn.Module, layer_act: Act, norm: nn.Module, act: Act, input: Tensor, view: Act = unchanged
+) -> Tensor:
+    """act(norm(view(layer_act(layer(input))))): a view of what the layer gives has its channels last.
+
+    A batch norm in eval mode is computed in the weights of the layer, where these are fewer than its results.
+    """
+    result = _with_batch_norm(layer, norm, act, input) if isinstance(norm, nn.BatchNorm2d) else None
+    return activated(norm, act, view(activated(layer, layer_act, input))) if result is None else view(result)
+
+
+def _with_batch_norm(layer: nn.Module, norm: nn.BatchNorm2d, act: Act, input: Tensor) -> Tensor | None:
+    """act(norm(layer(input))) in one kernel; None where there is none, or somebody listens, follows or trains."""
+    mean, variance = norm.running_mean, norm.running_var
+    if norm.training or mean is None or variance is None or type(layer) not in (Linear, Conv2d):
+        return None
+    assert isinstance(layer, Linear | Conv2d)
+    weight, bias = layer.weight, layer.bias
+    if weight.numel() > layer.uses(input) * weight.shape[0] or norm.weight.dtype != weight.dtype:
+        return None
+    heard = any(part._forward_hooks or part._forward_pre_hooks for part in (layer, norm))
+    if heard or not plain(norm.weight, norm.bias) or not layer.has_kernel(input, act):
+        return None
+    scale = norm.weight * torch.rsqrt(variance + norm.eps)
+    shift = torch.addcmul(norm.bias, mean if bias is None else mean - bias, scale, value=-1)
+    return layer.multiply(input, weight * scale.view(-1, *[1] * (weight.ndim - 1)), shift, act)
+
+
+def star_relu(tokens: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """scale * relu(tokens)^2 + bias for a scale and bias of one number each (arXiv 2210.13452)."""
     positive = tokens.relu()
-    if torch.is_grad_enabled():
-        return scale * positive.square() + bias
-    return positive.square_().mul_(scale).add_(bias)
+    if plain(positive, scale, bias):
+        return torch.addcmul(bias, positive, positive, value=scale.item())
+    return scale * positive.square() + bias
 
 
 def without_autocast(like: Tensor) -> AbstractContextManager[Any]:
@@ -246,13 +300,21 @@ def without_autocast(like: Tensor) -> AbstractContextManager[Any]:
     return nullcontext() if like.is_meta else torch.autocast(like.device.type, enabled=False)
 
 
+FEW_KEYS = 64  # a window's: their weights grow as the map does
+
+
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float) -> Tensor:
     """softmax(scale * q k^T + bias) v: queries (B, heads, N, d), keys (B, heads, M, d), values (B, heads, M, e).
 
-    torch's fused kernel; on a CPU it takes no values wider than keys, and torch's way round it is slower than two plain
-    products. In bfloat16 these would be faster too, but scores would be rounded before their softmax.
+    torch's fused kernel. On a CPU two plain products are faster where keys are few, in single precision; and where
+    values are wider than keys, for which it has no kernel. For more keys in bfloat16 they would be faster too, but
+    scores would be rounded before their softmax.
     """
-    if query.shape[3] != value.shape[3] and plain(query, key, value):
-        scores = (query * scale) @ key.transpose(2, 3)
-        return (scores if bias is None else scores.add_(bias)).softmax(dim=-1) @ value
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
+    few = key.shape[2] <= FEW_KEYS
+    if not plain(query, key, value) or (query.shape[3] == value.shape[3] and not few):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
+    dtype = query.dtype
+    if few and dtype.itemsize < 4:
+        query, key, value = query.float(), key.float(), value.float()
+    scores = (query * scale) @ key.transpose(2, 3)
+    return ((scores if bias is None else scores.add_(bias)).softmax(dim=-1) @ value).to(dtype)

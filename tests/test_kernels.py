@@ -14,7 +14,9 @@ from torch.nn.utils import parametrize, prune
 from torch.utils.flop_counter import FlopCounterMode
 
 from hybridvit import kernels
-from hybridvit.kernels import ACTIVATIONS, Conv2d, Linear, activated, attend, keep, quick_gelu, unchanged
+from hybridvit.components.norms import BatchNormModule
+from hybridvit.kernels import ACTIVATIONS, Conv2d, Linear, activated, attend, keep, normalized, quick_gelu, unchanged
+from hybridvit.tokens import map_to_tokens
 
 ACTS = [unchanged, *ACTIVATIONS.values()]
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
@@ -163,15 +165,18 @@ def test_attention_gives_what_torchs_gives(width: int, biased: bool, dtype: torc
     assert bias is None or torch.equal(bias, kept)
 
 
+@has_kernels
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_attention_is_torchs_own_where_it_is_fused(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype):
+@pytest.mark.parametrize("keys", [kernels.FEW_KEYS, kernels.FEW_KEYS + 1])
+def test_attention_is_torchs_own_where_keys_are_many(monkeypatch: pytest.MonkeyPatch, keys: int, dtype: torch.dtype):
     fused: list[bool] = []
     real = F.scaled_dot_product_attention
     monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, **k: fused.append(True) or real(*a, **k))
-    tokens = torch.randn(2, 3, 7, 8, dtype=dtype)
+    query, key = torch.randn(2, 3, 7, 8, dtype=dtype), torch.randn(2, 3, keys, 8, dtype=dtype)
     with torch.no_grad():
-        attend(tokens, tokens, tokens, None, 0.3)
-    assert fused
+        result = attend(query, key, key, None, 0.3)
+    assert bool(fused) == (keys > kernels.FEW_KEYS)
+    assert close(result, real(query, key, key, scale=0.3), dtype)
 
 
 LAYERS: dict[str, Callable[[], nn.Module]] = {
@@ -362,3 +367,62 @@ def test_a_thread_gets_what_it_asked_for():
 @pytest.mark.parametrize("act", ACTS)
 def test_an_activation_is_known_in_a_copy_too(act: kernels.Act):
     assert copy.deepcopy(act) is act
+
+
+NORMED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "linear": (lambda: Linear(8, 6), (2, 30, 8)),
+    "pointwise": (lambda: Conv2d(8, 6, 1, bias=False), (2, 8, 5, 6)),
+    "square": (lambda: Conv2d(8, 6, 3, padding=1), (2, 8, 12, 12)),
+    "strided": (lambda: Conv2d(8, 6, 3, stride=2, padding=1, bias=False), (2, 8, 25, 25)),
+    "depthwise": (lambda: Conv2d(6, 6, 3, padding=1, groups=6, bias=False), (2, 6, 5, 6)),
+}
+
+
+def batch_norm_of(width: int) -> BatchNormModule:
+    norm = BatchNormModule(width).eval()
+    for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+        assert tensor is not None
+        nn.init.uniform_(tensor, 0.5, 2.0)
+    return norm
+
+
+def normed(layer: nn.Module, norm: nn.Module, act: kernels.Act, input: Tensor) -> Tensor:
+    return normalized(layer, unchanged, norm, act, input, unchanged if input.ndim == 3 else map_to_tokens)
+
+
+@pytest.mark.parametrize("kind", NORMED)
+@pytest.mark.parametrize("act", [unchanged, F.gelu, kernels.quick_gelu, kernels.squared_relu])
+def test_a_layer_with_its_batch_norm_gives_what_torchs_give(kind: str, act: kernels.Act):
+    made, shape = NORMED[kind]
+    layer, norm, input = made(), batch_norm_of(6), torch.randn(shape)
+    plain = torchs(layer, input)
+    expected = act(norm(plain if plain.ndim == 3 else map_to_tokens(plain))).detach()
+    kept = input.clone()
+    with torch.no_grad():
+        assert torch.allclose(normed(layer, norm, act, input), expected, atol=1e-5)
+    assert torch.equal(input, kept)
+    assert torch.allclose(normed(layer, norm, act, input), expected, atol=1e-5)
+
+
+@has_kernels
+def test_a_batch_norm_is_in_the_weights_where_these_are_the_fewer(calls: list[str]):
+    layer, norm = Linear(8, 6), batch_norm_of(6)
+    few, many = torch.randn(1, 7, 8), torch.randn(1, 8, 8)
+    with torch.no_grad():
+        normed(layer, norm, F.gelu, few)
+        normed(layer, norm, F.gelu, many)
+        assert calls == ["none", "gelu"]
+        norm.register_forward_hook(lambda module, inputs, output: 2 * output)
+        assert torch.allclose(normed(layer, norm, unchanged, many), 2 * norm.forward(layer(many)), atol=1e-5)
+        norm.train()
+        normed(layer, norm, unchanged, many)
+    assert norm.num_batches_tracked == 1
+
+
+def test_the_square_of_what_is_positive():
+    tokens, scale, bias = torch.randn(2, 5, 8), torch.tensor([0.7]), torch.tensor([-0.2])
+    positive = tokens.clamp(min=0)
+    assert torch.allclose(kernels.star_relu(tokens, scale, bias), 0.7 * positive**2 - 0.2, atol=1e-6)
+    scale.requires_grad_()
+    kernels.star_relu(tokens, scale, bias).sum().backward()
+    assert torch.allclose(scale.grad, (positive**2).sum(), rtol=1e-5)  # pyright: ignore

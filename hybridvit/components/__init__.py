@@ -27,5 +27,6 @@ from .relative import BottleneckAttention, HaloAttention
 from .residual import Residual
 from .rotary import CentredRotary, IndexRotary, LearnedRotary, Rotary
 from .tables import GridTable
-from .transitions import Activate, Add, AtLeast, InFront, Join, Normalize, Patchify, PatchMerging, Steps, Subtract
+from .transitions import Activate, Add, AtLeast, InFront, Join, Normalize, Patchify, PatchMerging, StarRelu, Steps
+from .transitions import Subtract
 from .windows import Layout, WindowAttention, crop_map, from_windows, pad_map, resize_map, to_windows, whole_windows

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..kernels import Conv2d, activated, unchanged
+from ..kernels import Conv2d, normalized, unchanged
 from ..spec import Grid, Mixer, Norm, SpecError, Strided, Widening, fewer, module_of
 from ..tokens import every, map_to_tokens, tokens_to_map
 from .activations import activation
@@ -88,7 +88,7 @@ class ConvModule(nn.Module):
         map_ = tokens_to_map(tokens, grid)
         if self.same:
             map_ = pad_same(map_, self.conv.kernel_size[0], self.conv.stride[0])
-        return activated(self.norm, self.act, map_to_tokens(activated(self.conv, self.conv_act, map_)))
+        return normalized(self.conv, self.conv_act, self.norm, self.act, map_, map_to_tokens)
 
 
 class StdConv2d(nn.Conv2d):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..kernels import activated, unchanged
+from ..kernels import activated, normalized, unchanged
 from ..spec import Grid, Mixer, Norm, SpecError, Transition, Widening, module_of
 from ..tokens import join_prefix, split_prefix
 from .activations import activation, linear
@@ -54,7 +54,7 @@ class LinearModule(nn.Module):
         self.linear_act, self.act = acts if spec.norm else reversed(acts)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        return activated(self.norm, self.act, activated(self.linear, self.linear_act, tokens))
+        return normalized(self.linear, self.linear_act, self.norm, self.act, tokens)
 
 
 class GatedMlp(Mixer):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ..kernels import Conv2d, activated
+from ..kernels import Conv2d, activated, star_relu
 from ..spec import Around, Grid, Halving, Mixer, Norm, SpecError, Transition, Widening, module_of, naming
 from ..tokens import join_prefix, map_to_tokens, tokens_to_map
 from .activations import activation, linear
@@ -137,6 +137,20 @@ class Activate(Function, Mixer):
 
     def apply(self, tokens: Tensor, grid: Grid) -> Tensor:
         return activation(self.act)(tokens)
+
+
+class StarRelu(Mixer):
+    """scale * relu(x)^2 + bias with a learned scale and bias, one number each (arXiv 2210.13452)."""
+
+
+@module_of(StarRelu)
+class StarReluModule(nn.Module):
+    def __init__(self, spec: StarRelu, dim: int, grid: Grid) -> None:
+        super().__init__()
+        self.scale, self.bias = nn.Parameter(torch.ones(1)), nn.Parameter(torch.zeros(1))
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        return star_relu(tokens, self.scale, self.bias)
 
 
 class InFront(Transition):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import components as c
+from ..kernels import Keeping, plain
 from ..layouts import HEAD_RULES, counted_blocks
 from ..trunks import NORM
 from . import Family, Grid, KeyRules, Model, Sizes, Stage, classifier, renames
@@ -27,18 +28,19 @@ class GatedDotProduct(c.ScaledDotProduct):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
         assert bias is not None
+        if plain(query, self.gate):  # the fused kernel on a CPU is no faster than its two products
+            return self.weights(query, key, bias) @ value
         gate = self.gate.sigmoid()[:, None, None]
         return (1 - gate) * super().forward(query, key, value) + gate * (bias @ value)
 
     def weights(self, query: Tensor, key: Tensor, bias: Tensor | None = None) -> Tensor:
         """The mean of both, (B, heads, N, N)."""
         assert bias is not None
-        gate = self.gate.sigmoid()[:, None, None]
-        return (1 - gate) * super().weights(query, key) + gate * bias
+        return super().weights(query, key).lerp(bias, self.gate.sigmoid()[:, None, None])
 
 
 @c.module_of(GatedPositionalAttention, prefix=False)
-class GatedPositionalAttentionModule(nn.Module):
+class GatedPositionalAttentionModule(Keeping):
     def __init__(self, spec: GatedPositionalAttention, dim: int, grid: Grid) -> None:
         super().__init__()
         self.heads = spec.heads
@@ -61,6 +63,9 @@ class GatedPositionalAttentionModule(nn.Module):
 
     def by_position(self, grid: Grid) -> Tensor:
         """Weights (1, heads, N, N): the softmax of a linear layer of a key's offset right, down, and squared."""
+        return self.kept(grid, lambda: self._by_position(grid), *self.position.parameters())
+
+    def _by_position(self, grid: Grid) -> Tensor:
         like = self.position.weight
         # Offsets are from the query to the key, and `by_pair` takes the value at that from the key to the query.
         down, right = (-torch.arange(1.0 - size, size, device=like.device)[:, None] for size in grid.size)

@@ -1,28 +1,11 @@
 """ConvFormer and CAFormer: a pyramid of separable convolutions, and of attention at its end (arXiv 2210.13452)."""
 
-import torch
 from torch import Tensor, nn
 
 from .. import components as c
-from ..kernels import squared_relu
-from . import Family, Grid, KeyRules, Model, PerStage, Rename, Sizes, Stage, classifier, linear_to_conv, renames
+from . import Family, KeyRules, Model, PerStage, Rename, Sizes, Stage, classifier, linear_to_conv, renames
 
 HEAD_WIDTH, UNBIASED = 32, c.LayerNorm(bias=False)
-
-
-class StarRelu(c.Mixer):
-    """scale * relu(x)^2 + bias with a learned scale and bias, one number each (arXiv 2210.13452)."""
-
-
-@c.module_of(StarRelu)
-class StarReluModule(nn.Module):
-    def __init__(self, spec: StarRelu, dim: int, grid: Grid) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(1))
-        self.bias = nn.Parameter(torch.zeros(1))
-
-    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        return squared_relu(tokens, self.scale, self.bias)
 
 
 class MlpHead(c.Head):
@@ -54,7 +37,7 @@ def pyramid(
     With a layer `scale`, the first version: GELU, biases everywhere, no norm at the entrances, no scale of shortcuts.
     """
     first = scale is not None
-    act = c.Activate(act="gelu") if first else StarRelu()
+    act = c.Activate(act="gelu") if first else c.StarRelu()
     normalize = c.Identity() if first else c.Normalize(norm=UNBIASED)
     stages: list[Stage] = []
     for dim, depth, mixer in zip(dims, depths, mixers, strict=True):
@@ -69,7 +52,7 @@ def pyramid(
 
 def metaformer(*, dims: PerStage, depths: PerStage, attending: int) -> Model:
     """A ConvFormer of given widths and depths, or, with some last stages `attending`, a CAFormer."""
-    convs = [inverted(dim, 2 * dim, StarRelu(), c.Conv(dim=2 * dim, kernel=7, groups=2 * dim)) for dim in dims]
+    convs = [inverted(dim, 2 * dim, c.StarRelu(), c.Conv(dim=2 * dim, kernel=7, groups=2 * dim)) for dim in dims]
     attentions = [c.Attention(heads=dim // HEAD_WIDTH, qkv_bias=False, proj_bias=False) for dim in dims]
     first = len(dims) - attending
     stages = pyramid(dims, depths, [*convs[:first], *attentions[first:]])

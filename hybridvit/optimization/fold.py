@@ -22,7 +22,7 @@ from ..components.functions import Identity
 from ..components.heads import LinearHead, NormedHead
 from ..components.mixers import LayerScale, Linear, LinearModule
 from ..components.norms import BatchNorm, BatchNormModule
-from ..components.transitions import Activate, Add, Normalize, Patchify, Steps, Subtract
+from ..components.transitions import Activate, Add, Normalize, Patchify, StarRelu, Steps, Subtract
 from ..encoder import Encoder, Model
 from ..meta import without_memory
 from ..spec import Grid, Spec
@@ -192,9 +192,7 @@ def _(spec: Steps, module: Any) -> Folded:
     specs: list[Spec] = []
     modules: list[Any] = []
     waiting: list[tuple[Spec, Any, Affine]] = []  # a norm that nothing in front of it took in
-    for step, part in zip(spec.steps, module.steps, strict=True):
-        if step == Identity():
-            continue
+    for step, part in _with_fixed_activations(spec, module):
         if waiting and (joined := scales_input(step, part, waiting[0][2])):
             waiting.clear()
             step = joined
@@ -225,6 +223,17 @@ def _(spec: Steps, module: Any) -> Folded:
         return Identity(), Identity().build(1, Grid(1, 1))
     module.steps = nn.ModuleList(modules)
     return spec.replace(steps=tuple(specs)), module
+
+
+def _with_fixed_activations(spec: Steps, module: Any) -> list[tuple[Any, Any]]:
+    """The steps that do anything. What an activation learned, the layer behind it takes in if it can."""
+    steps = [(step, part) for step, part in zip(spec.steps, module.steps, strict=True) if step != Identity()]
+    for index, (step, part) in enumerate(steps[:-1]):
+        if isinstance(step, StarRelu):
+            affine = Affine(part.scale.double(), part.bias.double())
+            if joined := scales_input(*steps[index + 1], affine):
+                steps[index : index + 2] = [_activation("squared_relu"), (cast("Any", joined), steps[index + 1][1])]
+    return cast("list[tuple[Any, Any]]", steps)
 
 
 def _as_affine(step: Spec, part: Any) -> tuple[str | None, Affine | None]:

@@ -24,7 +24,7 @@ from ..spec import Spec
 
 
 class Affine(NamedTuple):
-    """x * scale + shift, a number a channel each, in double precision. Without `shift` it only scales."""
+    """x * scale + shift, in double precision, a number a channel or one for all. Without `shift` it only scales."""
 
     scale: Tensor
     shift: Tensor | None
@@ -78,7 +78,7 @@ def scale_columns(layer: Any, affine: Affine) -> None:
     scale, shift = affine
     layer.weight = nn.Parameter((weight * scale.view(1, -1, *[1] * (weight.ndim - 2))).to(dtype), False)
     if shift is not None:
-        added = (weight.flatten(2).sum(dim=2) if weight.ndim > 2 else weight) @ shift
+        added = (weight.flatten(2).sum(dim=2) if weight.ndim > 2 else weight) @ shift.expand(weight.shape[1])
         layer.bias = nn.Parameter((added if layer.bias is None else layer.bias.double() + added).to(dtype), False)
 
 

@@ -128,6 +128,10 @@ FOLDED: dict[str, tuple[Transition, Transition]] = {
         c.ReducedAttention(heads=2, reduce=NORM),
         c.ReducedAttention(heads=2, reduce=c.Identity()),
     ),
+    "learned activation": (
+        steps(POINTWISE, c.StarRelu(), c.Identity(), POINTWISE),
+        steps(POINTWISE.replace(act="squared_relu"), POINTWISE.replace(bias=True)),
+    ),
     "nothing": (steps(c.Identity(), c.Identity()), c.Identity()),
 }
 # What stays, for it is no sum of products: zeros outside a map are not shifted, an activation is between, and so on.
@@ -138,6 +142,8 @@ KEPT: dict[str, Transition] = {
     "border of windows": steps(GELU, NORM, c.WindowAttention(attention=ATTENTION, window=(5, 5))),
     "border of patches": steps(GELU, NORM, c.Patchify(dim=8, patch=5)),
     "groups": steps(GELU, NORM, POINTWISE.replace(groups=2)),
+    "learned activation in front of a border": steps(POINTWISE, c.StarRelu(), CONV),
+    "learned activation at the end": steps(POINTWISE, c.StarRelu()),
     "activation between": steps(CONV.replace(act="gelu"), NORM),
     "activation of the norm": steps(GELU, c.Normalize(norm=BN, act="relu"), POINTWISE),
     "another norm": CONV.replace(norm=c.LayerNorm()),
