@@ -412,7 +412,7 @@ def test_a_batch_norm_is_in_the_weights_where_these_are_the_fewer(calls: list[st
         normed(layer, norm, F.gelu, few)
         normed(layer, norm, F.gelu, many)
         assert calls == ["none", "gelu"]
-        norm.register_forward_hook(lambda module, inputs, output: 2 * output)
+        norm.register_forward_hook(lambda module, inputs, output: output.mul(2))
         assert torch.allclose(normed(layer, norm, unchanged, many), 2 * norm.forward(layer(many)), atol=1e-5)
         norm.train()
         normed(layer, norm, unchanged, many)
