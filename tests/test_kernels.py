@@ -175,7 +175,7 @@ def test_attention_is_torchs_own_where_keys_are_many(monkeypatch: pytest.MonkeyP
     query, key = torch.randn(2, 3, 7, 8, dtype=dtype), torch.randn(2, 3, keys, 8, dtype=dtype)
     with torch.no_grad():
         result = attend(query, key, key, None, 0.3)
-    assert bool(fused) == (keys > kernels.FEW_KEYS)
+    assert bool(fused) == (keys > kernels.FEW_KEYS or dtype == torch.bfloat16)
     assert close(result, real(query, key, key, scale=0.3), dtype)
 
 
