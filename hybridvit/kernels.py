@@ -87,13 +87,20 @@ def _dtypes() -> tuple[torch.dtype, ...]:
     return (torch.float32, torch.bfloat16) if fast else (torch.float32,)
 
 
+# Asked a few hundred times in a forward pass, so what follows counts microseconds.
+_TENSORS = (Tensor, nn.Parameter)
+_is_traced, _dispatch_modes, _function_modes = (
+    torch._C._is_tracing,
+    torch._C._len_torch_dispatch_stack,
+    torch._C._len_torch_function_stack,
+)
+
+
 def watched() -> bool:
     """Whether somebody traces, maps or counts what is computed."""
-    traced = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
-    if traced or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or _is_traced():
         return True
-    modes = torch._C._len_torch_dispatch_stack() + torch._C._len_torch_function_stack()
-    return modes > 0 or peek_interpreter_stack() is not None
+    return _dispatch_modes() > 0 or _function_modes() > 0 or peek_interpreter_stack() is not None
 
 
 def plain(*tensors: Tensor) -> bool:
@@ -102,17 +109,17 @@ def plain(*tensors: Tensor) -> bool:
         return False
     differentiates = torch.is_grad_enabled()
     for tensor in tensors:
-        if tensor.device.type != "cpu" or type(tensor) not in (Tensor, nn.Parameter):
-            return False
-        if differentiates and tensor.requires_grad:
+        if not tensor.is_cpu or type(tensor) not in _TENSORS or (differentiates and tensor.requires_grad):
             return False
     return True
 
 
 def fits_one_kernel(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether oneDNN may multiply these."""
-    given = (tokens, weight) if bias is None else (tokens, weight, bias)
-    return plain(*given) and tokens.dtype == weight.dtype and tokens.dtype in _dtypes()
+    if not (plain(tokens, weight) if bias is None else plain(tokens, weight, bias)):  # first: a compiler stops here
+        return False
+    dtype = tokens.dtype
+    return dtype == weight.dtype and dtype in _dtypes()
 
 
 def linear(tokens: Tensor, weight: Tensor, bias: Tensor | None, act: Act = unchanged) -> Tensor:
@@ -130,10 +137,11 @@ class Keeping(nn.Module):
 
     def kept(self, key: Hashable, make: Callable[[], Tensor], *weights: Tensor) -> Tensor:
         """`make()`, or what it gave last time if neither key nor weights have changed."""
-        # Of a tensor made in inference mode nobody counts the changes.
-        counted = plain(*weights) and not any(weight.is_inference() for weight in weights)
-        if not self.keeps or torch.is_grad_enabled() or not counted:
+        if not self.keeps or torch.is_grad_enabled() or not plain(*weights):
             return make()
+        for weight in weights:
+            if weight.is_inference():  # nobody counts the changes of a tensor made in inference mode
+                return make()
         stamp = key, *((weight.data_ptr(), weight._version) for weight in weights)
         kept = self._kept
         if kept is None or kept[0] != stamp:
@@ -160,11 +168,14 @@ class Linear(Keeping, nn.Linear):
 
     def fused(self, input: Tensor, act: Act) -> Tensor | None:
         """act(self(input)) in one kernel; None where there is none."""
-        return self.multiply(input, self._ordered(input), self.bias, act) if self.has_kernel(input, act) else None
+        weight, bias = self.weight, self.bias
+        if not self.has_kernel(input, weight, bias, act):
+            return None
+        return self.multiply(input, self._ordered(input, weight) if self.keeps else weight, bias, act)
 
-    def has_kernel(self, input: Tensor, act: Act) -> bool:
-        """Whether `multiply` knows this activation and may have this input."""
-        return act in _FUSED and fits_one_kernel(input, self.weight, self.bias)
+    def has_kernel(self, input: Tensor, weight: Tensor, bias: Tensor | None, act: Act) -> bool:
+        """Whether `multiply` may have these."""
+        return act in _FUSED and fits_one_kernel(input, weight, bias)
 
     def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, act: Act) -> Tensor:
         """What the layer would make of the input with other weights, in one kernel."""
@@ -174,10 +185,7 @@ class Linear(Keeping, nn.Linear):
         """How often each weight is used for one image (B, N, C)."""
         return input.shape[1]
 
-    def _ordered(self, input: Tensor) -> Tensor:
-        weight = self.weight
-        if not self.keeps:
-            return weight
+    def _ordered(self, input: Tensor, weight: Tensor) -> Tensor:
         rows = input.numel() // max(weight.shape[1], 1)
         return self.kept(0, lambda: torch.ops.mkldnn._reorder_linear_weight(weight, rows), weight)
 
@@ -191,11 +199,14 @@ class Conv2d(Keeping, nn.Conv2d):
 
     def fused(self, input: Tensor, act: Act) -> Tensor | None:
         """act(self(input)) in one kernel; None where there is none."""
-        return self.multiply(input, self._ordered(input), self.bias, act) if self.has_kernel(input, act) else None
+        weight, bias = self.weight, self.bias
+        if not self.has_kernel(input, weight, bias, act):
+            return None
+        return self.multiply(input, self._ordered(input, weight) if self.keeps else weight, bias, act)
 
-    def has_kernel(self, input: Tensor, act: Act) -> bool:
-        """Whether `multiply` knows this activation and may have this input."""
-        return act in _FUSED and self.padding_mode == "zeros" and fits_one_kernel(input, self.weight, self.bias)
+    def has_kernel(self, input: Tensor, weight: Tensor, bias: Tensor | None, act: Act) -> bool:
+        """Whether `multiply` may have these."""
+        return act in _FUSED and self.padding_mode == "zeros" and fits_one_kernel(input, weight, bias)
 
     def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, act: Act) -> Tensor:
         """What the layer would make of the input with other weights, in one kernel."""
@@ -214,13 +225,11 @@ class Conv2d(Keeping, nn.Conv2d):
         """Whether it is a linear layer."""
         return self.kernel_size == (1, 1) and self.stride == (1, 1) and self.padding == (0, 0) and self.groups == 1
 
-    def _ordered(self, input: Tensor) -> Tensor:
-        weight, ops = self.weight, torch.ops.mkldnn
-        if not self.keeps:
-            return weight
+    def _ordered(self, input: Tensor, weight: Tensor) -> Tensor:
+        ops = torch.ops.mkldnn
         if self.pointwise:
-            rows, weight = input.numel() // max(weight.shape[1], 1), weight.flatten(1)
-            return self.kept(0, lambda: ops._reorder_linear_weight(weight, rows), weight)
+            rows = input.numel() // max(weight.shape[1], 1)
+            return self.kept(0, lambda: ops._reorder_linear_weight(weight.flatten(1), rows), weight)
         where, shape = (self.padding, self.stride, self.dilation, self.groups), input.shape
         return self.kept(0, lambda: ops._reorder_convolution_weight(weight, *where, shape), weight)
 
@@ -245,6 +254,19 @@ def activated(layer: nn.Module, act: Act, input: Tensor) -> Tensor:
     return _IN_PLACE[act](output) if in_place else act(output)
 
 
+@functools.cache
+def _number(value: float) -> Tensor:
+    """A tensor of one number: cheaper to add to another than the number."""
+    with torch.inference_mode(False):
+        return torch.tensor(value)
+
+
+def _scale_and_shift(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """The factor and the shift a channel that a batch norm is in eval mode."""
+    scale = norm.weight * (variance + _number(norm.eps)).rsqrt_()
+    return scale, torch.addcmul(norm.bias, mean, scale, value=-1)
+
+
 def batch_norm(layer: nn.BatchNorm2d, tokens: Tensor) -> Tensor | None:
     """What the layer makes of tokens (..., C) in eval mode, by one multiplication and addition.
 
@@ -254,8 +276,8 @@ def batch_norm(layer: nn.BatchNorm2d, tokens: Tensor) -> Tensor | None:
     single = tokens.dtype == layer.weight.dtype == torch.float32
     if mean is None or variance is None or not single or not plain(tokens):
         return None
-    scale = layer.weight * torch.rsqrt(variance + layer.eps)
-    return torch.addcmul(torch.addcmul(layer.bias, mean, scale, value=-1), tokens, scale)
+    scale, shift = _scale_and_shift(layer, mean, variance)
+    return torch.addcmul(shift, tokens, scale)
 
 
 def normalized(
@@ -279,10 +301,9 @@ def _with_batch_norm(layer: nn.Module, norm: nn.BatchNorm2d, act: Act, input: Te
     if weight.numel() > layer.uses(input) * weight.shape[0] or norm.weight.dtype != weight.dtype:
         return None
     heard = any(part._forward_hooks or part._forward_pre_hooks for part in (layer, norm))
-    if heard or not plain(norm.weight, norm.bias) or not layer.has_kernel(input, act):
+    if heard or not plain(norm.weight, norm.bias) or not layer.has_kernel(input, weight, bias, act):
         return None
-    scale = norm.weight * torch.rsqrt(variance + norm.eps)
-    shift = torch.addcmul(norm.bias, mean if bias is None else mean - bias, scale, value=-1)
+    scale, shift = _scale_and_shift(norm, mean if bias is None else mean - bias, variance)
     return layer.multiply(input, weight * scale.view(-1, *[1] * (weight.ndim - 1)), shift, act)
 
 
