@@ -91,7 +91,7 @@ class ConvModule(nn.Module):
         return normalized(self.conv, self.conv_act, self.norm, self.act, map_, map_to_tokens)
 
 
-class StdConv2d(nn.Conv2d):
+class StdConv2d(Conv2d):
     eps = 1e-8
 
     def standardized(self) -> Tensor:
@@ -101,6 +101,8 @@ class StdConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         weight, bias = self.standardized(), self.bias
+        if self.has_kernel(input, weight, bias, unchanged):
+            return self.multiply(input, weight, bias, unchanged)
         return F.conv2d(input, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
 
