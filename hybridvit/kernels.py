@@ -246,13 +246,35 @@ def without_autocast(like: Tensor) -> AbstractContextManager[Any]:
     return nullcontext() if like.is_meta else torch.autocast(like.device.type, enabled=False)
 
 
+MOST_SCORES = 2**22  # at once, where they are written down: 16 MiB in single precision
+
+
+def by_queries(
+    attend: Callable[[Tensor, Tensor | None], Tensor], query: Tensor, keys: int, bias: Tensor | None
+) -> Tensor:
+    """attend(query, bias), by as many queries at a time as have at most `MOST_SCORES` scores with `keys` keys.
+
+    For attention whose scores no kernel keeps to itself: queries (B, heads, N, d), bias (1 or B, 1 or heads, N, keys).
+    """
+    count = max(1, MOST_SCORES // (query.shape[0] * query.shape[1] * keys))
+    if count >= query.shape[2]:
+        return attend(query, bias)
+    queries = query.split(count, dim=2)
+    biases = [None] * len(queries) if bias is None else bias.split(count, dim=2)
+    return torch.cat([attend(*part) for part in zip(queries, biases, strict=True)], dim=2)
+
+
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float) -> Tensor:
     """softmax(scale * q k^T + bias) v: queries (B, heads, N, d), keys (B, heads, M, d), values (B, heads, M, e).
 
     torch's fused kernel; on a CPU it takes no values wider than keys, and torch's way round it is slower than two plain
     products. In bfloat16 these would be faster too, but scores would be rounded before their softmax.
     """
-    if query.shape[3] != value.shape[3] and plain(query, key, value):
+    if query.shape[3] == value.shape[3] or not plain(query, key, value):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
+
+    def products(query: Tensor, bias: Tensor | None) -> Tensor:
         scores = (query * scale) @ key.transpose(2, 3)
         return (scores if bias is None else scores.add_(bias)).softmax(dim=-1) @ value
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
+
+    return by_queries(products, query, key.shape[2], bias)

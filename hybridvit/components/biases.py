@@ -1,6 +1,7 @@
 """Relative position biases: what attention adds to the scores of two positions, from the offset between them."""
 
 import functools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch.nn import functional as F
 
 from ..kernels import Keeping
 from ..spec import Bias, Grid, module_of
-from ..tokens import at_pairs, known
+from ..tokens import MOST_KEPT, at_pairs, known
 from .activations import linear
 from .tables import GridTable
 
@@ -16,6 +17,13 @@ from .tables import GridTable
 def by_pair(by_offset: Tensor, grid: Grid) -> Tensor:
     """Values by offset (2h - 1, 2w - 1, heads), 0 in the middle of an axis -> by query and key (heads, N, N)."""
     return at_pairs(by_offset.flatten(0, 1).t().contiguous(), grid)
+
+
+def kept_bias(owner: Keeping, grid: Grid, make: Callable[[], Tensor]) -> Tensor:
+    """`make()`, kept by its owner for a grid of few tokens: many would have gigabytes of it kept in every block."""
+    if known(grid) and grid.tokens > MOST_KEPT:
+        return make()
+    return owner.kept((grid,), make, *owner.parameters())
 
 
 def growth(steps: int, reach: int) -> float:
@@ -82,7 +90,7 @@ class RelativePositionTable(GridTable):
 
     def forward(self, grid: Grid) -> Tensor:
         sides = 2 * grid.height - 1, 2 * grid.width - 1
-        return self.kept((grid,), lambda: by_pair(self.at(grid).unflatten(0, sides), grid), self.table)
+        return kept_bias(self, grid, lambda: by_pair(self.at(grid).unflatten(0, sides), grid))
 
 
 class RelativePositionMlp(Bias):
@@ -98,7 +106,7 @@ class RelativePositionMlpModule(Keeping):
         self.fc1, self.fc2 = linear(2, spec.hidden), linear(spec.hidden, heads)
 
     def forward(self, grid: Grid) -> Tensor:
-        return self.kept(grid, lambda: self._values(grid), *self.parameters())
+        return kept_bias(self, grid, lambda: self._values(grid))
 
     def _values(self, grid: Grid) -> Tensor:
         axes = (torch.arange(1 - size, size, device=self.fc1.weight.device).float() for size in grid.size)
@@ -125,7 +133,7 @@ class ContinuousPositionBiasModule(Keeping):
         self.fc1, self.fc2 = linear(2, spec.hidden), linear(spec.hidden, heads, bias=False)
 
     def forward(self, grid: Grid) -> Tensor:
-        return self.kept(grid, lambda: self._values(grid), *self.parameters())
+        return kept_bias(self, grid, lambda: self._values(grid))
 
     def _values(self, grid: Grid) -> Tensor:
         like, sides = self.fc1.weight, zip(grid.size, self.trained, strict=True)
@@ -154,7 +162,7 @@ class DistanceTable(GridTable):
         return values.permute(2, 0, 1).flatten(1)
 
     def forward(self, grid: Grid) -> Tensor:
-        return self.kept((grid,), lambda: at_pairs(self.at(grid), grid, distances=True), self.table)
+        return kept_bias(self, grid, lambda: at_pairs(self.at(grid), grid, distances=True))
 
 
 def mirrored(table: Tensor, grid: Grid) -> Tensor:
