@@ -65,14 +65,16 @@ def smallest(family: str) -> str:
     return INSTEAD.get(family) or min(model_names(family=family), key=lambda name: index()[name].params)
 
 
-def measure(models: Sequence[str], sizes: Sequence[tuple[int, int]], settings: Settings, out: Path) -> None:
+def measure(
+    models: Sequence[str], sizes: Sequence[tuple[int, int]], settings: Settings, out: Path, calls: int = 3
+) -> None:
     """Adds the results to the file, without those that it has."""
     have = {(result.model, result.img_size) for result in read_results(out)} if out.exists() else set()
     for model in models:
         for size in sizes:
             if (model, size) not in have:
                 case = Case(model=model, batch=1, img_size=size, settings=settings)
-                result = memory(case, [], ["inference"])
+                result = memory(case, [], ["inference"], calls)
                 append_result(out, result)
                 print(
                     model, size[0], *(f"{n} {f.spread.median}" for n, f in result.sides[0].figures.items()), flush=True
@@ -131,7 +133,7 @@ def main() -> None:
     given = parser.parse_args()
     measured = functools.partial(measure, settings=Settings(threads=given.threads, rounds=given.rounds))
     if given.what == "families":
-        measured(given.models or [smallest(family) for family in family_names()], [LARGEST], out=FAMILIES)
+        measured(given.models or [smallest(family) for family in family_names()], [LARGEST], out=FAMILIES, calls=0)
     elif given.what == "curves":
         measured(given.models or SELECTION, SIZES, out=CURVES)
     else:

@@ -75,8 +75,8 @@ def first_queries(attend: Any, query: Tensor, keys: int, bias: Tensor | None) ->
 def largest(model: Encoder, side: int) -> Largest:
     """Of a forward pass of one square image without gradients."""
     with (
-        mock.patch.object(kernels, "plain", lambda *tensors: True),
-        mock.patch.object(kernels, "_dtypes", lambda: ()),  # of layers nothing but their shapes matters
+        mock.patch.object(kernels, "plain", return_value=True),
+        mock.patch.object(kernels, "_dtypes", return_value=()),  # of layers nothing but their shapes matters
         mock.patch.object(kernels, "by_queries", first_queries),
         mock.patch.object(tokens, "MOST_KEPT", 0),  # what is kept is on the CPU
         mock.patch.object(F, "scaled_dot_product_attention", fused),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -72,7 +72,7 @@ def plot(results: Sequence[Result], path: Path, quantity: Quantity, side: str = 
     if not found:
         raise BenchmarkError(f"no model was measured at two sizes with {_FIGURES[quantity][0]!r} of {side!r}")
     grey = "#808080"
-    style = {"text.color": grey, "axes.labelcolor": grey, "axes.edgecolor": grey, "xtick.color": grey}
+    style: dict[Any, Any] = {"text.color": grey, "axes.labelcolor": grey, "axes.edgecolor": grey, "xtick.color": grey}
     # The same results give the same file, byte for byte, so that a change shows.
     style |= {"ytick.color": grey, "svg.hashsalt": "hybridvit", "svg.fonttype": "path"}
     with matplotlib.rc_context(style):

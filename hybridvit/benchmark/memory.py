@@ -42,10 +42,12 @@ def peak_memory(case: Case, way: Way, work: Work = "inference", calls: int = 0) 
     return in_process(__name__, {"case": dataclasses.asdict(case), "way": way.name, "work": work, "calls": calls})
 
 
-def memory(case: Case, names: Collection[str] | None = None, works: Collection[Work] = tuple(WORKS)) -> Result:
+def memory(
+    case: Case, names: Collection[str] | None = None, works: Collection[Work] = tuple(WORKS), calls: int = 3
+) -> Result:
     """Peak memory and time of inference and of a training step, or of one of these `works`.
 
-    Each is measured in `settings.rounds` processes of its own.
+    Each is measured in `settings.rounds` processes of its own; the time is that of the fastest of so many `calls`.
     """
     before, contestants = machine(case.settings.device), ways(case, names)
     values: dict[str, dict[str, list[float]]] = {way.name: {} for way in contestants}
@@ -56,14 +58,15 @@ def memory(case: Case, names: Collection[str] | None = None, works: Collection[W
             for work in works:
                 if work == "training" and (way.optimized or way.name in failed):
                     continue
-                answered = peak_memory(case, way, work, calls=3)
+                answered = peak_memory(case, way, work, calls)
                 if "failed" in answered:
                     failed[way.name] = f"{work}: {answered['failed']}"
                     continue
                 figures = values[way.name]
                 if answered["peak"] is not None:
                     figures.setdefault(f"{work} peak", []).append(answered["peak"])
-                figures.setdefault(f"{work} time", []).append(min(answered["seconds"]))
+                if answered["seconds"]:
+                    figures.setdefault(f"{work} time", []).append(min(answered["seconds"]))
     return result("memory", case, before, sides(contestants, _measured(case, values), failed))
 
 
