@@ -161,8 +161,9 @@ class DistanceTable(GridTable):
         values = table.unflatten(0, (2 * grid.height - 1, 2 * grid.width - 1))[grid.height - 1 :, grid.width - 1 :]
         return values.permute(2, 0, 1).flatten(1)
 
-    def forward(self, grid: Grid) -> Tensor:
-        return kept_bias(self, grid, lambda: at_pairs(self.at(grid), grid, distances=True))
+    def forward(self, grid: Grid, step: int = 1) -> Tensor:
+        """With a `step` every so many positions along both axes are queries: (heads, M, N)."""
+        return kept_bias(self, grid, lambda: at_pairs(self.at(grid), grid, distances=True, step=step))
 
 
 def mirrored(table: Tensor, grid: Grid) -> Tensor:

@@ -16,6 +16,7 @@ from hybridvit.components.biases import (
     by_pair,
 )
 from hybridvit.spec import Grid, SpecError
+from hybridvit.tokens import at_pairs, every
 
 # timm's interpolation warns about how it calls torch.
 pytestmark = pytest.mark.filterwarnings("ignore:.*searchsorted", "ignore:Using a non-tuple sequence")
@@ -86,3 +87,13 @@ def test_distances_are_resized_like_offsets(old: tuple[int, int], new: tuple[int
     assert torch.equal(resized(Grid(*new)), bias)
     torch.testing.assert_close(bias, bias.transpose(1, 2))
     torch.testing.assert_close(bias.diagonal(dim1=1, dim2=2), module.table[:, :1].expand(-1, bias.shape[1]))
+
+
+@pytest.mark.parametrize("distances", [False, True])
+@pytest.mark.parametrize("size", [(4, 6), (5, 3)], ids=["even", "odd"])
+def test_fewer_queries_have_the_rows_of_all(size: tuple[int, int], distances: bool) -> None:
+    grid = Grid(*size)
+    count = grid.tokens if distances else (2 * grid.height - 1) * (2 * grid.width - 1)
+    values = torch.randn(2, count)
+    asking = every(torch.arange(grid.tokens)[None, :, None], grid, 2).flatten()
+    assert torch.equal(at_pairs(values, grid, distances, step=2), at_pairs(values, grid, distances)[:, asking])
