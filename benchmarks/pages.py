@@ -2,19 +2,28 @@
 
     python -m benchmarks.pages
 
-A table lies between the lines `<!-- results: benchmarks/results/NAME.jsonl -->` and `<!-- end of results -->`.
+A table lies between the lines `<!-- results: benchmarks/results/NAME.jsonl -->` and `<!-- end of results -->`. In
+place of `results` the first may name another table, one of `TABLES`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from hybridvit.benchmark import markdown, read_results
+from benchmarks import growth, shared_key_sets
+from hybridvit.benchmark import Result, markdown, read_results
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-_TABLE = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
+TABLES: Mapping[str, Callable[[Sequence[Result]], str]] = {
+    "results": markdown,
+    "needs": growth.needs,
+    "slopes": growth.slopes,
+    "shared keys": shared_key_sets.table,
+}
+_TABLE = re.compile(rf"(<!-- ({'|'.join(TABLES)}): (\S+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
 
 
 def pages() -> list[Path]:
@@ -24,7 +33,12 @@ def pages() -> list[Path]:
 
 def filled(text: str, root: Path = ROOT) -> str:
     """A page with its tables made anew from the files that it names."""
-    return _TABLE.sub(lambda found: f"{found[1]}\n{markdown(read_results(root / found[2]))}\n{found[3]}", text)
+
+    def made(found: re.Match[str]) -> str:
+        start, table, file, end = found.groups()
+        return f"{start}\n{TABLES[table](read_results(root / file))}\n{end}"
+
+    return _TABLE.sub(made, text)
 
 
 def main() -> None:

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch._C._functorch import peek_interpreter_stack  # pyright: ignore[reportMissingImports]
 from torch.nn import functional as F
 
+from .spec import Grid
+
 Act = Callable[[Tensor], Tensor]
 
 
@@ -129,6 +131,9 @@ def linear(tokens: Tensor, weight: Tensor, bias: Tensor | None, act: Act = uncha
     return act(F.linear(tokens, weight, bias))
 
 
+MOST_KEPT = 1024  # tokens: places of all pairs of them are 8 MiB
+
+
 class Keeping(nn.Module):
     """A module that keeps what it makes of its weights, in a model whose weights stay: see `keep`."""
 
@@ -148,6 +153,14 @@ class Keeping(nn.Module):
             # With the weights, or their memory could be given to others. Only then for other threads to see.
             self._kept = kept = stamp, make(), [weight.detach() for weight in weights]
         return kept[1]
+
+    def kept_for(self, grid: Grid, make: Callable[[], Tensor], *key: Hashable) -> Tensor:
+        """What is made of all weights for the pairs of positions of a grid, kept if these are few.
+
+        Of many, every block would keep gigabytes.
+        """
+        few = isinstance(grid.height, int) and grid.tokens <= MOST_KEPT
+        return self.kept((grid, *key), make, *self.parameters()) if few else make()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in super().__getstate__().items() if name != "_kept"}
@@ -232,6 +245,12 @@ class Conv2d(Keeping, nn.Conv2d):
             return self.kept(0, lambda: ops._reorder_linear_weight(weight.flatten(1), rows), weight)
         where, shape = (self.padding, self.stride, self.dilation, self.groups), input.shape
         return self.kept(0, lambda: ops._reorder_convolution_weight(weight, *where, shape), weight)
+
+    def convolve(self, input: Tensor, weight: Tensor) -> Tensor:
+        """What the layer would make of the input with another weight."""
+        if self.has_kernel(input, weight, self.bias, unchanged):
+            return self.multiply(input, weight, self.bias, unchanged)
+        return self._conv_forward(input, weight, self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
         result = self.fused(input, unchanged)
@@ -321,7 +340,26 @@ def without_autocast(like: Tensor) -> AbstractContextManager[Any]:
     return nullcontext() if like.is_meta else torch.autocast(like.device.type, enabled=False)
 
 
-FEW_KEYS = 64  # a window's: their weights grow as the map does
+FEW_KEYS = 64  # a window's: their scores grow as the map does
+MOST_SCORES = 2**22  # at once, where they are written down: 16 MiB in single precision
+
+
+def by_queries(
+    attend: Callable[[Tensor, Tensor | None], Tensor], query: Tensor, keys: int, bias: Tensor | None
+) -> Tensor:
+    """attend(query, bias), by as many queries at a time as have at most `MOST_SCORES` scores with `keys` keys.
+
+    For attention whose scores no kernel keeps to itself: queries (B, heads, N, d), bias (1 or B, 1 or heads, N, keys).
+    All at once where somebody differentiates or watches.
+    """
+    if not plain(query):
+        return attend(query, bias)
+    count = max(1, MOST_SCORES // (query.shape[0] * query.shape[1] * keys))
+    if count >= query.shape[2]:
+        return attend(query, bias)
+    queries = query.split(count, dim=2)
+    biases = [None] * len(queries) if bias is None else bias.split(count, dim=2)
+    return torch.cat([attend(*part) for part in zip(queries, biases, strict=True)], dim=2)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float) -> Tensor:
@@ -334,5 +372,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale
     few = key.shape[2] <= FEW_KEYS and query.dtype == torch.float32
     if not plain(query, key, value) or (query.shape[3] == value.shape[3] and not few):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
-    scores = (query * scale) @ key.transpose(2, 3)
-    return (scores if bias is None else scores.add_(bias)).softmax(dim=-1) @ value
+
+    def products(query: Tensor, bias: Tensor | None) -> Tensor:
+        scores = (query * scale) @ key.transpose(2, 3)
+        return (scores if bias is None else scores.add_(bias)).softmax(dim=-1) @ value
+
+    return products(query, bias) if few else by_queries(products, query, key.shape[2], bias)

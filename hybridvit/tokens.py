@@ -110,30 +110,37 @@ def join_windows(
     return windows.flatten(0, 1).unflatten(0, (batch, grid.tokens)).index_select(1, where)
 
 
-def at_pairs(values: Tensor, grid: Grid, distances: bool = False) -> Tensor:
-    """Values (heads, K) by offset query - key, row by row -> by query and key (heads, N, N).
+def at_pairs(values: Tensor, grid: Grid, distances: bool = False, step: int = 1) -> Tensor:
+    """Values (heads, K) by offset query - key, row by row -> by query and key (heads, M, N).
 
     K is (2h - 1) * (2w - 1), with offset 0 in the middle of its axis. With `distances` it is h * w, and the values are
-    by the offset without its sign.
+    by the offset without its sign. Every `step`-th position along both axes is a query.
     """
-    few = known(grid) and grid.tokens <= MOST_KEPT and kernels.plain(values.detach())
-    places = _kept_places(grid.size, distances) if few else pair_places(grid, distances, values.device)
-    return values.index_select(1, places).unflatten(1, (grid.height * grid.width,) * 2)
+    few = known(grid) and grid.tokens <= kernels.MOST_KEPT and kernels.plain(values.detach())
+    places = _kept_places(grid.size, distances, step) if few else pair_places(grid, distances, step, values.device)
+    return values.index_select(1, places).unflatten(1, (asking(grid, step).tokens, grid.height * grid.width))
 
 
-MOST_KEPT = 1024  # tokens: places of all pairs of them are 8 MiB
+MOST_KEPT = 1024  # tokens: places of all pairs of them are 4 MiB
 
 
 @functools.lru_cache(maxsize=32)
-def _kept_places(size: tuple[int, int], distances: bool) -> Tensor:
+def _kept_places(size: tuple[int, int], distances: bool, step: int) -> Tensor:
     with torch.inference_mode(False):  # or training could not use them later
-        return pair_places(Grid(*size), distances, torch.device("cpu"))
+        return pair_places(Grid(*size), distances, step, torch.device("cpu"))
 
 
-def pair_places(grid: Grid, distances: bool, device: torch.device) -> Tensor:
-    """Where `at_pairs` finds its values (N * N)."""
-    axes = (offsets(size, device) for size in grid.size)
-    rows, columns = (axis.abs() if distances else axis + axis.shape[0] - 1 for axis in axes)
+def asking(grid: Grid, step: int) -> Grid:
+    """The grid of every `step`-th position along both axes."""
+    return Grid(*(fewer(size, step) for size in grid.size)) if step > 1 else Grid(*grid.size)
+
+
+def pair_places(grid: Grid, distances: bool, step: int, device: torch.device) -> Tensor:
+    """Where `at_pairs` finds its values (M * N)."""
+    place = functools.partial(torch.arange, device=device, dtype=torch.int32)
+    sides = zip(asking(grid, step).size, grid.size, strict=True)
+    axes = (step * place(queries)[:, None] - place(size) for queries, size in sides)
+    rows, columns = (axis.abs() if distances else axis + axis.shape[1] - 1 for axis in axes)
     width = grid.width if distances else 2 * grid.width - 1
     return (rows[:, None, :, None] * width + columns[None, :, None, :]).flatten()
 

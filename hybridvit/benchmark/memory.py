@@ -42,25 +42,31 @@ def peak_memory(case: Case, way: Way, work: Work = "inference", calls: int = 0) 
     return in_process(__name__, {"case": dataclasses.asdict(case), "way": way.name, "work": work, "calls": calls})
 
 
-def memory(case: Case, names: Collection[str] | None = None) -> Result:
-    """Peak memory and time of inference and of a training step, each in `settings.rounds` processes of their own."""
+def memory(
+    case: Case, names: Collection[str] | None = None, works: Collection[Work] = tuple(WORKS), calls: int = 3
+) -> Result:
+    """Peak memory and time of inference and of a training step, or of one of these `works`.
+
+    Each is measured in `settings.rounds` processes of its own; the time is that of the fastest of so many `calls`.
+    """
     before, contestants = machine(case.settings.device), ways(case, names)
     values: dict[str, dict[str, list[float]]] = {way.name: {} for way in contestants}
     failed: dict[str, str] = {}
     order = random.Random(0)
     for _ in range(case.settings.rounds):
         for way in order.sample(contestants, len(contestants)):
-            for work in WORKS:
+            for work in works:
                 if work == "training" and (way.optimized or way.name in failed):
                     continue
-                answered = peak_memory(case, way, work, calls=3)
+                answered = peak_memory(case, way, work, calls)
                 if "failed" in answered:
                     failed[way.name] = f"{work}: {answered['failed']}"
                     continue
                 figures = values[way.name]
                 if answered["peak"] is not None:
                     figures.setdefault(f"{work} peak", []).append(answered["peak"])
-                figures.setdefault(f"{work} time", []).append(min(answered["seconds"]))
+                if answered["seconds"]:
+                    figures.setdefault(f"{work} time", []).append(min(answered["seconds"]))
     return result("memory", case, before, sides(contestants, _measured(case, values), failed))
 
 
@@ -97,7 +103,7 @@ def _weigh(request: dict[str, Any]) -> dict[str, Any]:
             run[0]()
             run[0]()
 
-        peak = _peak_of(twice, torch.device(case.settings.device))
+        peak = peak_of(twice, torch.device(case.settings.device))
         clock = clock_for(case.settings.device)
         return {"peak": peak, "seconds": [clock.seconds(run[0], 1) for _ in range(request["calls"])]}
 
@@ -106,7 +112,8 @@ def _run_of(case: Case, way: Way, work: Work) -> Callable[[], object]:
     return WORKS[work](placed(fresh(case, way.package), way, case.settings), way, case)
 
 
-def _peak_of(work: Callable[[], object], device: torch.device) -> float | None:
+def peak_of(work: Callable[[], object], device: torch.device) -> float | None:
+    """The peak of memory while `work` runs, in MiB; on a CPU beyond what was resident before; None if nothing tells."""
     if device.type == "cpu":
         _forget_peak()
         before = _peak_rss_mib()

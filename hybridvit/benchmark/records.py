@@ -10,10 +10,10 @@ import numpy as np
 
 FORMAT = 2
 
-Suite = Literal["cold_start", "inference", "training", "memory", "export", "scaling"]
+Suite = Literal["cold_start", "inference", "training", "memory", "export", "scaling", "shared_keys"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16", "amp-bf16", "amp-fp16"]
 CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
-Unit = Literal["s", "MiB", "images/s", "share", "images", "tokens"]
+Unit = Literal["s", "MiB", "images/s", "share", "images", "tokens", "misses"]
 
 # In which direction a figure is better; a unit in neither is a fact that has no better.
 _LESS_IS_BETTER, _MORE_IS_BETTER = ("s", "MiB"), ("images/s",)

@@ -18,6 +18,7 @@ _SHOWN: dict[Unit, tuple[str, float, int]] = {
     "share": ("%", 100, 1),
     "images": ("images", 1, 0),
     "tokens": ("tokens", 1, 0),
+    "misses": ("misses", 1, 0),
 }
 
 _FACTS = ("model", "side", "params", "GFLOPs", "size", "batch")
@@ -46,8 +47,8 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]], title: str) -> 
 def markdown(results: Sequence[Result]) -> str:
     """The tables of each suite, machine, versions and settings, with these above them."""
     parts: list[str] = []
-    for circumstances, group in itertools.groupby(results, key=_circumstances):
-        parts.append(circumstances)
+    for shared, group in itertools.groupby(results, key=circumstances):
+        parts.append(shared)
         for header, rows in _headers_and_rows(list(group)):
             alignment = ("---", "---", *["---:"] * (len(header) - 2))
             parts.append("\n".join(f"| {' | '.join(row)} |" for row in (header, alignment, *rows)))
@@ -112,7 +113,8 @@ def _spread(spread: Spread, factor: float, digits: int, several: bool) -> str:
     return f"{median} ({p10}-{p90})" if several else median
 
 
-def _circumstances(result: Result) -> str:
+def circumstances(result: Result) -> str:
+    """Settings, machine, allocator and versions of a result, in a line."""
     machine, settings, versions = result.machine, result.settings, result.versions
     where = f"{machine.gpu.name}, {machine.cpu}" if machine.gpu else machine.cpu
     how = [f"{result.suite}: device {settings.device}", settings.precision]

@@ -5,7 +5,7 @@ Importing this package makes every shared kind known. Family files call it `c`.
 
 from ..spec import Around, Bias, Halving, Head, Mixer, Norm, Pool, Position, Strided, Transition, Widening
 from ..spec import fewer, module_of
-from ..tokens import every, join_prefix, map_to_tokens, split_prefix, tokens_to_map
+from ..tokens import join_prefix, map_to_tokens, split_prefix, tokens_to_map
 from .activations import linear
 from .attention import Attention, ClassAttention, CosineAttention, ReducedAttention, RotaryAttention
 from .attention import ChannelProduct, ScaledDotProduct, TalkingHeads, head_width, join_heads, split_heads, unit

@@ -73,7 +73,10 @@ class TalkingHeads(ScaledDotProduct):
         self.before, self.after = (nn.Conv2d(heads, heads, 1) for _ in range(2))
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
-        return self.after(self.weights(query, key, bias)) @ value
+        def mixed(query: Tensor, bias: Tensor | None) -> Tensor:
+            return self.after(self.weights(query, key, bias)) @ value
+
+        return kernels.by_queries(mixed, query, key.shape[2], bias)
 
     def weights(self, query: Tensor, key: Tensor, bias: Tensor | None = None) -> Tensor:
         scores = (query * self.scale) @ key.transpose(-2, -1)

@@ -82,7 +82,7 @@ class RelativePositionTable(GridTable):
 
     def forward(self, grid: Grid) -> Tensor:
         sides = 2 * grid.height - 1, 2 * grid.width - 1
-        return self.kept((grid,), lambda: by_pair(self.at(grid).unflatten(0, sides), grid), self.table)
+        return self.kept_for(grid, lambda: by_pair(self.at(grid).unflatten(0, sides), grid))
 
 
 class RelativePositionMlp(Bias):
@@ -98,7 +98,7 @@ class RelativePositionMlpModule(Keeping):
         self.fc1, self.fc2 = linear(2, spec.hidden), linear(spec.hidden, heads)
 
     def forward(self, grid: Grid) -> Tensor:
-        return self.kept(grid, lambda: self._values(grid), *self.parameters())
+        return self.kept_for(grid, lambda: self._values(grid))
 
     def _values(self, grid: Grid) -> Tensor:
         axes = (torch.arange(1 - size, size, device=self.fc1.weight.device).float() for size in grid.size)
@@ -125,7 +125,7 @@ class ContinuousPositionBiasModule(Keeping):
         self.fc1, self.fc2 = linear(2, spec.hidden), linear(spec.hidden, heads, bias=False)
 
     def forward(self, grid: Grid) -> Tensor:
-        return self.kept(grid, lambda: self._values(grid), *self.parameters())
+        return self.kept_for(grid, lambda: self._values(grid))
 
     def _values(self, grid: Grid) -> Tensor:
         like, sides = self.fc1.weight, zip(grid.size, self.trained, strict=True)
@@ -153,8 +153,9 @@ class DistanceTable(GridTable):
         values = table.unflatten(0, (2 * grid.height - 1, 2 * grid.width - 1))[grid.height - 1 :, grid.width - 1 :]
         return values.permute(2, 0, 1).flatten(1)
 
-    def forward(self, grid: Grid) -> Tensor:
-        return self.kept((grid,), lambda: at_pairs(self.at(grid), grid, distances=True), self.table)
+    def forward(self, grid: Grid, step: int = 1) -> Tensor:
+        """With a `step` every so many positions along both axes are queries: (heads, M, N)."""
+        return self.kept_for(grid, lambda: at_pairs(self.at(grid), grid, distances=True, step=step), step)
 
 
 def mirrored(table: Tensor, grid: Grid) -> Tensor:

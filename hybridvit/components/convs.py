@@ -100,10 +100,7 @@ class StdConv2d(Conv2d):
         return F.layer_norm(kernels, kernels.shape[1:], eps=self.eps).view_as(self.weight)
 
     def forward(self, input: Tensor) -> Tensor:
-        weight, bias = self.standardized(), self.bias
-        if self.has_kernel(input, weight, bias, unchanged):
-            return self.multiply(input, weight, bias, unchanged)
-        return F.conv2d(input, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+        return self.convolve(input, self.standardized())
 
 
 class StdConv(Conv):

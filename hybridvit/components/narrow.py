@@ -69,7 +69,7 @@ class ShrinkingAttentionModule(nn.Module):
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         spec, parts = self.spec, (self.query(every(tokens, grid, 2), grid), self.key_value(tokens, grid))
         query, both = (split_heads(part, self.heads) for part in parts)
-        bias = every(self.bias(grid), grid, 2).unsqueeze(0)
+        bias = self.bias(grid, step=2).unsqueeze(0)
         mixed = self.attend(query, *both.split([spec.key_dim, spec.value_dim], dim=3), bias)
         return self.proj(self.act(join_heads(mixed)), grid)
 

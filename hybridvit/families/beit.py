@@ -27,9 +27,10 @@ class ClassTokenTable(c.GridTable):
 
     def forward(self, grid: Grid) -> Tensor:
         table = self.at(grid)
-        positions = c.by_pair(table[:-3].unflatten(0, (2 * grid.height - 1, 2 * grid.width - 1)), grid)
         of_class, to_class, itself = table[-3:, :, None, None]
-        below = torch.cat([to_class.expand(-1, grid.tokens - 1, -1), positions], dim=2)
+        by_offset = table[:-3].unflatten(0, (2 * grid.height - 1, 2 * grid.width - 1))
+        # Without a name for the bias of pairs: of many tokens two of that size at once are enough.
+        below = torch.cat([to_class.expand(-1, grid.tokens - 1, -1), c.by_pair(by_offset, grid)], dim=2)
         first = torch.cat([itself, of_class.expand(-1, -1, grid.tokens - 1)], dim=2)
         return torch.cat([first, below], dim=1)
 

@@ -63,9 +63,6 @@ class GatedPositionalAttentionModule(Keeping):
 
     def by_position(self, grid: Grid) -> Tensor:
         """Weights (1, heads, N, N): the softmax of a linear layer of a key's offset right, down, and squared."""
-        return self.kept(grid, lambda: self._by_position(grid), *self.position.parameters())
-
-    def _by_position(self, grid: Grid) -> Tensor:
         like = self.position.weight
         # Offsets are from the query to the key, and `by_pair` takes the value at that from the key to the query.
         down, right = (-torch.arange(1.0 - size, size, device=like.device)[:, None] for size in grid.size)
@@ -75,7 +72,8 @@ class GatedPositionalAttentionModule(Keeping):
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         query, key = self.query_key(tokens).chunk(2, dim=2)
-        return self.proj(self.attend.in_heads(self.heads, query, key, self.value(tokens), self.by_position(grid)))
+        positions = self.kept_for(grid, lambda: self.by_position(grid))
+        return self.proj(self.attend.in_heads(self.heads, query, key, self.value(tokens), positions))
 
 
 def convit(*, heads: int, depth: int = 12, gated: int = 10, head_dim: int = 48) -> Model:

@@ -45,7 +45,7 @@ class LocalAttentionModule(nn.Module):
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         query, key, value = (part(tokens, grid) for part in (self.query, self.key, self.value))
-        bias = c.every(self.bias(grid), grid, self.stride).unsqueeze(0)
+        bias = self.bias(grid, step=self.stride).unsqueeze(0)
         return self.attend.in_heads(HEADS, query, key, value, bias) + self.local(value, grid)
 
 

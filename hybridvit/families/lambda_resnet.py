@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from .. import components as c
@@ -46,8 +45,9 @@ class LambdaModule(nn.Module):
         if self.local:
             channels = c.tokens_to_map(value, grid).flatten(0, 1).unsqueeze(1)
             positions = self.positions(channels).unflatten(0, (-1, value.shape[2])).flatten(3).permute(0, 3, 2, 1)
-        else:  # the table is by the offset from the asking position, the second here, to the one that answers
-            positions = torch.einsum("kmn,bmv->bnkv", self.positions(grid), value)
+        else:  # the table is by the offset from the asking position; a map turned round has that to it
+            positions = (self.positions(grid).flatten(0, 1) @ value.flip(1)).unflatten(1, (-1, value.shape[1]))
+            positions = positions.flip(2).transpose(1, 2)
         return (query @ (content.unsqueeze(1) + positions)).flatten(2)  # (B, N, heads, key_dim) @ (B, N, key_dim, d)
 
 

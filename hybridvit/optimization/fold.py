@@ -227,13 +227,14 @@ def _(spec: Steps, module: Any) -> Folded:
 
 def _with_fixed_activations(spec: Steps, module: Any) -> list[tuple[Any, Any]]:
     """The steps that do anything. What an activation learned, the layer behind it takes in if it can."""
-    steps = [(step, part) for step, part in zip(spec.steps, module.steps, strict=True) if step != Identity()]
+    steps: list[tuple[Any, Any]] = list(zip(spec.steps, module.steps, strict=True))
+    steps = [(step, part) for step, part in steps if step != Identity()]
     for index, (step, part) in enumerate(steps[:-1]):
         if isinstance(step, StarRelu):
-            affine = Affine(part.scale.double(), part.bias.double())
-            if joined := scales_input(*steps[index + 1], affine):
-                steps[index : index + 2] = [_activation("squared_relu"), (cast("Any", joined), steps[index + 1][1])]
-    return cast("list[tuple[Any, Any]]", steps)
+            behind, its_module = steps[index + 1]
+            if joined := scales_input(behind, its_module, Affine(part.scale.double(), part.bias.double())):
+                steps[index : index + 2] = [_activation("squared_relu"), (joined, its_module)]
+    return steps
 
 
 def _as_affine(step: Spec, part: Any) -> tuple[str | None, Affine | None]:

@@ -87,7 +87,7 @@ def test_cuda_counts_what_torch_allocates(monkeypatch: pytest.MonkeyPatch) -> No
     log: list[str] = []
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: log.append("reset"))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3 * 2**20)
-    assert memory_module._peak_of(lambda: log.append("work"), torch.device("cuda")) == 3.0
+    assert memory_module.peak_of(lambda: log.append("work"), torch.device("cuda")) == 3.0
     assert log == ["reset", "work"]
 
 

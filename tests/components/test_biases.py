@@ -9,13 +9,16 @@ import torch
 from timm.layers.pos_embed_rel import RelPosBias, RelPosMlp
 
 from hybridvit.components.biases import (
+    ContinuousPositionBias,
     DistanceBias,
     RelativePositionBias,
     RelativePositionMlp,
     RelativePositionTable,
     by_pair,
 )
-from hybridvit.spec import Grid, SpecError
+from hybridvit.kernels import Keeping, keep
+from hybridvit.spec import Bias, Grid, SpecError
+from hybridvit.tokens import at_pairs, every
 
 # timm's interpolation warns about how it calls torch.
 pytestmark = pytest.mark.filterwarnings("ignore:.*searchsorted", "ignore:Using a non-tuple sequence")
@@ -86,3 +89,33 @@ def test_distances_are_resized_like_offsets(old: tuple[int, int], new: tuple[int
     assert torch.equal(resized(Grid(*new)), bias)
     torch.testing.assert_close(bias, bias.transpose(1, 2))
     torch.testing.assert_close(bias.diagonal(dim1=1, dim2=2), module.table[:, :1].expand(-1, bias.shape[1]))
+
+
+@pytest.mark.parametrize("distances", [False, True])
+@pytest.mark.parametrize("size", [(4, 6), (5, 3)], ids=["even", "odd"])
+def test_fewer_queries_have_the_rows_of_all(size: tuple[int, int], distances: bool) -> None:
+    grid = Grid(*size)
+    count = grid.tokens if distances else (2 * grid.height - 1) * (2 * grid.width - 1)
+    values = torch.randn(2, count)
+    asking = every(torch.arange(grid.tokens)[None, :, None], grid, 2).flatten()
+    assert torch.equal(at_pairs(values, grid, distances, step=2), at_pairs(values, grid, distances)[:, asking])
+
+
+@pytest.mark.parametrize(
+    "bias",
+    [RelativePositionBias(), RelativePositionMlp(hidden=4), ContinuousPositionBias(trained=(4, 4)), DistanceBias()],
+    ids=lambda bias: bias.kind,
+)
+def test_of_many_tokens_nothing_is_kept(bias: Bias) -> None:
+    """A model that keeps its biases has one in every block, and at 1056 tokens each takes 8 MiB for two heads."""
+    module = bias.build(2, Grid(4, 4)).eval()
+    keep(module)
+    with torch.no_grad():
+        few = module(Grid(8, 8))
+        assert module(Grid(8, 8)) is few
+        many = module(Grid(32, 33))
+        assert module(Grid(32, 33)) is not many
+        assert many.shape == (2, 1056, 1056)
+    assert isinstance(module, Keeping)
+    assert module._kept is not None
+    assert module._kept[1].nbytes < many.nbytes / 100
