@@ -2,7 +2,8 @@
 
     python -m benchmarks.pages
 
-A table lies between the lines `<!-- results: benchmarks/results/NAME.jsonl -->` and `<!-- end of results -->`.
+A table lies between the lines `<!-- results: benchmarks/results/NAME.jsonl -->` and `<!-- end of results -->`; that of
+`agreement.json` is made by `benchmarks.agreement`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from benchmarks import agreement
 from hybridvit.benchmark import markdown, read_results
 
 ROOT = Path(__file__).parent.parent
@@ -24,7 +26,11 @@ def pages() -> list[Path]:
 
 def filled(text: str, root: Path = ROOT) -> str:
     """A page with its tables made anew from the files that it names."""
-    return _TABLE.sub(lambda found: f"{found[1]}\n{markdown(read_results(root / found[2]))}\n{found[3]}", text)
+    return _TABLE.sub(lambda found: f"{found[1]}\n{_table(root / found[2])}\n{found[3]}", text)
+
+
+def _table(path: Path) -> str:
+    return agreement.table(agreement.read(path)) if path == agreement.FILE else markdown(read_results(path))
 
 
 def main() -> None:
