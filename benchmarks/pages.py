@@ -9,19 +9,20 @@ place of `results` the first may name another table, one of `TABLES`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import growth, shared_key_sets
-from hybridvit.benchmark import Result, markdown, read_results
+from benchmarks import agreement, growth, shared_key_sets
+from hybridvit.benchmark import markdown, read_results
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-TABLES: Mapping[str, Callable[[Sequence[Result]], str]] = {
-    "results": markdown,
-    "needs": growth.needs,
-    "slopes": growth.slopes,
-    "shared keys": shared_key_sets.table,
+TABLES: Mapping[str, Callable[[Path], str]] = {
+    "results": lambda path: markdown(read_results(path)),
+    "needs": lambda path: growth.needs(read_results(path)),
+    "slopes": lambda path: growth.slopes(read_results(path)),
+    "shared keys": lambda path: shared_key_sets.table(read_results(path)),
+    "agreement": lambda path: agreement.table(agreement.read(path)),
 }
 _TABLE = re.compile(rf"(<!-- ({'|'.join(TABLES)}): (\S+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
 
@@ -36,7 +37,7 @@ def filled(text: str, root: Path = ROOT) -> str:
 
     def made(found: re.Match[str]) -> str:
         start, table, file, end = found.groups()
-        return f"{start}\n{TABLES[table](read_results(root / file))}\n{end}"
+        return f"{start}\n{TABLES[table](root / file)}\n{end}"
 
     return _TABLE.sub(made, text)
 

@@ -89,6 +89,19 @@ def _dtypes() -> tuple[torch.dtype, ...]:
     return (torch.float32, torch.bfloat16) if fast else (torch.float32,)
 
 
+@functools.cache
+def adds_single(dtype: torch.dtype) -> bool:
+    """Whether its kernels of a half precision add biases that are in single precision."""
+    if dtype not in _dtypes() or dtype == torch.float32:
+        return False
+    tokens, weight, bias = torch.ones(1, 8, dtype=dtype), torch.ones(8, 8, dtype=dtype), torch.ones(8)
+    try:
+        torch.ops.mkldnn._linear_pointwise(tokens, weight, bias, *_FUSED[unchanged])
+    except RuntimeError:
+        return False
+    return True
+
+
 # Asked a few hundred times in a forward pass, so what follows counts microseconds.
 _TENSORS = (Tensor, nn.Parameter)
 _is_traced, _dispatch_modes, _function_modes = (
@@ -204,7 +217,7 @@ class Linear(Keeping, nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         result = self.fused(input, unchanged)
-        return super().forward(input) if result is None else result
+        return F.linear(input, self.weight, _alike(self.bias, self.weight)) if result is None else result
 
 
 class Conv2d(Keeping, nn.Conv2d):
@@ -254,7 +267,12 @@ class Conv2d(Keeping, nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         result = self.fused(input, unchanged)
-        return super().forward(input) if result is None else result
+        return self._conv_forward(input, self.weight, _alike(self.bias, self.weight)) if result is None else result
+
+
+def _alike(bias: Tensor | None, weight: Tensor) -> Tensor | None:
+    """A bias as torch's own layers take it: optimized models keep some in single precision."""
+    return bias if bias is None or bias.dtype == weight.dtype else bias.to(weight.dtype)
 
 
 def activated(layer: nn.Module, act: Act, input: Tensor) -> Tensor:

@@ -168,8 +168,8 @@ class AttentionModule(nn.Module):
 
     def forward(self, tokens: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
         """`mask` (M, 1, N, N) is added to the scores; M divides the batch, of which mask i is for every M-th from i."""
-        query, key, value = (split_heads(part, self.heads) for part in self.qkv(tokens).chunk(3, dim=2))
-        query, key = self.q_norm(query), self.k_norm(key)
+        query, key, value = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).unbind(2)
+        query, key, value = (part.transpose(1, 2) for part in (self.q_norm(query), self.k_norm(key), value))
         if self.rotary is not None:
             query, key = self.rotary(query, key, grid)
         mixed = self.attend(query, key, value, biases(self.bias, grid, mask, tokens.shape[0]))

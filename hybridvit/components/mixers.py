@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .. import kernels
 from ..kernels import activated, normalized, unchanged
 from ..spec import Grid, Mixer, Norm, SpecError, Transition, Widening, module_of
 from ..tokens import join_prefix, split_prefix
@@ -95,14 +96,14 @@ class SqueezeExcite(Mixer):
 class SqueezeExciteModule(nn.Module):
     def __init__(self, spec: SqueezeExcite, dim: int, grid: Grid) -> None:
         super().__init__()
-        self.reduce = nn.Linear(dim, spec.hidden, bias=spec.bias)
+        self.reduce = kernels.Linear(dim, spec.hidden, bias=spec.bias)
         self.act = activation(spec.act)
-        self.expand = nn.Linear(spec.hidden, dim, bias=spec.bias)
+        self.expand = kernels.Linear(spec.hidden, dim, bias=spec.bias)
         self.gate = activation(spec.gate)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         squeezed = tokens.mean(dim=1, keepdim=True)
-        return tokens * self.gate(self.expand(self.act(self.reduce(squeezed))))
+        return tokens * activated(self.expand, self.gate, activated(self.reduce, self.act, squeezed))
 
 
 class EfficientChannelAttention(Mixer):

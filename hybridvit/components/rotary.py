@@ -43,9 +43,10 @@ class RotaryModule(nn.Module):
 
     def _turned(self, tokens: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
         x, y = tokens.chunk(2, dim=-1) if self.halves else tokens.unflatten(-1, (-1, 2)).unbind(-1)
-        turned = x * cosine - y * sine, y * cosine + x * sine
+        # Heads of a position side by side, as attention then leaves them, which makes a view of joining them.
+        turned = [part.transpose(1, 2) for part in (x * cosine - y * sine, y * cosine + x * sine)]
         joined = torch.cat(turned, dim=-1) if self.halves else torch.stack(turned, dim=-1).flatten(-2)
-        return joined.to(tokens.dtype)
+        return joined.transpose(1, 2).to(tokens.dtype)
 
 
 def falling(temperature: float, count: int, device: torch.device | None = None) -> Tensor:

@@ -216,7 +216,7 @@ def save_pretrained(model: Encoder, directory: str | Path, *, layout: str | None
     Raises:
         OSError: if a file cannot be written.
         ValueError: for labels that are not as many as the classes, a layout that the model's family has not, a fact of
-            another kind, and a NaN among what is known of the model.
+            another kind, a NaN among what is known of the model, and a model that was quantized.
     """
     directory = Path(directory).expanduser()
     if directory.exists() and not directory.is_dir():
@@ -281,12 +281,19 @@ def known_layouts(model: Encoder) -> dict[str, Callable[[Model], KeyRules] | Non
 def tensors_in(model: Encoder, layout: str) -> dict[str, Tensor]:
     """A model's tensors in a layout. Where that only renames them, they share the model's memory.
 
-    Raises ValueError for a layout that its family has not, or that has no names for what the model has.
+    Raises ValueError for a layout that its family has not, or that has no names for what the model has, and for
+    quantized tensors.
     """
     name, known = (model.origin or {}).get("architecture") or "the model", known_layouts(model)
     if layout not in known:
         raise ValueError(f"{name} has no layout {layout!r}.{nearest(layout, known)} It has: {', '.join(known)}")
     ours = {key: tensor.detach().cpu() for key, tensor in model.state_dict().items()}
+    for key, tensor in ours.items():
+        if type(tensor) is not Tensor:
+            raise ValueError(
+                f"{key} of {name} is quantized ({type(tensor).__name__}), which safetensors do not hold: save the "
+                "model that was optimized, and optimize what is loaded"
+            )
     make = known[layout]
     try:
         theirs = make(model.spec).to_theirs(ours) if make else ours

