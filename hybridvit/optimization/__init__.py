@@ -8,6 +8,7 @@ import torch
 
 from ..encoder import Encoder
 from ..kernels import keep
+from .compiled import frozen_by_onednn
 from .fold import folded
 from .report import difference, folded_away
 
@@ -58,7 +59,7 @@ def optimize(model: Encoder, *, fold: bool = True, dtype: torch.dtype | None = N
         fast = fast.to(memory_format=torch.channels_last)
         done.append("convolutions in channels_last")
     if compile:
-        fast.compile(dynamic=False, options={"freezing": True} if device.type == "cpu" else None)
+        fast.compile(dynamic=False, backend=frozen_by_onednn(fast) if device.type == "cpu" else "inductor")
         done.append("torch.compile, one graph a size")
     fast.optimizations = tuple(dict.fromkeys((*model.optimizations, *done)))
     return fast
