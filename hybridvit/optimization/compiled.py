@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ def frozen(model: nn.Module, options: Mapping[str, Any] | None = None) -> Callab
 
     They stay what they are when a graph is made. It is for calls without gradients.
     """
-    return functools.partial(_compile, model, {**(options or {}), "freezing": True})
+    return functools.partial(_compile, model, {**(options or {}), "freezing": True}, [])
 
 
 def frozen_by_onednn(model: nn.Module, options: Mapping[str, Any] | None = None) -> Callable[..., Any]:
@@ -33,12 +33,19 @@ def frozen_by_onednn(model: nn.Module, options: Mapping[str, Any] | None = None)
 
     # Of its shape, strides and address, in Python: of a small model, several hundredths of the time.
     checks = {name: False for name in ("size_asserts", "alignment_asserts") if hasattr(config, name)}
-    has_both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
-    passes = {"pre_grad_custom_pass": _to_linear, "post_grad_custom_pre_pass": _to_onednn} if has_both else {}
-    return frozen(model, {**(options or {}), **checks, **passes})
+    if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
+        return frozen(model, {**(options or {}), **checks})
+    chosen = {**(options or {}), **checks, "freezing": True, "post_grad_custom_pre_pass": _to_onednn}
+    return functools.partial(_compile, model, chosen, [_to_linear])
 
 
-def _compile(model: nn.Module, options: dict[str, Any], traced: fx.GraphModule, inputs: list[Any]) -> Any:
+def _compile(
+    model: nn.Module,
+    options: dict[str, Any],
+    passes: Iterable[Callable[[fx.Graph], None]],
+    traced: fx.GraphModule,
+    inputs: list[Any],
+) -> Callable[..., Any]:
     from torch._inductor import compile
 
     # The graph itself tells what the compiled one is called with, and the traced module where that comes from.
@@ -56,13 +63,15 @@ def _compile(model: nn.Module, options: dict[str, Any], traced: fx.GraphModule, 
         constant.meta = node.meta
         node.replace_all_uses_with(constant)
         module.graph.erase_node(node)
+    for change in passes:
+        change(module.graph)
     module.recompile()
     run: Any = compile(module, [inputs[place] for place in images], options=options)
     return lambda *values: run(*(values[place] for place in images))
 
 
 def _to_linear(graph: fx.Graph) -> None:
-    """A pass of inductor: a convolution of single positions, and an activation behind it, are those of tokens."""
+    """Convolutions of single positions become linear layers of tokens, and an activation behind one stays behind it."""
     module: Any = graph.owning_module
     convs: list[Any] = [node for node in graph.nodes if node.target is torch.conv2d and len(node.args) == 7]
     for conv in convs:
