@@ -31,6 +31,7 @@ def optimize(model: Encoder, *, fold: bool = True, dtype: torch.dtype | None = N
         dtype: of the weights and then of the images: `torch.bfloat16`, `float16`, `float32` or `float64`; by default
             it stays.
         compile: by `torch.compile`, one graph for each size of images, when they first come: seconds to a minute each.
+            On a CPU, weights are constants of it, so that later changes of theirs do not count.
 
     On a CPU, layers also keep a second copy of their weights, in the order that oneDNN multiplies in, and position
     biases of the last size of images. On CUDA, convolutions get their weights in channels_last.
