@@ -38,7 +38,7 @@ class Way:
         said = {
             "layout": "channels_last" if self.channels_last else None,
             "precision": self.precision,
-            "compiled": ("training" if training else "freezing") if self.compiled else None,
+            "compiled": ("training" if training else "inference") if self.compiled else None,
             "optimized": "hybridvit.optimize" if self.optimized else None,
         }
         return {name: value for name, value in said.items() if value}

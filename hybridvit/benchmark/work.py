@@ -9,8 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ..optimization.compiled import frozen, frozen_by_onednn
 from .cases import Case, dtype_of
-from .records import CompileMode, Settings
+from .records import Settings
 from .sides import Way, layout, stored
 
 Work = Literal["inference", "training"]
@@ -29,19 +30,22 @@ def autocast_for(way: Way, settings: Settings) -> AbstractContextManager[object]
     return torch.autocast(kind, dtype=dtype_of(precision), enabled=precision.startswith("amp-"))
 
 
-def compiled(model: nn.Module, mode: CompileMode | None, freezing: bool) -> Callable[..., Tensor]:
-    """The model compiled for one shape; `freezing` lets the compiler take its weights for constants."""
+def compiled(model: nn.Module, way: Way, settings: Settings, training: bool = False) -> Callable[..., Tensor]:
+    """The model compiled for one shape; for inference on a CPU, with its weights for constants."""
     from torch._inductor import list_mode_options
 
     # torch.compile takes a mode or options, so the mode is spelled out in options.
-    options = list_mode_options(mode or "default") | ({"freezing": True} if freezing else {})
-    return torch.compile(model, dynamic=False, options=options)
+    options = list_mode_options(settings.compile or "default")
+    if training or torch.device(settings.device).type != "cpu":
+        return torch.compile(model, dynamic=False, options=options)
+    backend = frozen_by_onednn if way.optimized else frozen
+    return torch.compile(model, dynamic=False, backend=backend(model, options))
 
 
 def classify(model: nn.Module, way: Way, case: Case) -> Callable[[], Tensor]:
     """A function that classifies one batch with the model of `Prepared`."""
     images, autocast, settings = images_for(way, case), autocast_for(way, case.settings), case.settings
-    call = compiled(model, settings.compile, freezing=True) if way.compiled else model
+    call = compiled(model, way, settings) if way.compiled else model
 
     def run() -> Tensor:
         with torch.inference_mode(), autocast:
@@ -74,7 +78,7 @@ def train_step(model: nn.Module, way: Way, case: Case) -> Callable[[], Tensor]:
     settings, images = case.settings, images_for(way, case)
     model.train().requires_grad_(True)
     generator = torch.Generator().manual_seed(0)
-    call = compiled(model, settings.compile, freezing=False) if way.compiled else model
+    call = compiled(model, way, settings, training=True) if way.compiled else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     scaler = torch.amp.GradScaler(torch.device(settings.device).type, enabled=settings.precision == "amp-fp16")
     labels: list[Tensor] = []

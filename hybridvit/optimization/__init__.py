@@ -9,6 +9,7 @@ import torch
 
 from ..encoder import Encoder
 from ..kernels import keep
+from .compiled import frozen_by_onednn
 from .fold import folded
 from .precision import converted
 from .quantize import is_quantized, to_int8
@@ -42,6 +43,7 @@ def optimize(
         quantize: "int8" for linear layers, weights and inputs: approximate, and slow unless `compile` too. It needs
             torchao (`pip install "hybridvit[quantize]"`), and such a model cannot be saved.
         compile: by `torch.compile`, one graph for each size of images, when they first come: seconds to a minute each.
+            On a CPU, weights are constants of it, so that later changes of theirs do not count.
 
     On a CPU, layers also keep a second copy of their weights, in the order that oneDNN multiplies in, and position
     biases of the last size of images. On CUDA, convolutions get their weights in channels_last.
@@ -77,7 +79,7 @@ def optimize(
         fast = fast.to(memory_format=torch.channels_last)
         done.append("convolutions in channels_last")
     if compile:
-        fast.compile(dynamic=False, options={"freezing": True} if device.type == "cpu" else None)
+        fast.compile(dynamic=False, backend=frozen_by_onednn(fast) if device.type == "cpu" else "inductor")
         done.append("torch.compile, one graph a size")
     fast.optimizations = tuple(dict.fromkeys((*model.optimizations, *done)))
     return fast

@@ -15,7 +15,8 @@ from hybridvit.benchmark.cases import Case
 from hybridvit.benchmark.peers import fresh
 from hybridvit.benchmark.records import Precision, Settings
 from hybridvit.benchmark.sides import OURS, WAYS, Prepared, Way, ways
-from hybridvit.benchmark.work import classify, train_step
+from hybridvit.benchmark.work import classify, compiled, train_step
+from hybridvit.optimization.compiled import frozen, frozen_by_onednn
 
 ALONE, WITH_PEER = "cct_2_3x2_32", "tf_efficientnet_lite0"
 
@@ -76,7 +77,7 @@ def test_which_sides_a_case_has() -> None:
 
 def test_settings_of_a_side_tell_what_is_its_own() -> None:
     assert way("timm").settings() == {}
-    assert way("timm channels_last compiled").settings() == {"layout": "channels_last", "compiled": "freezing"}
+    assert way("timm channels_last compiled").settings() == {"layout": "channels_last", "compiled": "inference"}
     assert way("timm compiled").settings(training=True) == {"compiled": "training"}
     assert way("timm fp32").settings() == {"precision": "fp32"}
 
@@ -98,18 +99,20 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return found
 
 
-def test_compiled_sides_are_frozen_for_inference_alone(compilations: list[dict[str, Any]]) -> None:
+def test_weights_are_constants_for_inference_alone(compilations: list[dict[str, Any]]) -> None:
     at = case(compile="reduce-overhead")
     model = fresh(at, OURS)
     classify(model, way(OURS), at)()
     assert not compilations
-    classify(model, way("hybridvit compiled"), at)()
-    train_step(model, way("hybridvit compiled"), at)()
     graphs = {"triton.cudagraphs": True}
-    assert compilations == [
-        {"dynamic": False, "options": graphs | {"freezing": True}},
-        {"dynamic": False, "options": graphs},
-    ]
+    for name, optimized in (("hybridvit compiled", False), ("hybridvit optimized compiled", True)):
+        classify(model, way(name), at)()
+        backend = compilations.pop()["backend"]
+        expected: Any = (frozen_by_onednn if optimized else frozen)(model, graphs)
+        assert (backend.func, backend.args) == (expected.func, expected.args)
+    train_step(model, way("hybridvit compiled"), at)()
+    compiled(model, way("hybridvit compiled"), Settings(compile="reduce-overhead", device="cuda"))
+    assert compilations == 2 * [{"dynamic": False, "options": graphs}]
 
 
 def test_a_graph_is_captured_once_and_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
