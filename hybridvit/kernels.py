@@ -15,7 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._C._functorch import peek_interpreter_stack  # pyright: ignore[reportMissingImports]
+from torch.autograd import forward_ad
 from torch.nn import functional as F
+
+from .training_kernels import ActedBatchNorm, Activation, GroupNorm, Product, SquaredRelu
 
 Act = Callable[[Tensor], Tensor]
 
@@ -70,6 +73,20 @@ _IN_PLACE: dict[Act, Act] = {
     ACTIVATIONS["hard_swish"]: functools.partial(F.hardswish, inplace=True),
 }
 
+_aten = torch.ops.aten
+
+# Those of which training need not keep both input and output.
+_RECOMPUTED: dict[Act, Activation] = {
+    act: Activation(act, _IN_PLACE[act], slope)
+    for act, slope in {
+        ACTIVATIONS["gelu"]: _aten.gelu_backward,
+        ACTIVATIONS["gelu_tanh"]: functools.partial(_aten.gelu_backward, approximate="tanh"),
+        ACTIVATIONS["relu6"]: lambda grad, input: _aten.hardtanh_backward(grad, input, 0.0, 6.0),
+        ACTIVATIONS["silu"]: _aten.silu_backward,
+        ACTIVATIONS["hard_swish"]: _aten.hardswish_backward,
+    }.items()
+}
+
 
 @functools.cache
 def _dtypes() -> tuple[torch.dtype, ...]:
@@ -109,11 +126,31 @@ def fits_one_kernel(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> bool
     return plain(*given) and tokens.dtype == weight.dtype and tokens.dtype in _dtypes()
 
 
+def trains(*tensors: Tensor) -> bool:
+    """Whether these are numbers on a CPU that somebody differentiates backwards, and nobody casts or watches."""
+    if not torch.is_grad_enabled() or forward_ad._current_level >= 0 or watched() or torch.is_autocast_enabled("cpu"):
+        return False
+    ours = all(tensor.device.type == "cpu" and type(tensor) in (Tensor, nn.Parameter) for tensor in tensors)
+    return ours and any(tensor.requires_grad for tensor in tensors)
+
+
 def linear(tokens: Tensor, weight: Tensor, bias: Tensor | None, act: Act = unchanged) -> Tensor:
     """act(tokens @ weight.T + bias): tokens (..., C), weight (D, C), bias (D) -> (..., D)."""
     if act in _FUSED and fits_one_kernel(tokens, weight, bias):
         return torch.ops.mkldnn._linear_pointwise(tokens, weight, bias, *_FUSED[act])
-    return act(F.linear(tokens, weight, bias))
+    return act(_trained(tokens, weight, bias))
+
+
+def _trained(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The linear layer for whoever trains it. In half precision torch's products are oneDNN's already."""
+    if tokens.dtype == torch.float32 and _trains_layer(tokens, weight, bias):
+        return Product.apply(tokens, weight, bias, None)  # pyright: ignore[reportReturnType]
+    return F.linear(tokens, weight, bias)
+
+
+def _trains_layer(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    given = (tokens, weight) if bias is None else (tokens, weight, bias)
+    return trains(*given) and tokens.dtype == weight.dtype and tokens.dtype in _dtypes()
 
 
 class Keeping(nn.Module):
@@ -167,7 +204,7 @@ class Linear(Keeping, nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         result = self.fused(input, unchanged)
-        return super().forward(input) if result is None else result
+        return _trained(input, self.weight, self.bias) if result is None else result
 
 
 class Conv2d(Keeping, nn.Conv2d):
@@ -205,18 +242,38 @@ class Conv2d(Keeping, nn.Conv2d):
         return super().forward(input) if result is None else result
 
 
+def heard(layer: nn.Module) -> bool:
+    """Whether hooks wait for the layer to be called."""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
+
+
 def activated(layer: nn.Module, act: Act, input: Tensor) -> Tensor:
-    """act(layer(input)), in one kernel or at least in the memory of one, unless somebody listens to the layer."""
-    if act is unchanged or layer._forward_hooks or layer._forward_pre_hooks:
+    """act(layer(input)), in one kernel or at least in the memory of one, unless somebody listens to the layer.
+
+    A class of layers has kernels if it has a `fused` of its own: that of a subclass would not be of its forward.
+    """
+    if act is unchanged or heard(layer):
         return act(layer(input))
-    if isinstance(layer, Linear | Conv2d) and type(layer) in (Linear, Conv2d):
-        result = layer.fused(input, act)
-        if result is not None:
-            return result
+    fused = vars(type(layer)).get("fused")
+    if fused is not None and (result := fused(layer, input, act)) is not None:
+        return result
     output = layer(input)
     free = act in _IN_PLACE and not torch.is_grad_enabled() and not watched()
     in_place = free and output.data_ptr() != input.data_ptr()
     return _IN_PLACE[act](output) if in_place else act(output)
+
+
+def two_layers(first: nn.Module, act: Act, norm: nn.Module, second: nn.Module, tokens: Tensor) -> Tensor:
+    """second(norm(act(first(tokens)))), in training without keeping what lies between if there is no norm."""
+    if (
+        type(second) is Linear
+        and type(norm) is nn.Identity
+        and act in _RECOMPUTED
+        and not (heard(second) or heard(norm))
+    ):
+        if _trains_layer(tokens, second.weight, second.bias):
+            return Product.apply(first(tokens), second.weight, second.bias, _RECOMPUTED[act])  # pyright: ignore
+    return second(norm(activated(first, act, tokens)))
 
 
 def batch_norm(layer: nn.BatchNorm2d, tokens: Tensor) -> Tensor | None:
@@ -232,8 +289,31 @@ def batch_norm(layer: nn.BatchNorm2d, tokens: Tensor) -> Tensor | None:
     return torch.addcmul(torch.addcmul(layer.bias, mean, scale, value=-1), tokens, scale)
 
 
+def acted_batch_norm(layer: nn.BatchNorm2d, tokens: Tensor, act: Act) -> Tensor | None:
+    """act of what the layer makes of tokens (B, N, C) in training; None where torch's own kernels are to do it."""
+    ours = layer.training and layer.momentum is not None and act in _RECOMPUTED and tokens.shape[:-1].numel() > 1
+    if not ours or not trains(tokens, layer.weight, layer.bias):
+        return None
+    if layer.num_batches_tracked is not None:
+        layer.num_batches_tracked.add_(1)
+    running = layer.running_mean, layer.running_var
+    return ActedBatchNorm.apply(  # pyright: ignore[reportReturnType]
+        tokens, layer.weight, layer.bias, running, layer.momentum, layer.eps, _RECOMPUTED[act]
+    )
+
+
+def group_norm(layer: nn.GroupNorm, tokens: Tensor) -> Tensor | None:
+    """What the layer makes of tokens (B, N, C) in training; None where torch's own kernel is to do it."""
+    half = tokens.dtype.itemsize < 4
+    if not half or layer.weight is None or not trains(tokens, layer.weight):
+        return None
+    return GroupNorm.apply(tokens, layer.weight, layer.bias, layer.num_groups, layer.eps)  # pyright: ignore
+
+
 def squared_relu(tokens: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     """scale * relu(tokens)^2 + bias, in the memory of the first result if nobody differentiates."""
+    if trains(tokens, scale, bias):
+        return SquaredRelu.apply(tokens, scale, bias)  # pyright: ignore[reportReturnType]
     positive = tokens.relu()
     if torch.is_grad_enabled():
         return scale * positive.square() + bias
@@ -255,4 +335,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale
     if query.shape[3] != value.shape[3] and plain(query, key, value):
         scores = (query * scale) @ key.transpose(2, 3)
         return (scores if bias is None else scores.add_(bias)).softmax(dim=-1) @ value
+    if bias is not None and bias.requires_grad and trains(query, key, value, bias):
+        # torch's fused kernel has no gradient of a bias, and its way round that makes more passes over the scores.
+        return ((query * scale) @ key.transpose(2, 3)).add_(bias).softmax(dim=-1) @ value
     return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from ..kernels import batch_norm
+from ..kernels import acted_batch_norm, batch_norm, group_norm
 from ..spec import Norm, SpecError
 
 
@@ -40,6 +40,8 @@ class BatchNorm(Norm):
 
 
 class BatchNormModule(nn.BatchNorm2d):
+    fused = acted_batch_norm
+
     def forward(self, input: Tensor) -> Tensor:
         if not self.training and (normalized := batch_norm(self, input)) is not None:
             return normalized
@@ -65,4 +67,6 @@ class GroupNorm(Norm):
 
 class GroupNormModule(nn.GroupNorm):
     def forward(self, input: Tensor) -> Tensor:
+        if (normalized := group_norm(self, input)) is not None:
+            return normalized
         return super().forward(input.unsqueeze(2).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).squeeze(2).contiguous()
