@@ -265,14 +265,10 @@ def activated(layer: nn.Module, act: Act, input: Tensor) -> Tensor:
 
 def two_layers(first: nn.Module, act: Act, norm: nn.Module, second: nn.Module, tokens: Tensor) -> Tensor:
     """second(norm(act(first(tokens)))), in training without keeping what lies between if there is no norm."""
-    if (
-        type(second) is Linear
-        and type(norm) is nn.Identity
-        and act in _RECOMPUTED
-        and not (heard(second) or heard(norm))
-    ):
-        if _trains_layer(tokens, second.weight, second.bias):
-            return Product.apply(first(tokens), second.weight, second.bias, _RECOMPUTED[act])  # pyright: ignore
+    if isinstance(second, Linear) and type(second) is Linear and type(norm) is nn.Identity and act in _RECOMPUTED:
+        weights = second.weight, second.bias
+        if not (heard(norm) or heard(second)) and _trains_layer(tokens, *weights):
+            return Product.apply(first(tokens), *weights, _RECOMPUTED[act])  # pyright: ignore[reportReturnType]
     return second(norm(activated(first, act, tokens)))
 
 

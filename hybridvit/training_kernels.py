@@ -4,7 +4,8 @@ Each is an operation with a backward pass of its own. Where that is itself to be
 from torch's operations.
 """
 
-# pyright: reportIncompatibleMethodOverride=false, for torch names what a backward pass gets a variadic argument
+# torch declares the argument of a backward pass as variadic.
+# pyright: reportIncompatibleMethodOverride=false
 
 from __future__ import annotations
 
