@@ -2,7 +2,8 @@
 
 torch's own linear layer adds the bias and applies the activation in passes of their own, and multiplies by another
 library than its convolutions do. oneDNN, which comes with torch, does all of it in one kernel that `torch.compile` uses
-too. It knows no gradients, so training, and whatever traces a model, takes torch's functions instead.
+too. It knows no gradients, so training has the operations of `training_kernels`; whatever traces a model takes torch's
+functions instead.
 """
 
 from __future__ import annotations
