@@ -2,7 +2,8 @@
 
 torch's own linear layer adds the bias and applies the activation in passes of their own, and multiplies by another
 library than its convolutions do. oneDNN, which comes with torch, does all of it in one kernel that `torch.compile` uses
-too. It knows no gradients, so training, and whatever traces a model, takes torch's functions instead.
+too. It knows no gradients, so training has the operations of `training_kernels`; whatever traces a model takes torch's
+functions instead.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._C._functorch import peek_interpreter_stack  # pyright: ignore[reportMissingImports]
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from .spec import Grid
+from .training_kernels import ActedBatchNorm, Activation, GroupNorm, Product, StarRelu, as_map, as_tokens
 
 Act = Callable[[Tensor], Tensor]
 
@@ -76,6 +79,20 @@ _IN_PLACE: dict[Act, Act] = {
     ACTIVATIONS["relu6"]: functools.partial(F.relu6, inplace=True),
     ACTIVATIONS["silu"]: functools.partial(F.silu, inplace=True),
     ACTIVATIONS["hard_swish"]: functools.partial(F.hardswish, inplace=True),
+}
+
+_aten = torch.ops.aten
+
+# Those of which training need not keep both input and output.
+_RECOMPUTED: dict[Act, Activation] = {
+    act: Activation(act, _IN_PLACE[act], slope)
+    for act, slope in {
+        ACTIVATIONS["gelu"]: _aten.gelu_backward,
+        ACTIVATIONS["gelu_tanh"]: functools.partial(_aten.gelu_backward, approximate="tanh"),
+        ACTIVATIONS["relu6"]: lambda grad, input: _aten.hardtanh_backward(grad, input, 0.0, 6.0),
+        ACTIVATIONS["silu"]: _aten.silu_backward,
+        ACTIVATIONS["hard_swish"]: _aten.hardswish_backward,
+    }.items()
 }
 
 
@@ -137,11 +154,31 @@ def fits_one_kernel(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> bool
     return dtype == weight.dtype and dtype in _dtypes()
 
 
+def trains(*tensors: Tensor) -> bool:
+    """Whether these are numbers on a CPU that somebody differentiates backwards, and nobody casts or watches."""
+    if not torch.is_grad_enabled() or forward_ad._current_level >= 0 or watched() or torch.is_autocast_enabled("cpu"):
+        return False
+    ours = all(tensor.device.type == "cpu" and type(tensor) in (Tensor, nn.Parameter) for tensor in tensors)
+    return ours and any(tensor.requires_grad for tensor in tensors)
+
+
 def linear(tokens: Tensor, weight: Tensor, bias: Tensor | None, act: Act = unchanged) -> Tensor:
     """act(tokens @ weight.T + bias): tokens (..., C), weight (D, C), bias (D) -> (..., D)."""
     if act in _FUSED and fits_one_kernel(tokens, weight, bias):
         return torch.ops.mkldnn._linear_pointwise(tokens, weight, bias, *_FUSED[act])
-    return act(F.linear(tokens, weight, bias))
+    return act(_trained(tokens, weight, bias))
+
+
+def _trained(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The linear layer for whoever trains it. In half precision torch's products are oneDNN's already."""
+    if tokens.dtype == torch.float32 and _trains_layer(tokens, weight, bias):
+        return Product.apply(tokens, weight, bias, None)  # pyright: ignore[reportReturnType]
+    return F.linear(tokens, weight, bias)
+
+
+def _trains_layer(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    given = (tokens, weight) if bias is None else (tokens, weight, bias)
+    return trains(*given) and tokens.dtype == weight.dtype and tokens.dtype in _dtypes()
 
 
 MOST_KEPT = 1024  # tokens: places of all pairs of them are 8 MiB
@@ -217,7 +254,7 @@ class Linear(Keeping, nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         result = self.fused(input, unchanged)
-        return F.linear(input, self.weight, _alike(self.bias, self.weight)) if result is None else result
+        return _trained(input, self.weight, _alike(self.bias, self.weight)) if result is None else result
 
 
 class Conv2d(Keeping, nn.Conv2d):
@@ -275,20 +312,36 @@ def _alike(bias: Tensor | None, weight: Tensor) -> Tensor | None:
     return bias if bias is None or bias.dtype == weight.dtype else bias.to(weight.dtype)
 
 
+def heard(layer: nn.Module) -> bool:
+    """Whether hooks wait for the layer to be called."""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
+
+
 def activated(layer: nn.Module, act: Act, input: Tensor) -> Tensor:
-    """act(layer(input)), in one kernel or at least in the memory of one, unless somebody listens to the layer."""
-    if act is unchanged or layer._forward_hooks or layer._forward_pre_hooks:
+    """act(layer(input)), in one kernel or at least in the memory of one, unless somebody listens to the layer.
+
+    A class of layers has kernels if it has a `fused` of its own: that of a subclass would not be of its forward.
+    """
+    if act is unchanged or heard(layer):
         return act(layer(input))
-    if isinstance(layer, Linear | Conv2d) and type(layer) in (Linear, Conv2d):
-        result = layer.fused(input, act)
-        if result is not None:
-            return result
+    fused = vars(type(layer)).get("fused")
+    if fused is not None and (result := fused(layer, input, act)) is not None:
+        return result
     free = not torch.is_grad_enabled() and not watched()
     if act is squared_relu and free:
         return activated(layer, F.relu, input).square_()
     output = layer(input)
     in_place = free and act in _IN_PLACE and output.data_ptr() != input.data_ptr()
     return _IN_PLACE[act](output) if in_place else act(output)
+
+
+def two_layers(first: nn.Module, act: Act, norm: nn.Module, second: nn.Module, tokens: Tensor) -> Tensor:
+    """second(norm(act(first(tokens)))), in training without keeping what lies between if there is no norm."""
+    if isinstance(second, Linear) and type(second) is Linear and type(norm) is nn.Identity and act in _RECOMPUTED:
+        weights = second.weight, second.bias
+        if not (heard(norm) or heard(second)) and _trains_layer(tokens, *weights):
+            return Product.apply(first(tokens), *weights, _RECOMPUTED[act])  # pyright: ignore[reportReturnType]
+    return second(norm(activated(first, act, tokens)))
 
 
 @functools.cache
@@ -304,15 +357,16 @@ def _scale_and_shift(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> tu
     return scale, torch.addcmul(norm.bias, mean, scale, value=-1)
 
 
-def batch_norm(layer: nn.BatchNorm2d, tokens: Tensor) -> Tensor | None:
-    """What the layer makes of tokens (..., C) in eval mode, by one multiplication and addition.
+def batch_norm(layer: nn.BatchNorm2d, tokens: Tensor) -> Tensor:
+    """What the layer makes of tokens (B, N, C), contiguous; in eval mode by one multiplication and addition.
 
-    None where torch's own kernel is to do it: on a GPU, in half precision, for training and for whoever follows.
+    By torch's own kernel on a GPU, in half precision, for training and for whoever follows: it sees a map of height N
+    in channels_last memory, for which there is no copy.
     """
     mean, variance = layer.running_mean, layer.running_var
     single = tokens.dtype == layer.weight.dtype == torch.float32
-    if mean is None or variance is None or not single or not plain(tokens):
-        return None
+    if layer.training or mean is None or variance is None or not single or not plain(tokens):
+        return as_tokens(nn.BatchNorm2d.forward(layer, as_map(tokens)))
     scale, shift = _scale_and_shift(layer, mean, variance)
     return torch.addcmul(shift, tokens, scale)
 
@@ -335,17 +389,39 @@ def _with_batch_norm(layer: nn.Module, norm: nn.BatchNorm2d, act: Act, input: Te
         return None
     assert isinstance(layer, Linear | Conv2d)
     weight, bias = layer.weight, layer.bias
-    if weight.numel() > layer.uses(input) * weight.shape[0] or norm.weight.dtype != weight.dtype:
+    many = weight.numel() > layer.uses(input) * weight.shape[0]
+    if many or norm.weight.dtype != weight.dtype or heard(layer) or heard(norm):
         return None
-    heard = any(part._forward_hooks or part._forward_pre_hooks for part in (layer, norm))
-    if heard or not plain(norm.weight, norm.bias) or not layer.has_kernel(input, weight, bias, act):
+    if not plain(norm.weight, norm.bias) or not layer.has_kernel(input, weight, bias, act):
         return None
     scale, shift = _scale_and_shift(norm, mean if bias is None else mean - bias, variance)
     return layer.multiply(input, weight * scale.view(-1, *[1] * (weight.ndim - 1)), shift, act)
 
 
+def acted_batch_norm(layer: nn.BatchNorm2d, tokens: Tensor, act: Act) -> Tensor | None:
+    """act of what the layer makes of tokens (B, N, C) in training; None where torch's own kernels are to do it."""
+    ours = layer.training and layer.momentum is not None and act in _RECOMPUTED and tokens.shape[:-1].numel() > 1
+    if not ours or not trains(tokens, layer.weight, layer.bias):
+        return None
+    if layer.num_batches_tracked is not None:
+        layer.num_batches_tracked.add_(1)
+    running = layer.running_mean, layer.running_var
+    return ActedBatchNorm.apply(  # pyright: ignore[reportReturnType]
+        tokens, layer.weight, layer.bias, running, layer.momentum, layer.eps, _RECOMPUTED[act]
+    )
+
+
+def group_norm(layer: nn.GroupNorm, tokens: Tensor) -> Tensor:
+    """What the layer makes of tokens (B, N, C), contiguous. Of half precision, training has a faster backward pass."""
+    if tokens.dtype.itemsize < 4 and layer.weight is not None and trains(tokens, layer.weight):
+        return GroupNorm.apply(tokens, layer.weight, layer.bias, layer.num_groups, layer.eps)  # pyright: ignore
+    return as_tokens(nn.GroupNorm.forward(layer, as_map(tokens)))
+
+
 def star_relu(tokens: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     """scale * relu(tokens)^2 + bias for a scale and bias of one number each (arXiv 2210.13452)."""
+    if trains(tokens, scale, bias):
+        return StarRelu.apply(tokens, scale, bias)  # pyright: ignore[reportReturnType]
     positive = tokens.relu()
     if plain(positive, scale, bias):
         return torch.addcmul(bias, positive, positive, value=scale.item())
@@ -387,7 +463,11 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale
     keys, for which it has no kernel. In bfloat16 they would be faster for any, but scores would be rounded before their
     softmax: a DINOv2 was then half as far again from single precision.
     """
-    few = key.shape[2] <= FEW_KEYS and query.dtype == torch.float32
+    single = query.dtype == torch.float32
+    if single and bias is not None and bias.requires_grad and trains(query, key, value, bias):
+        # torch's fused kernel has no gradient of a bias, and its way round that makes more passes over the scores.
+        return ((query * scale) @ key.transpose(2, 3)).add_(bias).softmax(dim=-1) @ value
+    few = single and key.shape[2] <= FEW_KEYS
     if not plain(query, key, value) or (query.shape[3] == value.shape[3] and not few):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
 

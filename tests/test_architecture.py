@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parent.parent / "hybridvit"
 # Imports point one way: a module may import from its own layer and from those before it.
 LAYERS = [
     {"limits"},
-    {"spec", "zoo_path", "preprocess", "resolved"},
+    {"spec", "zoo_path", "preprocess", "resolved", "training_kernels"},
     {"tokens", "meta", "kernels"},
     {"components"},
     {"encoder"},

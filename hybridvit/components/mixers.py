@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import kernels
-from ..kernels import activated, normalized, unchanged
+from ..kernels import activated, normalized, two_layers, unchanged
 from ..spec import Grid, Mixer, Norm, SpecError, Transition, Widening, module_of
 from ..tokens import join_prefix, split_prefix
 from .activations import activation, linear
@@ -34,7 +34,7 @@ class MlpModule(nn.Module):
         self.fc2 = linear(spec.hidden, dim)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        return self.fc2(self.norm(activated(self.fc1, self.act, tokens)))
+        return two_layers(self.fc1, self.act, self.norm, self.fc2, tokens)
 
 
 class Linear(Widening):

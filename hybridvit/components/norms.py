@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from ..kernels import batch_norm
+from ..kernels import acted_batch_norm, batch_norm, group_norm
 from ..spec import Norm, SpecError
 
 
@@ -40,11 +40,10 @@ class BatchNorm(Norm):
 
 
 class BatchNormModule(nn.BatchNorm2d):
+    fused = acted_batch_norm
+
     def forward(self, input: Tensor) -> Tensor:
-        if not self.training and (normalized := batch_norm(self, input)) is not None:
-            return normalized
-        # (B, N, C) seen as a channels_last map of height N: no copy, and the kernel that convolutions use.
-        return super().forward(input.unsqueeze(2).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).squeeze(2).contiguous()
+        return batch_norm(self, input)
 
 
 class GroupNorm(Norm):
@@ -65,4 +64,4 @@ class GroupNorm(Norm):
 
 class GroupNormModule(nn.GroupNorm):
     def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input.unsqueeze(2).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).squeeze(2).contiguous()
+        return group_norm(self, input)
