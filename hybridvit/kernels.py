@@ -250,14 +250,15 @@ MOST_SCORES = 2**22  # at once, where they are written down: 16 MiB in single pr
 
 
 def by_queries(
-    attend: Callable[[Tensor, Tensor | None], Tensor], query: Tensor, keys: int, bias: Tensor | None
+    attend: Callable[[Tensor, Tensor | None], Tensor], query: Tensor, key: Tensor, bias: Tensor | None
 ) -> Tensor:
-    """attend(query, bias), by as many queries at a time as have at most `MOST_SCORES` scores with `keys` keys.
+    """attend(query, bias), on a CPU by as many queries at a time as have at most `MOST_SCORES` scores with the keys.
 
-    For attention whose scores no kernel keeps to itself: queries (B, heads, N, d), bias (1 or B, 1 or heads, N, keys).
+    For attention whose scores no kernel keeps to itself: queries (B, heads, N, d), keys (B, heads, M, d), bias
+    (1 or B, 1 or heads, N, M).
     """
-    count = max(1, MOST_SCORES // (query.shape[0] * query.shape[1] * keys))
-    if count >= query.shape[2]:
+    count = max(1, MOST_SCORES // (query.shape[0] * query.shape[1] * key.shape[2]))
+    if count >= query.shape[2] or not plain(query, key):
         return attend(query, bias)
     queries = query.split(count, dim=2)
     biases = [None] * len(queries) if bias is None else bias.split(count, dim=2)
@@ -277,4 +278,4 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale
         scores = (query * scale) @ key.transpose(2, 3)
         return (scores if bias is None else scores.add_(bias)).softmax(dim=-1) @ value
 
-    return by_queries(products, query, key.shape[2], bias)
+    return by_queries(products, query, key, bias)

@@ -8,6 +8,7 @@ channels_last.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ __all__ = [
     "image_to_tokens",
     "join_prefix",
     "join_windows",
+    "kept_bias",
     "known",
     "map_to_tokens",
     "offsets",
@@ -128,6 +130,13 @@ MOST_KEPT = 1024  # tokens: places of all pairs of them are 4 MiB
 def _kept_places(size: tuple[int, int], distances: bool, step: int) -> Tensor:
     with torch.inference_mode(False):  # or training could not use them later
         return pair_places(Grid(*size), distances, step, torch.device("cpu"))
+
+
+def kept_bias(owner: kernels.Keeping, grid: Grid, make: Callable[[], Tensor]) -> Tensor:
+    """`make()`, kept by its owner for a grid of few tokens: many would have gigabytes of it kept in every block."""
+    if known(grid) and grid.tokens > MOST_KEPT:
+        return make()
+    return owner.kept((grid,), make, *owner.parameters())
 
 
 def asking(grid: Grid, step: int) -> Grid:

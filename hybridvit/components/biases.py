@@ -1,7 +1,6 @@
 """Relative position biases: what attention adds to the scores of two positions, from the offset between them."""
 
 import functools
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -9,7 +8,7 @@ from torch.nn import functional as F
 
 from ..kernels import Keeping
 from ..spec import Bias, Grid, module_of
-from ..tokens import MOST_KEPT, at_pairs, known
+from ..tokens import at_pairs, kept_bias, known
 from .activations import linear
 from .tables import GridTable
 
@@ -17,13 +16,6 @@ from .tables import GridTable
 def by_pair(by_offset: Tensor, grid: Grid) -> Tensor:
     """Values by offset (2h - 1, 2w - 1, heads), 0 in the middle of an axis -> by query and key (heads, N, N)."""
     return at_pairs(by_offset.flatten(0, 1).t().contiguous(), grid)
-
-
-def kept_bias(owner: Keeping, grid: Grid, make: Callable[[], Tensor]) -> Tensor:
-    """`make()`, kept by its owner for a grid of few tokens: many would have gigabytes of it kept in every block."""
-    if known(grid) and grid.tokens > MOST_KEPT:
-        return make()
-    return owner.kept((grid,), make, *owner.parameters())
 
 
 def growth(steps: int, reach: int) -> float:
