@@ -92,7 +92,8 @@ def needs(results: Sequence[Result]) -> str:
         )
         for needed, result in sorted(rows, key=lambda row: -row[0])
     ]
-    return f"{circumstances(results[0])}\n\n{_markdown(header, cells)}"
+    count = f"{len({family for family, *_ in cells})} of {len(family_names())} families are measured."
+    return f"{circumstances(results[0])} {count}\n\n{_markdown(header, cells)}"
 
 
 def slopes(results: Sequence[Result]) -> str:

@@ -14,6 +14,7 @@ import argparse
 import ctypes
 import dataclasses
 import os
+import statistics
 import struct
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -179,14 +180,27 @@ def cache_misses(run: Callable[[], object], kind: int = HARDWARE, event: int = _
 
 
 def table(results: Sequence[Result]) -> str:
-    """A Markdown table: a row a way, and its time and memory as multiples of those of windows."""
+    """Markdown: how many times as long as windows each way takes over all results, and a table with a row a way."""
     header = ("map", "heads", "window", "way", "keys computed a query", "time, ms (p10-p90)", "times that of windows")
     header += ("moved, MiB", "peak memory, MiB", "cache misses")
     rows = [(*side.settings.values(), side.name, *_cells(side)) for result in results for side in result.sides]
     rule = ("---", *("---:" if i > 3 else "---" for i in range(1, len(header))))
-    return (
-        f"{circumstances(results[0])}\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows)) + "\n"
+    lines = [f"| {' | '.join(row)} |" for row in (header, rule, *rows)]
+    return "\n\n".join((circumstances(results[0]), _summary(results), "\n".join(lines))) + "\n"
+
+
+def _summary(results: Sequence[Result]) -> str:
+    ratios: dict[str, list[float]] = {}
+    for side in (side for result in results for side in result.sides):
+        latency = side.figures.get("latency")
+        if latency and latency.ratio:
+            ratios.setdefault(side.name, []).append(latency.ratio.median)
+    header = "| way | times that of windows, geometric mean | least | most |\n| --- | ---: | ---: | ---: |"
+    rows = (
+        f"| {name} | {statistics.geometric_mean(found):.2f} | {min(found):.2f} | {max(found):.2f} |"
+        for name, found in ratios.items()
     )
+    return "\n".join((header, *rows))
 
 
 def _cells(side: Side) -> tuple[str, ...]:

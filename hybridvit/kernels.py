@@ -181,7 +181,7 @@ def _trains_layer(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     return trains(*given) and tokens.dtype == weight.dtype and tokens.dtype in _dtypes()
 
 
-MOST_KEPT = 1024  # tokens: places of all pairs of them are 8 MiB
+MOST_KEPT = 1024  # tokens: places of all pairs of them are 4 MiB
 
 
 class Keeping(nn.Module):
@@ -439,17 +439,15 @@ MOST_SCORES = 2**22  # at once, where they are written down: 16 MiB in single pr
 
 
 def by_queries(
-    attend: Callable[[Tensor, Tensor | None], Tensor], query: Tensor, keys: int, bias: Tensor | None
+    attend: Callable[[Tensor, Tensor | None], Tensor], query: Tensor, key: Tensor, bias: Tensor | None
 ) -> Tensor:
-    """attend(query, bias), by as many queries at a time as have at most `MOST_SCORES` scores with `keys` keys.
+    """attend(query, bias), on a CPU by as many queries at a time as have at most `MOST_SCORES` scores with the keys.
 
-    For attention whose scores no kernel keeps to itself: queries (B, heads, N, d), bias (1 or B, 1 or heads, N, keys).
-    All at once where somebody differentiates or watches.
+    For attention whose scores no kernel keeps to itself: queries (B, heads, N, d), keys (B, heads, M, d), bias
+    (1 or B, 1 or heads, N, M).
     """
-    if not plain(query):
-        return attend(query, bias)
-    count = max(1, MOST_SCORES // (query.shape[0] * query.shape[1] * keys))
-    if count >= query.shape[2]:
+    count = max(1, MOST_SCORES // (query.shape[0] * query.shape[1] * key.shape[2]))
+    if count >= query.shape[2] or not plain(query, key):
         return attend(query, bias)
     queries = query.split(count, dim=2)
     biases = [None] * len(queries) if bias is None else bias.split(count, dim=2)
@@ -475,4 +473,4 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale
         scores = (query * scale) @ key.transpose(2, 3)
         return (scores if bias is None else scores.add_(bias)).softmax(dim=-1) @ value
 
-    return products(query, bias) if few else by_queries(products, query, key.shape[2], bias)
+    return products(query, bias) if few else by_queries(products, query, key, bias)

@@ -121,9 +121,6 @@ def at_pairs(values: Tensor, grid: Grid, distances: bool = False, step: int = 1)
     return values.index_select(1, places).unflatten(1, (asking(grid, step).tokens, grid.height * grid.width))
 
 
-MOST_KEPT = 1024  # tokens: places of all pairs of them are 4 MiB
-
-
 @functools.lru_cache(maxsize=32)
 def _kept_places(size: tuple[int, int], distances: bool, step: int) -> Tensor:
     with torch.inference_mode(False):  # or training could not use them later

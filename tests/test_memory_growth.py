@@ -65,9 +65,9 @@ def fused(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = 
     return scores.softmax(dim=-1) @ value
 
 
-def first_queries(attend: Any, query: Tensor, keys: int, bias: Tensor | None) -> Tensor:
+def first_queries(attend: Any, query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:
     """What `by_queries` takes in many steps, in one: all others make what the first does."""
-    count = max(1, kernels.MOST_SCORES // (query.shape[0] * query.shape[1] * keys))
+    count = max(1, kernels.MOST_SCORES // (query.shape[0] * query.shape[1] * key.shape[2]))
     mixed = attend(query[:, :, :count], None if bias is None else bias[:, :, :count])
     return mixed.new_empty(*query.shape[:3], mixed.shape[3])
 
@@ -112,6 +112,6 @@ def test_scores_that_are_written_down_are_few_at_a_time(
             counts.append(part.shape[2])
             return part
 
-        assert torch.equal(by_queries(seen, query, 50, added), query)
+        assert torch.equal(by_queries(seen, query, key, added), query)
         assert counts == [16, 16, 16, 16, 6]
         assert torch.allclose(attend(query, key, value, added, 0.3), expected, atol=1e-6)

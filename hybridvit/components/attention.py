@@ -76,7 +76,7 @@ class TalkingHeads(ScaledDotProduct):
         def mixed(query: Tensor, bias: Tensor | None) -> Tensor:
             return self.after(self.weights(query, key, bias)) @ value
 
-        return kernels.by_queries(mixed, query, key.shape[2], bias)
+        return kernels.by_queries(mixed, query, key, bias)
 
     def weights(self, query: Tensor, key: Tensor, bias: Tensor | None = None) -> Tensor:
         scores = (query * self.scale) @ key.transpose(-2, -1)

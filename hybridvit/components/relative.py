@@ -133,6 +133,6 @@ class HaloAttentionModule(nn.Module):
             counts = Grid(whole.height // window.height, whole.width // window.width)
             around = gather_windows(map_.flatten(1, 2), wide, counts, self.around, window, Grid(1, 1))
             key_value = split_heads(around, self.heads)
-        key, value = key_value.split([self.key_dim, key_value.shape[3] - self.key_dim], dim=3)
+        key, value = key_value.contiguous().split([self.key_dim, key_value.shape[3] - self.key_dim], dim=3)
         mixed = self.attend(query, key, value, self.logits(query, asking, self.around))
         return crop_map(from_windows(join_heads(mixed), tokens.shape[0], whole_out, asking), whole_out, out)

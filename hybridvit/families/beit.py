@@ -29,7 +29,6 @@ class ClassTokenTable(c.GridTable):
         table = self.at(grid)
         of_class, to_class, itself = table[-3:, :, None, None]
         by_offset = table[:-3].unflatten(0, (2 * grid.height - 1, 2 * grid.width - 1))
-        # Without a name for the bias of pairs: of many tokens two of that size at once are enough.
         below = torch.cat([to_class.expand(-1, grid.tokens - 1, -1), c.by_pair(by_offset, grid)], dim=2)
         first = torch.cat([itself, of_class.expand(-1, -1, grid.tokens - 1)], dim=2)
         return torch.cat([first, below], dim=1)
