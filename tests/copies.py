@@ -53,13 +53,24 @@ def modules_named() -> Iterator[None]:
             handle.remove()
 
 
-def copies(model: Encoder, size: tuple[int, int]) -> Counter[str]:
-    """How many copies of each kind, "module: operation", a forward pass of two images makes.
+@contextmanager
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
-    Not counted are single numbers, and what is kept from one pass to the next.
+
+def copies(model: Encoder, size: tuple[int, int]) -> Counter[str]:
+    """How many copies of each kind, "module: operation", a forward pass of two images makes on one thread.
+
+    Not counted are single numbers, and what is kept from one pass to the next. On several threads torch gives other
+    convolutions to oneDNN.
     """
     batch = images(*size)[:2]
-    with torch.inference_mode():
+    with torch.inference_mode(), one_thread():
         model(batch)
         # A profiler, for whoever dispatches gets PyTorch's own operations instead of oneDNN's.
         watch = profile(record_shapes=True)

@@ -87,7 +87,7 @@ def test_an_optimised_side_is_folded_before_it_is_rounded() -> None:
     model = fresh(at, OURS)
     fast = Prepared({OURS: model}, at.settings).model(way("hybridvit optimized"))
     assert not [part for part in fast.modules() if isinstance(part, nn.BatchNorm2d)]
-    assert {weight.dtype for weight in fast.parameters()} == {torch.bfloat16}
+    assert {weight.dtype for weight in fast.parameters() if weight.ndim > 1} == {torch.bfloat16}
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}, "the original is not touched"
     assert "hybridvit optimized" not in [w.name for w in ways(at, training=True)]
 
