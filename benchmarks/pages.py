@@ -12,13 +12,14 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import agreement, growth, shared_key_sets
+from benchmarks import agreement, growth, shared_key_sets, speed
 from hybridvit.benchmark import markdown, read_results
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 TABLES: Mapping[str, Callable[[Path], str]] = {
     "results": lambda path: markdown(read_results(path)),
+    "speed": lambda path: speed.summary(read_results(path)),
     "needs": lambda path: growth.needs(read_results(path)),
     "slopes": lambda path: growth.slopes(read_results(path)),
     "shared keys": lambda path: shared_key_sets.table(read_results(path)),

@@ -435,6 +435,7 @@ def without_autocast(like: Tensor) -> AbstractContextManager[Any]:
 
 
 FEW_KEYS = 64  # a window's: their scores grow as the map does
+SCORES_TOGETHER, SCORES_IN_CACHE = 2**20, 2**18  # of windows: 4 and 1 MiB in single precision
 MOST_SCORES = 2**22  # at once, where they are written down: 16 MiB in single precision
 
 
@@ -468,9 +469,23 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale
     few = single and key.shape[2] <= FEW_KEYS
     if not plain(query, key, value) or (query.shape[3] == value.shape[3] and not few):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
+    if few:
+        return _by_windows(query, key, value, bias, scale)
+    return by_queries(lambda query, bias: _products(query, key, value, bias, scale), query, key, bias)
 
-    def products(query: Tensor, bias: Tensor | None) -> Tensor:
-        scores = (query * scale) @ key.transpose(2, 3)
-        return (scores if bias is None else scores.add_(bias)).softmax(dim=-1) @ value
 
-    return products(query, bias) if few else by_queries(products, query, key, bias)
+def _products(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    scores = (query * scale) @ key.transpose(2, 3)
+    return (scores if bias is None else scores.add_(bias)).softmax(dim=-1) @ value
+
+
+def _by_windows(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    """The same, of many windows by as many at a time as have scores that stay in a cache."""
+    of_window = query.shape[1] * query.shape[2] * key.shape[2]
+    if query.shape[0] * of_window <= SCORES_TOGETHER:
+        return _products(query, key, value, bias, scale)
+    count = max(1, SCORES_IN_CACHE // of_window)
+    parts = list(zip(query.split(count), key.split(count), value.split(count), strict=True))
+    own = bias is not None and bias.shape[0] > 1
+    biases = bias.split(count) if bias is not None and own else [bias] * len(parts)
+    return torch.cat([_products(*part, bias, scale) for part, bias in zip(parts, biases, strict=True)])

@@ -174,6 +174,24 @@ def test_attention_is_torchs_own_where_keys_are_many(monkeypatch: pytest.MonkeyP
     assert close(result, real(query, key, key, scale=0.3), dtype)
 
 
+@pytest.mark.parametrize("bias", [None, (1, 3, 7, 5), (9, 1, 7, 5)], ids=["no bias", "of heads", "of windows"])
+def test_attention_of_many_windows_is_that_of_some_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, bias: tuple[int, ...] | None
+):
+    query, key, value = torch.randn(9, 3, 7, 8), torch.randn(9, 3, 5, 8), torch.randn(9, 3, 5, 8)
+    added = None if bias is None else torch.randn(bias)
+    expected = F.scaled_dot_product_attention(query, key, value, attn_mask=added, scale=0.3)
+    monkeypatch.setattr(kernels, "SCORES_TOGETHER", 8 * 3 * 7 * 5)
+    monkeypatch.setattr(kernels, "SCORES_IN_CACHE", 4 * 3 * 7 * 5)
+    counts: list[int] = []
+    products = kernels._products
+    monkeypatch.setattr(kernels, "_products", lambda *a: counts.append(a[0].shape[0]) or products(*a))
+    with torch.no_grad():
+        assert close(attend(query, key, value, added, 0.3), expected, torch.float32)
+    if kernels._dtypes():
+        assert counts == [4, 4, 1]
+
+
 LAYERS: dict[str, Callable[[], nn.Module]] = {
     "linear": lambda: Linear(8, 6),
     "pointwise": lambda: Conv2d(8, 6, 1),

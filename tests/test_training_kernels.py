@@ -21,7 +21,7 @@ from hybridvit.spec import Grid
 from hybridvit.training_kernels import ActedBatchNorm, StarRelu
 from hybridvit.training_kernels import GroupNorm as GroupNormFunction
 
-RECOMPUTED = pytest.mark.parametrize("act", kernels._RECOMPUTED, ids=lambda act: str(act))
+RECOMPUTED = pytest.mark.parametrize("act", kernels._RECOMPUTED, ids=lambda act: act.__name__)
 Layer = Callable[[Tensor], Tensor]
 
 

@@ -16,21 +16,22 @@ def pairs(results: Sequence[Result], one: str, other: str) -> str:
 
     Raises BenchmarkError if no result has times of both sides.
     """
-    rows = [(result, ratio) for result in results if (ratio := _ratio(result, one, other))]
+    rows = [(result, spread) for result in results if (spread := ratio(result, one, other))]
     if not rows:
         raise BenchmarkError(f"no result has times of both {one!r} and {other!r}")
-    medians = [ratio.median for _, ratio in rows]
+    medians = [spread.median for _, spread in rows]
     lines = [f"| model | size | batch | {one} against {other} (p10-p90) |", "| --- | ---: | ---: | ---: |"]
-    for result, ratio in rows:
+    for result, spread in rows:
         size = "{}x{}".format(*result.img_size) if result.img_size else ""
-        shown = f"{ratio.median:.2f} ({ratio.p10:.2f}-{ratio.p90:.2f})"
+        shown = f"{spread.median:.2f} ({spread.p10:.2f}-{spread.p90:.2f})"
         lines.append(f"| {result.model} | {size} | {result.batch or 'best'} | {shown} |")
     lines.append(f"| geometric mean of {len(rows)} | | | {statistics.geometric_mean(medians):.2f} |")
     lines.append(f"| worst | | | {min(medians):.2f} |")
     return "\n".join(lines) + "\n"
 
 
-def _ratio(result: Result, one: str, other: str) -> Spread | None:
+def ratio(result: Result, one: str, other: str) -> Spread | None:
+    """How many times faster one side is than another; None where the result lacks one of them."""
     sides = {side.name: side for side in result.sides}
     if one not in sides or other not in sides:
         return None
