@@ -20,7 +20,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from .spec import Grid
-from .training_kernels import ActedBatchNorm, Activation, GroupNorm, Product, StarRelu, as_map, as_tokens
+from .training_kernels import Activation, Product, StarRelu
 
 Act = Callable[[Tensor], Tensor]
 
@@ -84,7 +84,7 @@ _IN_PLACE: dict[Act, Act] = {
 _aten = torch.ops.aten
 
 # Those of which training need not keep both input and output.
-_RECOMPUTED: dict[Act, Activation] = {
+RECOMPUTED: dict[Act, Activation] = {
     act: Activation(act, _IN_PLACE[act], slope)
     for act, slope in {
         ACTIVATIONS["gelu"]: _aten.gelu_backward,
@@ -337,85 +337,11 @@ def activated(layer: nn.Module, act: Act, input: Tensor) -> Tensor:
 
 def two_layers(first: nn.Module, act: Act, norm: nn.Module, second: nn.Module, tokens: Tensor) -> Tensor:
     """second(norm(act(first(tokens)))), in training without keeping what lies between if there is no norm."""
-    if isinstance(second, Linear) and type(second) is Linear and type(norm) is nn.Identity and act in _RECOMPUTED:
+    if isinstance(second, Linear) and type(second) is Linear and type(norm) is nn.Identity and act in RECOMPUTED:
         weights = second.weight, second.bias
         if not (heard(norm) or heard(second)) and _trains_layer(tokens, *weights):
-            return Product.apply(first(tokens), *weights, _RECOMPUTED[act])  # pyright: ignore[reportReturnType]
+            return Product.apply(first(tokens), *weights, RECOMPUTED[act])  # pyright: ignore[reportReturnType]
     return second(norm(activated(first, act, tokens)))
-
-
-@functools.cache
-def _number(value: float) -> Tensor:
-    """A tensor of one number: cheaper to add to another than the number."""
-    with torch.inference_mode(False):
-        return torch.tensor(value)
-
-
-def _scale_and_shift(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-    """The factor and the shift a channel that a batch norm is in eval mode."""
-    scale = norm.weight * (variance + _number(norm.eps)).rsqrt_()
-    return scale, torch.addcmul(norm.bias, mean, scale, value=-1)
-
-
-def batch_norm(layer: nn.BatchNorm2d, tokens: Tensor) -> Tensor:
-    """What the layer makes of tokens (B, N, C), contiguous; in eval mode by one multiplication and addition.
-
-    By torch's own kernel on a GPU, in half precision, for training and for whoever follows: it sees a map of height N
-    in channels_last memory, for which there is no copy.
-    """
-    mean, variance = layer.running_mean, layer.running_var
-    single = tokens.dtype == layer.weight.dtype == torch.float32
-    if layer.training or mean is None or variance is None or not single or not plain(tokens):
-        return as_tokens(nn.BatchNorm2d.forward(layer, as_map(tokens)))
-    scale, shift = _scale_and_shift(layer, mean, variance)
-    return torch.addcmul(shift, tokens, scale)
-
-
-def normalized(
-    layer: nn.Module, layer_act: Act, norm: nn.Module, act: Act, input: Tensor, view: Act = unchanged
-) -> Tensor:
-    """act(norm(view(layer_act(layer(input))))): a view of what the layer gives has its channels last.
-
-    A batch norm in eval mode is computed in the weights of the layer, where these are fewer than its results.
-    """
-    result = _with_batch_norm(layer, norm, act, input) if isinstance(norm, nn.BatchNorm2d) else None
-    return activated(norm, act, view(activated(layer, layer_act, input))) if result is None else view(result)
-
-
-def _with_batch_norm(layer: nn.Module, norm: nn.BatchNorm2d, act: Act, input: Tensor) -> Tensor | None:
-    """act(norm(layer(input))) in one kernel; None where there is none, or somebody listens, follows or trains."""
-    mean, variance = norm.running_mean, norm.running_var
-    if norm.training or mean is None or variance is None or type(layer) not in (Linear, Conv2d):
-        return None
-    assert isinstance(layer, Linear | Conv2d)
-    weight, bias = layer.weight, layer.bias
-    many = weight.numel() > layer.uses(input) * weight.shape[0]
-    if many or norm.weight.dtype != weight.dtype or heard(layer) or heard(norm):
-        return None
-    if not plain(norm.weight, norm.bias) or not layer.has_kernel(input, weight, bias, act):
-        return None
-    scale, shift = _scale_and_shift(norm, mean if bias is None else mean - bias, variance)
-    return layer.multiply(input, weight * scale.view(-1, *[1] * (weight.ndim - 1)), shift, act)
-
-
-def acted_batch_norm(layer: nn.BatchNorm2d, tokens: Tensor, act: Act) -> Tensor | None:
-    """act of what the layer makes of tokens (B, N, C) in training; None where torch's own kernels are to do it."""
-    ours = layer.training and layer.momentum is not None and act in _RECOMPUTED and tokens.shape[:-1].numel() > 1
-    if not ours or not trains(tokens, layer.weight, layer.bias):
-        return None
-    if layer.num_batches_tracked is not None:
-        layer.num_batches_tracked.add_(1)
-    running = layer.running_mean, layer.running_var
-    return ActedBatchNorm.apply(  # pyright: ignore[reportReturnType]
-        tokens, layer.weight, layer.bias, running, layer.momentum, layer.eps, _RECOMPUTED[act]
-    )
-
-
-def group_norm(layer: nn.GroupNorm, tokens: Tensor) -> Tensor:
-    """What the layer makes of tokens (B, N, C), contiguous. Of half precision, training has a faster backward pass."""
-    if tokens.dtype.itemsize < 4 and layer.weight is not None and trains(tokens, layer.weight):
-        return GroupNorm.apply(tokens, layer.weight, layer.bias, layer.num_groups, layer.eps)  # pyright: ignore
-    return as_tokens(nn.GroupNorm.forward(layer, as_map(tokens)))
 
 
 def star_relu(tokens: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
@@ -432,60 +358,3 @@ def without_autocast(like: Tensor) -> AbstractContextManager[Any]:
     """Computes in the precision that tensors have."""
     # Autocast knows no meta device.
     return nullcontext() if like.is_meta else torch.autocast(like.device.type, enabled=False)
-
-
-FEW_KEYS = 64  # a window's: their scores grow as the map does
-SCORES_TOGETHER, SCORES_IN_CACHE = 2**20, 2**18  # of windows: 4 and 1 MiB in single precision
-MOST_SCORES = 2**22  # at once, where they are written down: 16 MiB in single precision
-
-
-def by_queries(
-    attend: Callable[[Tensor, Tensor | None], Tensor], query: Tensor, key: Tensor, bias: Tensor | None
-) -> Tensor:
-    """attend(query, bias), on a CPU by as many queries at a time as have at most `MOST_SCORES` scores with the keys.
-
-    For attention whose scores no kernel keeps to itself: queries (B, heads, N, d), keys (B, heads, M, d), bias
-    (1 or B, 1 or heads, N, M).
-    """
-    count = max(1, MOST_SCORES // (query.shape[0] * query.shape[1] * key.shape[2]))
-    if count >= query.shape[2] or not plain(query, key):
-        return attend(query, bias)
-    queries = query.split(count, dim=2)
-    biases = [None] * len(queries) if bias is None else bias.split(count, dim=2)
-    return torch.cat([attend(*part) for part in zip(queries, biases, strict=True)], dim=2)
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-    """softmax(scale * q k^T + bias) v: queries (B, heads, N, d), keys (B, heads, M, d), values (B, heads, M, e).
-
-    torch's fused kernel. On a CPU two plain products are faster where keys are few, and where values are wider than
-    keys, for which it has no kernel. In bfloat16 they would be faster for any, but scores would be rounded before their
-    softmax: a DINOv2 was then half as far again from single precision.
-    """
-    single = query.dtype == torch.float32
-    if single and bias is not None and bias.requires_grad and trains(query, key, value, bias):
-        # torch's fused kernel has no gradient of a bias, and its way round that makes more passes over the scores.
-        return ((query * scale) @ key.transpose(2, 3)).add_(bias).softmax(dim=-1) @ value
-    few = single and key.shape[2] <= FEW_KEYS
-    if not plain(query, key, value) or (query.shape[3] == value.shape[3] and not few):
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
-    if few:
-        return _by_windows(query, key, value, bias, scale)
-    return by_queries(lambda query, bias: _products(query, key, value, bias, scale), query, key, bias)
-
-
-def _products(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-    scores = (query * scale) @ key.transpose(2, 3)
-    return (scores if bias is None else scores.add_(bias)).softmax(dim=-1) @ value
-
-
-def _by_windows(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-    """The same, of many windows by as many at a time as have scores that stay in a cache."""
-    of_window = query.shape[1] * query.shape[2] * key.shape[2]
-    if query.shape[0] * of_window <= SCORES_TOGETHER:
-        return _products(query, key, value, bias, scale)
-    count = max(1, SCORES_IN_CACHE // of_window)
-    parts = list(zip(query.split(count), key.split(count), value.split(count), strict=True))
-    own = bias is not None and bias.shape[0] > 1
-    biases = bias.split(count) if bias is not None and own else [bias] * len(parts)
-    return torch.cat([_products(*part, bias, scale) for part, bias in zip(parts, biases, strict=True)])

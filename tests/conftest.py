@@ -3,6 +3,7 @@
 import os
 import random
 import tempfile
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,3 +40,19 @@ def _seed() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(name="calls")
+def calls_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The activations that oneDNN was called with."""
+    import torch
+
+    calls: list[str] = []
+    kernel = torch.ops.mkldnn._linear_pointwise
+
+    def counted(*given: Any) -> torch.Tensor:
+        calls.append(given[3])  # behind tokens, weight and bias
+        return kernel(*given)
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", counted)
+    return calls

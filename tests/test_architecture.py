@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parent.parent / "hybridvit"
 LAYERS = [
     {"limits"},
     {"spec", "zoo_path", "preprocess", "resolved", "training_kernels"},
-    {"tokens", "meta", "kernels"},
+    {"tokens", "meta", "kernels", "norm_kernels", "attention_kernels"},
     {"components"},
     {"encoder"},
     {"keys", "layouts", "trunks", "inspect"},

@@ -14,32 +14,11 @@ from torch.nn.utils import parametrize, prune
 from torch.utils.flop_counter import FlopCounterMode
 
 from hybridvit import kernels
-from hybridvit.components.norms import BatchNormModule
-from hybridvit.kernels import ACTIVATIONS, Conv2d, Linear, activated, attend, keep, normalized, quick_gelu, unchanged
-from hybridvit.tokens import map_to_tokens
+from hybridvit.kernels import ACTIVATIONS, Conv2d, Linear, activated, keep, quick_gelu, unchanged
+from tests.cpu_kernels import close, has_kernels, torchs
 
 ACTS = [unchanged, *ACTIVATIONS.values()]
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
-
-has_kernels = pytest.mark.skipif(not kernels._dtypes(), reason="this torch has no oneDNN")
-
-
-@pytest.fixture(name="calls")
-def calls_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The activations that oneDNN was called with."""
-    calls: list[str] = []
-    kernel = torch.ops.mkldnn._linear_pointwise
-
-    def counted(tokens: Tensor, weight: Tensor, bias: Tensor | None, act: str, *more: object) -> Tensor:
-        calls.append(act)
-        return kernel(tokens, weight, bias, act, *more)
-
-    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", counted)
-    return calls
-
-
-def close(actual: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
-    return torch.allclose(actual, expected, atol=2e-2 if dtype == torch.bfloat16 else 1e-5)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -146,52 +125,6 @@ def test_the_subclass_of_a_layer_computes_by_itself():
         assert torch.allclose(activated(layer, F.relu, tokens), (2 * F.linear(tokens, layer.weight, layer.bias)).relu())
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("biased", [True, False])
-@pytest.mark.parametrize("width", [8, 16])
-def test_attention_gives_what_torchs_gives(width: int, biased: bool, dtype: torch.dtype):
-    query, key = torch.randn(2, 3, 7, 8, dtype=dtype), torch.randn(2, 3, 5, 8, dtype=dtype)
-    value = torch.randn(2, 3, 5, width, dtype=dtype)
-    bias = torch.randn(1, 3, 7, 5, dtype=dtype) if biased else None
-    kept = torch.empty(0) if bias is None else bias.clone()
-    expected = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=0.3)
-    with torch.no_grad():
-        assert close(attend(query, key, value, bias, 0.3), expected, dtype)
-    assert bias is None or torch.equal(bias, kept)
-
-
-@has_kernels
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("keys", [kernels.FEW_KEYS, kernels.FEW_KEYS + 1])
-def test_attention_is_torchs_own_where_keys_are_many(monkeypatch: pytest.MonkeyPatch, keys: int, dtype: torch.dtype):
-    fused: list[bool] = []
-    real = F.scaled_dot_product_attention
-    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, **k: fused.append(True) or real(*a, **k))
-    query, key = torch.randn(2, 3, 7, 8, dtype=dtype), torch.randn(2, 3, keys, 8, dtype=dtype)
-    with torch.no_grad():
-        result = attend(query, key, key, None, 0.3)
-    assert bool(fused) == (keys > kernels.FEW_KEYS or dtype == torch.bfloat16)
-    assert close(result, real(query, key, key, scale=0.3), dtype)
-
-
-@pytest.mark.parametrize("bias", [None, (1, 3, 7, 5), (9, 1, 7, 5)], ids=["no bias", "of heads", "of windows"])
-def test_attention_of_many_windows_is_that_of_some_at_a_time(
-    monkeypatch: pytest.MonkeyPatch, bias: tuple[int, ...] | None
-):
-    query, key, value = torch.randn(9, 3, 7, 8), torch.randn(9, 3, 5, 8), torch.randn(9, 3, 5, 8)
-    added = None if bias is None else torch.randn(bias)
-    expected = F.scaled_dot_product_attention(query, key, value, attn_mask=added, scale=0.3)
-    monkeypatch.setattr(kernels, "SCORES_TOGETHER", 8 * 3 * 7 * 5)
-    monkeypatch.setattr(kernels, "SCORES_IN_CACHE", 4 * 3 * 7 * 5)
-    counts: list[int] = []
-    products = kernels._products
-    monkeypatch.setattr(kernels, "_products", lambda *a: counts.append(a[0].shape[0]) or products(*a))
-    with torch.no_grad():
-        assert close(attend(query, key, value, added, 0.3), expected, torch.float32)
-    if kernels._dtypes():
-        assert counts == [4, 4, 1]
-
-
 LAYERS: dict[str, Callable[[], nn.Module]] = {
     "linear": lambda: Linear(8, 6),
     "pointwise": lambda: Conv2d(8, 6, 1),
@@ -208,11 +141,6 @@ MAPS: list[Callable[[], Tensor]] = [
     lambda: torch.randn(2, 8, 16, 24)[:, :, ::2, ::3],
     lambda: torch.randn(1, 8, 8, 8).expand(3, 8, 8, 8),
 ]
-
-
-def torchs(layer: nn.Module, input: Tensor) -> Tensor:
-    """What torch's own layer makes of the input."""
-    return (nn.Linear if isinstance(layer, nn.Linear) else nn.Conv2d).forward(layer, input)  # pyright: ignore
 
 
 @pytest.mark.parametrize("kind", LAYERS)
@@ -380,56 +308,6 @@ def test_a_thread_gets_what_it_asked_for():
 @pytest.mark.parametrize("act", ACTS)
 def test_an_activation_is_known_in_a_copy_too(act: kernels.Act):
     assert copy.deepcopy(act) is act
-
-
-NORMED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
-    "linear": (lambda: Linear(8, 6), (2, 30, 8)),
-    "pointwise": (lambda: Conv2d(8, 6, 1, bias=False), (2, 8, 5, 6)),
-    "square": (lambda: Conv2d(8, 6, 3, padding=1), (2, 8, 12, 12)),
-    "strided": (lambda: Conv2d(8, 6, 3, stride=2, padding=1, bias=False), (2, 8, 25, 25)),
-    "depthwise": (lambda: Conv2d(6, 6, 3, padding=1, groups=6, bias=False), (2, 6, 5, 6)),
-}
-
-
-def batch_norm_of(width: int) -> BatchNormModule:
-    norm = BatchNormModule(width).eval()
-    for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
-        assert tensor is not None
-        nn.init.uniform_(tensor, 0.5, 2.0)
-    return norm
-
-
-def normed(layer: nn.Module, norm: nn.Module, act: kernels.Act, input: Tensor) -> Tensor:
-    return normalized(layer, unchanged, norm, act, input, unchanged if input.ndim == 3 else map_to_tokens)
-
-
-@pytest.mark.parametrize("kind", NORMED)
-@pytest.mark.parametrize("act", [unchanged, F.gelu, kernels.quick_gelu, kernels.squared_relu])
-def test_a_layer_with_its_batch_norm_gives_what_torchs_give(kind: str, act: kernels.Act):
-    made, shape = NORMED[kind]
-    layer, norm, input = made(), batch_norm_of(6), torch.randn(shape)
-    plain = torchs(layer, input)
-    expected = act(norm(plain if plain.ndim == 3 else map_to_tokens(plain))).detach()
-    kept = input.clone()
-    with torch.no_grad():
-        assert torch.allclose(normed(layer, norm, act, input), expected, atol=1e-5)
-    assert torch.equal(input, kept)
-    assert torch.allclose(normed(layer, norm, act, input), expected, atol=1e-5)
-
-
-@has_kernels
-def test_a_batch_norm_is_in_the_weights_where_these_are_the_fewer(calls: list[str]):
-    layer, norm = Linear(8, 6), batch_norm_of(6)
-    few, many = torch.randn(1, 7, 8), torch.randn(1, 8, 8)
-    with torch.no_grad():
-        normed(layer, norm, F.gelu, few)
-        normed(layer, norm, F.gelu, many)
-        assert calls == ["none", "gelu"]
-        norm.register_forward_hook(lambda module, inputs, output: output.mul(2))
-        assert torch.allclose(normed(layer, norm, unchanged, many), 2 * norm.forward(layer(many)), atol=1e-5)
-        norm.train()
-        normed(layer, norm, unchanged, many)
-    assert norm.num_batches_tracked == 1
 
 
 def test_the_square_of_what_is_positive():

@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from hybridvit import kernels
+from hybridvit import attention_kernels, kernels
+from hybridvit.attention_kernels import attend, by_queries
 from hybridvit.encoder import Encoder
-from hybridvit.kernels import attend, by_queries
 from hybridvit.meta import without_memory
 from hybridvit.registry import index
 from tests.representatives import one_of_each_family, small_spec
@@ -67,7 +67,7 @@ def fused(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = 
 
 def first_queries(attend: Any, query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:
     """What `by_queries` takes in many steps, in one: all others make what the first does."""
-    count = max(1, kernels.MOST_SCORES // (query.shape[0] * query.shape[1] * key.shape[2]))
+    count = max(1, attention_kernels.MOST_SCORES // (query.shape[0] * query.shape[1] * key.shape[2]))
     mixed = attend(query[:, :, :count], None if bias is None else bias[:, :, :count])
     return mixed.new_empty(*query.shape[:3], mixed.shape[3])
 
@@ -78,8 +78,8 @@ def largest(model: Encoder, side: int) -> Largest:
         mock.patch.object(kernels, "plain", return_value=True),
         mock.patch.object(kernels, "_dtypes", return_value=()),  # of layers nothing but their shapes matters
         mock.patch.object(Tensor, "item", return_value=1.0),
-        mock.patch.object(kernels, "by_queries", first_queries),
-        mock.patch.object(kernels, "SCORES_TOGETHER", 2**62),
+        mock.patch.object(attention_kernels, "by_queries", first_queries),
+        mock.patch.object(attention_kernels, "SCORES_TOGETHER", 2**62),
         mock.patch.object(kernels, "MOST_KEPT", 0),  # what is kept is on the CPU
         mock.patch.object(F, "scaled_dot_product_attention", fused),
         torch.no_grad(),
@@ -106,7 +106,7 @@ def test_scores_that_are_written_down_are_few_at_a_time(
     added = None if bias is None else torch.randn(bias)
     with torch.no_grad():
         expected = attend(query, key, value, added, 0.3)
-        monkeypatch.setattr(kernels, "MOST_SCORES", 2 * 3 * 50 * 16)
+        monkeypatch.setattr(attention_kernels, "MOST_SCORES", 2 * 3 * 50 * 16)
         counts: list[int] = []
 
         def seen(part: Tensor, bias: Tensor | None) -> Tensor:

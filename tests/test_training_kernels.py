@@ -21,7 +21,7 @@ from hybridvit.spec import Grid
 from hybridvit.training_kernels import ActedBatchNorm, StarRelu
 from hybridvit.training_kernels import GroupNorm as GroupNormFunction
 
-RECOMPUTED = pytest.mark.parametrize("act", kernels._RECOMPUTED, ids=lambda act: act.__name__)
+RECOMPUTED = pytest.mark.parametrize("act", kernels.RECOMPUTED, ids=lambda act: act.__name__)
 Layer = Callable[[Tensor], Tensor]
 
 
@@ -82,7 +82,7 @@ def saved_bytes(call: Callable[[], object]) -> int:
 @RECOMPUTED
 def test_gradients_of_a_batch_norm_and_its_activation(act: kernels.Act):
     def acted(tokens: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return ActedBatchNorm.apply(tokens, weight, bias, (None, None), 0.1, 1e-5, kernels._RECOMPUTED[act])  # pyright: ignore
+        return ActedBatchNorm.apply(tokens, weight, bias, (None, None), 0.1, 1e-5, kernels.RECOMPUTED[act])  # pyright: ignore
 
     inputs = leaf(2, 5, 4), leaf(4), leaf(4)
     assert gradcheck(acted, inputs)

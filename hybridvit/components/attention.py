@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .. import kernels
+from .. import attention_kernels, kernels
 from ..spec import Bias, Grid, Mixer, Norm, SpecError, Transition, module_of
 from ..tokens import join_prefix
 from .activations import linear
@@ -40,7 +40,7 @@ class ScaledDotProduct(nn.Module):
         self.scale = scale
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
-        return kernels.attend(query, key, value, bias, self.scale)
+        return attention_kernels.attend(query, key, value, bias, self.scale)
 
     def in_heads(self, heads: int, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
         """The same for tokens (B, N, C) and (B, M, C), which are split into heads and joined again."""
@@ -73,10 +73,7 @@ class TalkingHeads(ScaledDotProduct):
         self.before, self.after = (nn.Conv2d(heads, heads, 1) for _ in range(2))
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
-        def mixed(query: Tensor, bias: Tensor | None) -> Tensor:
-            return self.after(self.weights(query, key, bias)) @ value
-
-        return kernels.by_queries(mixed, query, key, bias)
+        return attention_kernels.by_queries(lambda q, b: self.after(self.weights(q, key, b)) @ value, query, key, bias)
 
     def weights(self, query: Tensor, key: Tensor, bias: Tensor | None = None) -> Tensor:
         scores = (query * self.scale) @ key.transpose(-2, -1)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..kernels import Conv2d, normalized, unchanged
+from ..kernels import Conv2d, unchanged
+from ..norm_kernels import normalized
 from ..spec import Grid, Mixer, Norm, SpecError, Strided, Widening, fewer, module_of
 from ..tokens import every, map_to_tokens, tokens_to_map
 from .activations import activation

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import kernels
-from ..kernels import activated, normalized, two_layers, unchanged
+from ..kernels import activated, two_layers, unchanged
+from ..norm_kernels import normalized
 from ..spec import Grid, Mixer, Norm, SpecError, Transition, Widening, module_of
 from ..tokens import join_prefix, split_prefix
 from .activations import activation, linear
@@ -102,8 +103,8 @@ class SqueezeExciteModule(nn.Module):
         self.gate = activation(spec.gate)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        squeezed = tokens.mean(dim=1, keepdim=True)
-        return tokens * activated(self.expand, self.gate, activated(self.reduce, self.act, squeezed))
+        hidden = activated(self.reduce, self.act, tokens.mean(dim=1, keepdim=True))
+        return tokens * activated(self.expand, self.gate, hidden)
 
 
 class EfficientChannelAttention(Mixer):

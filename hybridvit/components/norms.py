@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from ..kernels import acted_batch_norm, batch_norm, group_norm
+from ..norm_kernels import acted_batch_norm, batch_norm, group_norm
 from ..spec import Norm, SpecError
 
 

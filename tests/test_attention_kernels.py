@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from hybridvit import attention_kernels, kernels
+from hybridvit.attention_kernels import attend
+from tests.cpu_kernels import close, has_kernels
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("width", [8, 16])
+def test_attention_gives_what_torchs_gives(width: int, biased: bool, dtype: torch.dtype):
+    query, key = torch.randn(2, 3, 7, 8, dtype=dtype), torch.randn(2, 3, 5, 8, dtype=dtype)
+    value = torch.randn(2, 3, 5, width, dtype=dtype)
+    bias = torch.randn(1, 3, 7, 5, dtype=dtype) if biased else None
+    kept = torch.empty(0) if bias is None else bias.clone()
+    expected = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=0.3)
+    with torch.no_grad():
+        assert close(attend(query, key, value, bias, 0.3), expected, dtype)
+    assert bias is None or torch.equal(bias, kept)
+
+
+@has_kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("keys", [attention_kernels.FEW_KEYS, attention_kernels.FEW_KEYS + 1])
+def test_attention_is_torchs_own_where_keys_are_many(monkeypatch: pytest.MonkeyPatch, keys: int, dtype: torch.dtype):
+    fused: list[bool] = []
+    real = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, **k: fused.append(True) or real(*a, **k))
+    query, key = torch.randn(2, 3, 7, 8, dtype=dtype), torch.randn(2, 3, keys, 8, dtype=dtype)
+    with torch.no_grad():
+        result = attend(query, key, key, None, 0.3)
+    assert bool(fused) == (keys > attention_kernels.FEW_KEYS or dtype == torch.bfloat16)
+    assert close(result, real(query, key, key, scale=0.3), dtype)
+
+
+@pytest.mark.parametrize("bias", [None, (1, 3, 7, 5), (9, 1, 7, 5)], ids=["no bias", "of heads", "of windows"])
+def test_attention_of_many_windows_is_that_of_some_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, bias: tuple[int, ...] | None
+):
+    query, key, value = torch.randn(9, 3, 7, 8), torch.randn(9, 3, 5, 8), torch.randn(9, 3, 5, 8)
+    added = None if bias is None else torch.randn(bias)
+    expected = F.scaled_dot_product_attention(query, key, value, attn_mask=added, scale=0.3)
+    monkeypatch.setattr(attention_kernels, "SCORES_TOGETHER", 8 * 3 * 7 * 5)
+    monkeypatch.setattr(attention_kernels, "SCORES_IN_CACHE", 4 * 3 * 7 * 5)
+    counts: list[int] = []
+    products = attention_kernels._products
+    monkeypatch.setattr(attention_kernels, "_products", lambda *a: counts.append(a[0].shape[0]) or products(*a))
+    with torch.no_grad():
+        assert close(attend(query, key, value, added, 0.3), expected, torch.float32)
+    if kernels._dtypes():
+        assert counts == [4, 4, 1]
