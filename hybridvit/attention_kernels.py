@@ -23,8 +23,10 @@ def by_queries(
     For attention whose scores no kernel keeps to itself: queries (B, heads, N, d), keys (B, heads, M, d), bias
     (1 or B, 1 or heads, N, M).
     """
+    if not kernels.plain(query, key):
+        return attend(query, bias)
     count = max(1, MOST_SCORES // (query.shape[0] * query.shape[1] * key.shape[2]))
-    if count >= query.shape[2] or not kernels.plain(query, key):
+    if count >= query.shape[2]:
         return attend(query, bias)
     queries = query.split(count, dim=2)
     biases = [None] * len(queries) if bias is None else bias.split(count, dim=2)
@@ -42,8 +44,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale
     if single and bias is not None and bias.requires_grad and kernels.trains(query, key, value, bias):
         # torch's fused kernel has no gradient of a bias, and its way round that makes more passes over the scores.
         return ((query * scale) @ key.transpose(2, 3)).add_(bias).softmax(dim=-1) @ value
-    few = single and key.shape[2] <= FEW_KEYS
-    if not kernels.plain(query, key, value) or (query.shape[3] == value.shape[3] and not few):
+    own = kernels.plain(query, key, value)
+    few = own and single and key.shape[2] <= FEW_KEYS
+    if not own or (query.shape[3] == value.shape[3] and not few):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
     if few:
         return _by_windows(query, key, value, bias, scale)

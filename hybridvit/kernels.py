@@ -136,7 +136,10 @@ def watched() -> bool:
 
 
 def plain(*tensors: Tensor) -> bool:
-    """Whether these are numbers on a CPU that nobody differentiates, casts or watches."""
+    """Whether these are numbers on a CPU that nobody differentiates, casts or watches.
+
+    To be asked before their sizes are: an exported program would be bound to what these are at first.
+    """
     if watched() or torch.is_autocast_enabled("cpu"):
         return False
     differentiates = torch.is_grad_enabled()

@@ -56,10 +56,10 @@ def _with_batch_norm(layer: nn.Module, norm: nn.BatchNorm2d, act: Act, input: Te
         return None
     assert isinstance(layer, Linear | Conv2d)
     weight, bias = layer.weight, layer.bias
+    if not plain(norm.weight, norm.bias) or not layer.has_kernel(input, weight, bias, act):  # first: see `plain`
+        return None
     many = weight.numel() > layer.uses(input) * weight.shape[0]
     if many or norm.weight.dtype != weight.dtype or heard(layer) or heard(norm):
-        return None
-    if not plain(norm.weight, norm.bias) or not layer.has_kernel(input, weight, bias, act):
         return None
     scale, shift = _scale_and_shift(norm, mean if bias is None else mean - bias, variance)
     return layer.multiply(input, weight * scale.view(-1, *[1] * (weight.ndim - 1)), shift, act)
@@ -67,8 +67,8 @@ def _with_batch_norm(layer: nn.Module, norm: nn.BatchNorm2d, act: Act, input: Te
 
 def acted_batch_norm(layer: nn.BatchNorm2d, tokens: Tensor, act: Act) -> Tensor | None:
     """act of what the layer makes of tokens (B, N, C) in training; None where torch's own kernels are to do it."""
-    ours = layer.training and layer.momentum is not None and act in RECOMPUTED and tokens.shape[:-1].numel() > 1
-    if not ours or not trains(tokens, layer.weight, layer.bias):
+    ours = layer.training and layer.momentum is not None and act in RECOMPUTED
+    if not ours or not trains(tokens, layer.weight, layer.bias) or tokens.shape[:-1].numel() == 1:
         return None
     if layer.num_batches_tracked is not None:
         layer.num_batches_tracked.add_(1)

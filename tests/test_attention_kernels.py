@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hybridvit import attention_kernels, kernels
@@ -53,3 +54,28 @@ def test_attention_of_many_windows_is_that_of_some_at_a_time(
         assert close(attend(query, key, value, added, 0.3), expected, torch.float32)
     if kernels._dtypes():
         assert counts == [4, 4, 1]
+
+
+FEW = attention_kernels.FEW_KEYS - 4
+
+
+class Attend(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        query, key = tokens.split([8, 8], dim=3)
+        return attend(query, key, tokens[..., : self.width], None, 0.3)
+
+
+@pytest.mark.parametrize("width", [8, 16])
+@pytest.mark.parametrize(
+    "built, used", [(attention_kernels.FEW_KEYS - 4, 3000), (3000, attention_kernels.FEW_KEYS - 4)]
+)
+def test_a_program_of_any_size_is_bound_to_no_count_of_keys(width: int, built: int, used: int):
+    size = {0: torch.export.Dim("batch", min=2), 2: torch.export.Dim("tokens", min=2)}
+    with torch.no_grad():
+        program = torch.export.export(Attend(width), (torch.randn(5, 1, built, 16),), dynamic_shapes=(size,))
+        tokens = torch.randn(2, 1, used, 16)
+        assert close(program.module()(tokens), Attend(width)(tokens), torch.float32)
