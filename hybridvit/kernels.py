@@ -9,7 +9,7 @@ functions instead.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -185,6 +185,7 @@ def _trains_layer(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
 
 
 MOST_KEPT = 1024  # tokens: places of all pairs of them are 4 MiB
+MOST_KEPT_UNASKED = 256  # and of these a quarter of 1 MiB
 
 
 class Keeping(nn.Module):
@@ -207,13 +208,25 @@ class Keeping(nn.Module):
             self._kept = kept = stamp, make(), [weight.detach() for weight in weights]
         return kept[1]
 
-    def kept_for(self, grid: Grid, make: Callable[[], Tensor], *key: Hashable) -> Tensor:
-        """What is made of all weights for the pairs of positions of a grid, kept if these are few.
+    def kept_for(
+        self, grid: Grid, make: Callable[[], Tensor], *key: Hashable, of: Iterable[Tensor] | None = None
+    ) -> Tensor:
+        """What is made for the pairs of positions of a grid, of these weights or of all, kept if positions are few.
 
-        Of many, every block would keep gigabytes.
+        Of many, every block would keep gigabytes. It is kept of fewer in models that do not keep, and there weights are
+        known by their values, so that a change by `.data` is noticed too.
         """
-        few = isinstance(grid.height, int) and grid.tokens <= MOST_KEPT
-        return self.kept((grid, *key), make, *self.parameters()) if few else make()
+        weights, wanted = tuple(self.parameters() if of is None else of), (grid, *key)
+        if not isinstance(grid.height, int) or grid.tokens > (MOST_KEPT if self.keeps else MOST_KEPT_UNASKED):
+            return make()
+        if self.keeps:
+            return self.kept(wanted, make, *weights)
+        if torch.is_grad_enabled() or not plain(*weights):
+            return make()
+        wanted, kept = (*wanted, weights[0].dtype), self._kept
+        if kept is None or kept[0] != wanted or not all(map(torch.equal, kept[2], weights)):
+            self._kept = kept = wanted, make(), [weight.detach().clone() for weight in weights]
+        return kept[1]
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in super().__getstate__().items() if name != "_kept"}

@@ -80,7 +80,8 @@ def largest(model: Encoder, side: int) -> Largest:
         mock.patch.object(Tensor, "item", return_value=1.0),
         mock.patch.object(attention_kernels, "by_queries", first_queries),
         mock.patch.object(attention_kernels, "SCORES_TOGETHER", 2**62),
-        mock.patch.object(kernels, "MOST_KEPT", 0),  # what is kept is on the CPU
+        mock.patch.object(kernels, "MOST_KEPT", 0),
+        mock.patch.object(kernels, "MOST_KEPT_UNASKED", 0),  # what is kept is on the CPU
         mock.patch.object(F, "scaled_dot_product_attention", fused),
         torch.no_grad(),
         Largest() as found,

@@ -72,7 +72,7 @@ class GatedPositionalAttentionModule(Keeping):
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         query, key = self.query_key(tokens).chunk(2, dim=2)
-        positions = self.kept_for(grid, lambda: self.by_position(grid))
+        positions = self.kept_for(grid, lambda: self.by_position(grid), of=self.position.parameters())
         return self.proj(self.attend.in_heads(self.heads, query, key, self.value(tokens), positions))
 
 

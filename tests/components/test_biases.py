@@ -106,6 +106,29 @@ def test_fewer_queries_have_the_rows_of_all(size: tuple[int, int], distances: bo
     [RelativePositionBias(), RelativePositionMlp(hidden=4), ContinuousPositionBias(trained=(4, 4)), DistanceBias()],
     ids=lambda bias: bias.kind,
 )
+def test_a_model_that_was_not_asked_keeps_few_and_notices_any_change(bias: Bias) -> None:
+    module = bias.build(2, Grid(4, 4)).eval()
+    with torch.no_grad():
+        first = module(Grid(8, 8))
+        assert module(Grid(8, 8)) is first
+        assert module(Grid(8, 7)).shape == (2, 56, 56)
+        many = module(Grid(16, 17))
+        assert module(Grid(16, 17)) is not many
+        before = module(Grid(8, 8))
+        for weight in module.parameters():
+            weight.data.add_(torch.randn_like(weight))  # which no counter of changes sees
+        changed = module(Grid(8, 8))
+        assert not torch.allclose(changed, before)
+        assert module.bfloat16()(Grid(8, 8)).dtype == torch.bfloat16
+        module.float()
+    assert module(Grid(8, 8)).requires_grad
+
+
+@pytest.mark.parametrize(
+    "bias",
+    [RelativePositionBias(), RelativePositionMlp(hidden=4), ContinuousPositionBias(trained=(4, 4)), DistanceBias()],
+    ids=lambda bias: bias.kind,
+)
 def test_of_many_tokens_nothing_is_kept(bias: Bias) -> None:
     """A model that keeps its biases has one in every block, and at 1056 tokens each takes 8 MiB for two heads."""
     module = bias.build(2, Grid(4, 4)).eval()
