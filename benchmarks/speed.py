@@ -30,7 +30,7 @@ def summary(results: Sequence[Result]) -> str:
             for one, other in itertools.product(OURS, PEERS):
                 if compared := ratios(at_batch, one, other):
                     lines.append(_line(one, other, batch, compared))
-        lines.append("")
+        lines += ["", _shares(of_run), ""]
     return "\n".join(lines)
 
 
@@ -54,3 +54,17 @@ def _line(one: str, other: str, batch: int, compared: dict[str, float]) -> str:
     ends = (f"{compared[model]:.2f} `{model}`" for model in (ordered[0], ordered[-1]))
     mean = statistics.geometric_mean(compared.values())
     return f"| {one} | {other} | {batch or 'best'} | {len(compared)} | **{mean:.2f}** | {' | '.join(ends)} |"
+
+
+def _shares(results: Sequence[Result]) -> str:
+    """A sentence: how near each side comes to the fastest matrix product, from its worst model to its best."""
+    said: list[str] = []
+    for batch in sorted({result.batch or 0 for result in results}):
+        shares: dict[str, list[float]] = {}
+        for result in (result for result in results if (result.batch or 0) == batch):
+            for side in result.sides:
+                if (figure := side.figures.get("of matrix peak")) is not None:
+                    shares.setdefault(side.name, []).append(figure.spread.median)
+        sides = (f"{name} {min(of_side):.0%} to {max(of_side):.0%}" for name, of_side in shares.items())
+        said += [f"at batch {batch or 'best'} {', '.join(sides)}"] * bool(shares)
+    return f"Share of the peak of a matrix product: {'; '.join(said)}." if said else ""

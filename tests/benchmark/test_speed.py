@@ -9,10 +9,12 @@ from benchmarks.speed import ratios, summary
 from hybridvit.benchmark.records import Figure, Peaks, Result, Side
 from tests.benchmark.examples import example
 
+SHARE = Figure.of("share", [0.25])
+
 
 def timed(model: str, batch: int, seconds: Mapping[str, list[float]]) -> Result:
     sides = tuple(
-        Side(name=name, settings={}, figures={"latency": Figure.of("s", values)}, failed=None)
+        Side(name=name, settings={}, figures={"latency": Figure.of("s", values), "of matrix peak": SHARE}, failed=None)
         for name, values in seconds.items()
     )
     peaks = Peaks(matrix_gflops=100.0 + batch, copy_gbs=10.0)
@@ -43,4 +45,7 @@ def test_a_line_has_the_mean_and_both_ends() -> None:
     assert "| hybridvit | timm channels_last | 1 | 2 | **0.87** | 0.50 `cvt` | 1.50 `vit` |" in lines
     assert "| hybridvit | timm | 8 | 1 | **1.00** | 1.00 `vit` | 1.00 `vit` |" in lines
     assert not any("compiled" in line for line in lines)
+    assert lines[-1].startswith(
+        "Share of the peak of a matrix product: at batch 1 hybridvit 25% to 25%, timm 25% to 25%"
+    )
     assert sum("GFLOP/s" in line or "device cuda" in line for line in lines) == 1, "one run, one paragraph"
