@@ -52,7 +52,8 @@ def normalized(
 def _with_batch_norm(layer: nn.Module, norm: nn.BatchNorm2d, act: Act, input: Tensor) -> Tensor | None:
     """act(norm(layer(input))) in one kernel; None where there is none, or somebody listens, follows or trains."""
     mean, variance = norm.running_mean, norm.running_var
-    if norm.training or mean is None or variance is None or type(layer) not in (Linear, Conv2d):
+    own = type(layer) in (Linear, Conv2d) and "fused" in vars(type(norm))  # not subclasses, with a forward of their own
+    if not own or norm.training or mean is None or variance is None:
         return None
     assert isinstance(layer, Linear | Conv2d)
     weight, bias = layer.weight, layer.bias

@@ -23,8 +23,8 @@ NORMED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
-def batch_norm_of(width: int) -> BatchNormModule:
-    norm = BatchNormModule(width).eval()
+def batch_norm_of(width: int, kind: type[BatchNormModule] = BatchNormModule) -> BatchNormModule:
+    norm = kind(width).eval()
     for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
         assert tensor is not None
         nn.init.uniform_(tensor, 0.5, 2.0)
@@ -47,6 +47,18 @@ def test_a_layer_with_its_batch_norm_gives_what_torchs_give(kind: str, act: kern
         assert torch.allclose(normed(layer, norm, act, input), expected, atol=1e-5)
     assert torch.equal(input, kept)
     assert torch.allclose(normed(layer, norm, act, input), expected, atol=1e-5)
+
+
+class Doubled(BatchNormModule):
+    def forward(self, input: Tensor) -> Tensor:
+        return 2 * super().forward(input)
+
+
+def test_the_subclass_of_a_norm_computes_by_itself():
+    layer, norm, tokens = Linear(8, 6), batch_norm_of(6, Doubled), torch.randn(1, 30, 8)
+    with torch.no_grad():
+        expected = 2 * BatchNormModule.forward(norm, layer(tokens))
+        assert torch.allclose(normed(layer, norm, unchanged, tokens), expected, atol=1e-5)
 
 
 @has_kernels

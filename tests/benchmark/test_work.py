@@ -16,6 +16,7 @@ from hybridvit.benchmark.peers import fresh
 from hybridvit.benchmark.records import Precision, Settings
 from hybridvit.benchmark.sides import OURS, WAYS, Prepared, Way, ways
 from hybridvit.benchmark.work import classify, compiled, train_step
+from hybridvit.kernels import adds_single
 from hybridvit.optimization.compiled import frozen, frozen_by_onednn
 
 ALONE, WITH_PEER = "cct_2_3x2_32", "tf_efficientnet_lite0"
@@ -87,7 +88,11 @@ def test_an_optimised_side_is_folded_before_it_is_rounded() -> None:
     model = fresh(at, OURS)
     fast = Prepared({OURS: model}, at.settings).model(way("hybridvit optimized"))
     assert not [part for part in fast.modules() if isinstance(part, nn.BatchNorm2d)]
-    assert {weight.dtype for weight in fast.parameters() if weight.ndim > 1} == {torch.bfloat16}
+    biases = {id(layer.bias) for layer in fast.modules() if isinstance(layer, nn.Linear | nn.Conv2d)}
+    others = [weight for weight in fast.parameters() if id(weight) not in biases]
+    assert {weight.dtype for weight in others} == {torch.bfloat16}
+    kept = torch.float32 if adds_single(torch.bfloat16) else torch.bfloat16
+    assert {weight.dtype for weight in fast.parameters() if id(weight) in biases} == {kept}
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}, "the original is not touched"
     assert "hybridvit optimized" not in [w.name for w in ways(at, training=True)]
 

@@ -101,11 +101,14 @@ def test_fewer_queries_have_the_rows_of_all(size: tuple[int, int], distances: bo
     assert torch.equal(at_pairs(values, grid, distances, step=2), at_pairs(values, grid, distances)[:, asking])
 
 
-@pytest.mark.parametrize(
+EVERY_BIAS = pytest.mark.parametrize(
     "bias",
     [RelativePositionBias(), RelativePositionMlp(hidden=4), ContinuousPositionBias(trained=(4, 4)), DistanceBias()],
     ids=lambda bias: bias.kind,
 )
+
+
+@EVERY_BIAS
 def test_a_model_that_was_not_asked_keeps_few_and_notices_any_change(bias: Bias) -> None:
     module = bias.build(2, Grid(4, 4)).eval()
     with torch.no_grad():
@@ -124,11 +127,7 @@ def test_a_model_that_was_not_asked_keeps_few_and_notices_any_change(bias: Bias)
     assert module(Grid(8, 8)).requires_grad
 
 
-@pytest.mark.parametrize(
-    "bias",
-    [RelativePositionBias(), RelativePositionMlp(hidden=4), ContinuousPositionBias(trained=(4, 4)), DistanceBias()],
-    ids=lambda bias: bias.kind,
-)
+@EVERY_BIAS
 def test_of_many_tokens_nothing_is_kept(bias: Bias) -> None:
     """A model that keeps its biases has one in every block, and at 1056 tokens each takes 8 MiB for two heads."""
     module = bias.build(2, Grid(4, 4)).eval()
