@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..optimization.compiled import frozen, frozen_by_onednn
 from .cases import Case, dtype_of
-from .records import Settings
+from .records import BenchmarkError, Settings
 from .sides import Way, layout, stored
 
 Work = Literal["inference", "training"]
@@ -76,6 +76,8 @@ def _graphed(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
 def train_step(model: nn.Module, way: Way, case: Case) -> Callable[[], Tensor]:
     """A function that takes one step on random labels and gives the loss. Batch norms and dropouts train."""
     settings, images = case.settings, images_for(way, case)
+    if torch.device(settings.device).type == "cpu" and (way.channels_last or way.compiled):
+        _check_convolutions(model)
     model.train().requires_grad_(True)
     generator = torch.Generator().manual_seed(0)
     call = compiled(model, way, settings, training=True) if way.compiled else model
@@ -97,6 +99,18 @@ def train_step(model: nn.Module, way: Way, case: Case) -> Callable[[], Tensor]:
         return loss.detach()
 
     return step
+
+
+def _check_convolutions(model: nn.Module) -> None:
+    """Raises BenchmarkError where oneDNN's gradient would end the process, and the other sides with it."""
+    for name, layer in model.named_modules():
+        if not isinstance(layer, nn.Conv2d) or layer.groups > 1 or layer.in_channels >= 16:
+            continue
+        if layer.kernel_size == (1, 1) and max(layer.stride) > 1:
+            raise BenchmarkError(
+                "on a CPU in channels_last, the gradient of a strided 1 x 1 convolution of fewer than 16 channels "
+                f"({name}) writes beyond its memory in oneDNN"
+            )
 
 
 WORKS: Mapping[Work, Callable[[nn.Module, Way, Case], Callable[[], Tensor]]] = {

@@ -13,7 +13,7 @@ from torch import nn
 from hybridvit.benchmark import sides
 from hybridvit.benchmark.cases import Case
 from hybridvit.benchmark.peers import fresh
-from hybridvit.benchmark.records import Precision, Settings
+from hybridvit.benchmark.records import BenchmarkError, Precision, Settings
 from hybridvit.benchmark.sides import OURS, WAYS, Prepared, Way, ways
 from hybridvit.benchmark.work import classify, compiled, train_step
 from hybridvit.kernels import adds_single
@@ -171,6 +171,28 @@ def test_a_step_uses_the_fused_optimizer(monkeypatch: pytest.MonkeyPatch) -> Non
     )
     train_step(fresh(case(), OURS), way(OURS), case())
     assert given[0]["fused"] is True
+
+
+class Thin(nn.Module):
+    """As in timm's FastViT: a strided 1 x 1 convolution of the image."""
+
+    def __init__(self, channels: int = 3) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 10, 1, stride=2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.conv(images).mean((2, 3))
+
+
+@pytest.mark.parametrize("name", ["timm channels_last", "timm compiled"])
+def test_a_gradient_that_would_end_the_process_is_refused(name: str, compilations: list[dict[str, Any]]) -> None:
+    at = case(compile="default")
+    with pytest.raises(BenchmarkError, match=r"fewer than 16 channels \(conv\)"):
+        train_step(Thin(), way(name), at)
+    assert train_step(Thin(), way("timm"), at)().isfinite()
+    assert classify(Thin(), way(name), at)().shape == (2, 10)
+    train_step(Thin(16), way(name), at)
+    train_step(Thin(), way(name), case(compile="default", device="meta"))
 
 
 def test_the_names_of_sides_are_unique_and_ours_is_first() -> None:
