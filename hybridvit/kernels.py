@@ -159,7 +159,12 @@ def fits_one_kernel(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> bool
 
 def trains(*tensors: Tensor) -> bool:
     """Whether these are numbers on a CPU that somebody differentiates backwards, and nobody casts or watches."""
-    if not torch.is_grad_enabled() or forward_ad._current_level >= 0 or watched() or torch.is_autocast_enabled("cpu"):
+    return differentiated(*tensors) and not torch.is_autocast_enabled("cpu")
+
+
+def differentiated(*tensors: Tensor) -> bool:
+    """Whether these are numbers on a CPU that somebody differentiates backwards, and nobody watches."""
+    if not torch.is_grad_enabled() or forward_ad._current_level >= 0 or watched():
         return False
     ours = all(tensor.device.type == "cpu" and type(tensor) in (Tensor, nn.Parameter) for tensor in tensors)
     return ours and any(tensor.requires_grad for tensor in tensors)

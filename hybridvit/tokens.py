@@ -116,15 +116,18 @@ def at_pairs(values: Tensor, grid: Grid, distances: bool = False, step: int = 1)
     K is (2h - 1) * (2w - 1), with offset 0 in the middle of its axis. With `distances` it is h * w, and the values are
     by the offset without its sign. Every `step`-th position along both axes is a query.
     """
-    few = known(grid) and grid.tokens <= kernels.MOST_KEPT and kernels.plain(values.detach())
-    places = _kept_places(grid.size, distances, step) if few else pair_places(grid, distances, step, values.device)
-    return values.index_select(1, places).unflatten(1, (asking(grid, step).tokens, grid.height * grid.width))
+    if known(grid) and grid.tokens <= kernels.MOST_KEPT and kernels.plain(values.detach()):
+        pairs = values.gather(1, _kept_places(grid.size, distances, step).expand(values.shape[0], -1))
+    else:
+        pairs = values.index_select(1, pair_places(grid, distances, step, values.device))
+    return pairs.unflatten(1, (asking(grid, step).tokens, grid.height * grid.width))
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=16)
 def _kept_places(size: tuple[int, int], distances: bool, step: int) -> Tensor:
+    """For `gather`: on a CPU it is as fast as `index_select`, and its gradient ten times as fast."""
     with torch.inference_mode(False):  # or training could not use them later
-        return pair_places(Grid(*size), distances, step, torch.device("cpu"))
+        return pair_places(Grid(*size), distances, step, torch.device("cpu")).long()
 
 
 def asking(grid: Grid, step: int) -> Grid:

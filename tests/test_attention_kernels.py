@@ -56,7 +56,55 @@ def test_attention_of_many_windows_is_that_of_some_at_a_time(
         assert counts == [4, 4, 1]
 
 
-FEW = attention_kernels.FEW_KEYS - 4
+FEW, MANY_HALF = attention_kernels.FEW_KEYS, attention_kernels.MOST_KEYS_TRAINED
+
+
+@has_kernels
+@pytest.mark.parametrize("autocast", [False, True], ids=["", "autocast"])
+@pytest.mark.parametrize(
+    ("dtype", "keys", "width", "biased", "fused"),
+    [
+        (torch.float32, FEW, 8, False, False),
+        (torch.float32, FEW + 1, 8, False, True),
+        (torch.float32, FEW + 1, 16, False, False),
+        (torch.float32, FEW + 1, 8, True, False),
+        (torch.bfloat16, MANY_HALF, 8, False, False),
+        (torch.bfloat16, MANY_HALF + 1, 8, False, True),
+        (torch.bfloat16, MANY_HALF + 1, 16, False, False),
+        (torch.bfloat16, MANY_HALF + 1, 8, True, False),
+    ],
+)
+def test_training_multiplies_where_torchs_kernel_is_slow(
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: torch.dtype,
+    keys: int,
+    width: int,
+    biased: bool,
+    fused: bool,
+    autocast: bool,
+):
+    called: list[bool] = []
+    real = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, **k: called.append(True) or real(*a, **k))
+    shapes = (2, 3, 7, 8), (2, 3, keys, 8), (2, 3, keys, width), (1, 3, 7, keys)
+    given = [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes[: 3 + biased]]
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast and dtype == torch.bfloat16):
+        attend(given[0], given[1], given[2], given[3] if biased else None, 0.3).float().square().sum().backward()
+    assert bool(called) == fused
+    exact = [tensor.detach().double().requires_grad_() for tensor in given]
+    real(*exact[:3], attn_mask=exact[3] if biased else None, scale=0.3).square().sum().backward()
+    for tensor, reference in zip(given, exact, strict=True):
+        assert tensor.grad is not None
+        assert reference.grad is not None
+        error = (tensor.grad - reference.grad).abs().max() / reference.grad.abs().max()
+        assert error < (1e-5 if dtype == torch.float32 else 0.03)
+
+
+def test_a_bias_alone_is_trained_by_products():
+    query, bias = torch.randn(1, 2, 90, 8), torch.randn(1, 2, 90, 90, requires_grad=True)
+    attend(query, query, query, bias, 0.3).sum().backward()
+    assert bias.grad is not None
+    assert bias.grad.abs().sum() > 0
 
 
 class Attend(nn.Module):
@@ -70,7 +118,7 @@ class Attend(nn.Module):
 
 
 @pytest.mark.parametrize("width", [8, 16])
-@pytest.mark.parametrize(("built", "used"), [(FEW, 3000), (3000, FEW)])
+@pytest.mark.parametrize(("built", "used"), [(FEW - 4, 3000), (3000, FEW - 4)])
 def test_a_program_of_any_size_is_bound_to_no_count_of_keys(width: int, built: int, used: int):
     size = {0: torch.export.Dim("batch", min=2), 2: torch.export.Dim("tokens", min=2)}
     with torch.no_grad():
