@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -201,7 +201,11 @@ class Keeping(nn.Module):
 
     def kept(self, key: Hashable, make: Callable[[], Tensor], *weights: Tensor) -> Tensor:
         """`make()`, or what it gave last time if neither key nor weights have changed."""
-        if not self.keeps or torch.is_grad_enabled() or not plain(*weights):
+        return self.kept_of(key, make, *weights) if self.keeps and plain(*weights) else make()
+
+    def kept_of(self, key: Hashable, make: Callable[[], Tensor], *weights: Tensor) -> Tensor:
+        """The same where somebody has asked whether weights are plain, and whether to keep anything."""
+        if torch.is_grad_enabled():
             return make()
         for weight in weights:
             if weight.is_inference():  # nobody counts the changes of a tensor made in inference mode
@@ -247,12 +251,26 @@ def keep(model: nn.Module) -> None:
             module.keeps = True
 
 
+def own_weights(layer: nn.Linear | nn.Conv2d) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias, past the search for the attribute of a module if they are its parameters."""
+    own = layer._parameters
+    return cast(
+        "tuple[Tensor, Tensor | None]",
+        (own["weight"], own["bias"]) if "weight" in own and "bias" in own else (layer.weight, layer.bias),
+    )
+
+
+def rows_of(input: Tensor, weight: Tensor) -> int:
+    """How many vectors a weight (D, C, ...) multiplies."""
+    return input.numel() // max(weight.shape[1], 1)
+
+
 class Linear(Keeping, nn.Linear):
     """A linear layer."""
 
     def fused(self, input: Tensor, act: Act) -> Tensor | None:
         """act(self(input)) in one kernel; None where there is none."""
-        weight, bias = self.weight, self.bias
+        weight, bias = own_weights(self)
         if not self.has_kernel(input, weight, bias, act):
             return None
         return self.multiply(input, self._ordered(input, weight) if self.keeps else weight, bias, act)
@@ -270,8 +288,7 @@ class Linear(Keeping, nn.Linear):
         return input.shape[1]
 
     def _ordered(self, input: Tensor, weight: Tensor) -> Tensor:
-        rows = input.numel() // max(weight.shape[1], 1)
-        return self.kept(0, lambda: torch.ops.mkldnn._reorder_linear_weight(weight, rows), weight)
+        return self.kept_of(0, lambda: torch.ops.mkldnn._reorder_linear_weight(weight, rows_of(input, weight)), weight)
 
     def forward(self, input: Tensor) -> Tensor:
         result = self.fused(input, unchanged)
@@ -283,7 +300,7 @@ class Conv2d(Keeping, nn.Conv2d):
 
     def fused(self, input: Tensor, act: Act) -> Tensor | None:
         """act(self(input)) in one kernel; None where there is none."""
-        weight, bias = self.weight, self.bias
+        weight, bias = own_weights(self)
         if not self.has_kernel(input, weight, bias, act):
             return None
         return self.multiply(input, self._ordered(input, weight) if self.keeps else weight, bias, act)
@@ -312,10 +329,11 @@ class Conv2d(Keeping, nn.Conv2d):
     def _ordered(self, input: Tensor, weight: Tensor) -> Tensor:
         ops = torch.ops.mkldnn
         if self.pointwise:
-            rows = input.numel() // max(weight.shape[1], 1)
-            return self.kept(0, lambda: ops._reorder_linear_weight(weight.flatten(1), rows), weight)
-        where, shape = (self.padding, self.stride, self.dilation, self.groups), input.shape
-        return self.kept(0, lambda: ops._reorder_convolution_weight(weight, *where, shape), weight)
+            return self.kept_of(
+                0, lambda: ops._reorder_linear_weight(weight.flatten(1), rows_of(input, weight)), weight
+            )
+        where = self.padding, self.stride, self.dilation, self.groups
+        return self.kept_of(0, lambda: ops._reorder_convolution_weight(weight, *where, input.shape), weight)
 
     def convolve(self, input: Tensor, weight: Tensor) -> Tensor:
         """What the layer would make of the input with another weight."""

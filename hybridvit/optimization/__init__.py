@@ -11,6 +11,7 @@ from ..encoder import Encoder
 from ..kernels import keep
 from .compiled import frozen_by_onednn
 from .fold import folded
+from .pointwise import with_linear_layers
 from .precision import converted
 from .quantize import is_quantized, to_int8
 from .report import difference, folded_away
@@ -66,6 +67,8 @@ def optimize(
         raise ValueError("a model on the meta device has no weights to optimize; load it with values first")
     fast = folded(model) if fold else copy.deepcopy(model).eval().requires_grad_(False)
     done = folded_away(model, fast)
+    if fold:
+        fast = with_linear_layers(fast)
     if dtype is not None:
         fast = converted(fast, dtype)
         done.append(f"weights in {str(dtype).removeprefix('torch.')}")

@@ -23,12 +23,10 @@ from ..components.heads import LinearHead, NormedHead
 from ..components.mixers import LayerScale, Linear, LinearModule
 from ..components.norms import BatchNorm, BatchNormModule
 from ..components.transitions import Activate, Add, Normalize, Patchify, StarRelu, Steps, Subtract
-from ..encoder import Encoder, Model
-from ..meta import without_memory
+from ..encoder import Encoder
 from ..spec import Grid, Spec
 from .layers import Affine, affine_of, is_plain, layer_of, scale_columns, scale_rows, scales_input, scales_output
-
-Folded = tuple[Spec, nn.Module]
+from .rewrite import Part, rewritten
 
 
 def folded(model: Encoder) -> Encoder:
@@ -37,53 +35,11 @@ def folded(model: Encoder) -> Encoder:
     Raises:
         ValueError: for a model whose layers are not those that its spec describes.
     """
-    with torch.no_grad():
-        spec, changed = fold_parts(model.spec, _copied(model))
-    with without_memory():
-        fresh = cast("Model", spec).build().eval()
-    # Strictly: a spec that its weights do not fit was folded wrongly.
-    fresh.load_state_dict(changed.state_dict(), assign=True)
-    for about in ("preprocess", "labels", "origin", "resolved"):
-        setattr(fresh, about, getattr(model, about))
-    return fresh.requires_grad_(False).to(next(model.parameters()).device)
-
-
-def _copied(model: Encoder) -> Encoder:
-    """The model anew from its spec, on the CPU, which has double precision."""
-    weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
-    with without_memory():
-        copied = model.spec.build().eval()
-    expected = copied.state_dict()
-    found, described = ({(name, tensor.shape) for name, tensor in of.items()} for of in (weights, expected))
-    if found != described:
-        name = min(name for name, _ in found ^ described)
-        raise ValueError(
-            f"the model's layers are not those of its spec, from {name} on: merge adapters, make pruning and "
-            "parametrizations permanent, and change a classifier with create_model or hybridvit.adapt first"
-        )
-    copied.load_state_dict(weights, assign=True)
-    return copied
-
-
-def fold_parts(spec: Spec, module: nn.Module) -> Folded:
-    """Folds the parts of a part, then itself. A part is the module's attribute of the name of the spec's field."""
-    changes: dict[str, Any] = {}
-    for field in dataclasses.fields(cast("Any", spec)):
-        value, part = getattr(spec, field.name), getattr(module, field.name, None)
-        if isinstance(value, Spec) and isinstance(part, nn.Module):
-            changes[field.name], changed = fold_parts(value, part)
-            setattr(module, field.name, changed)
-        elif isinstance(value, tuple) and isinstance(part, nn.ModuleList) and all(isinstance(v, Spec) for v in value):
-            specs: list[Spec] = []
-            for index, item in enumerate(value):
-                step, part[index] = fold_parts(item, part[index])
-                specs.append(step)
-            changes[field.name] = tuple(specs)
-    return fold(spec.replace(**changes) if changes else spec, module)
+    return rewritten(model, fold)
 
 
 @singledispatch
-def fold(spec: Spec, module: Any) -> Folded:
+def fold(spec: Spec, module: Any) -> Part:
     """What computes the same as this part, whose own parts are folded. Other files join with `@fold.register`."""
     of_its_own = any(isinstance(part, BatchNormModule) for part in module.children())
     if isinstance(getattr(spec, "norm", None), BatchNorm) and not of_its_own:
@@ -106,7 +62,7 @@ def _fold_norm(module: Any) -> bool:
 
 
 @fold.register
-def _(spec: StdConv, module: Any) -> Folded:
+def _(spec: StdConv, module: Any) -> Part:
     plain = Conv(**{field.name: getattr(spec, field.name) for field in dataclasses.fields(cast("Any", Conv))})
     module.conv.weight = nn.Parameter(module.conv.standardized(), False)
     return fold(plain, module)
@@ -115,14 +71,14 @@ def _(spec: StdConv, module: Any) -> Folded:
 @fold.register(Conv)
 @fold.register(Patchify)
 @fold.register(Linear)
-def _(spec: Conv | Patchify | Linear, module: Any) -> Folded:
+def _(spec: Conv | Patchify | Linear, module: Any) -> Part:
     if not is_plain(spec) or not _fold_norm(module):
         return spec, module
     return spec.replace(norm=None, bias=True), module
 
 
 @fold.register
-def _(spec: ReducedAttention, module: Any) -> Folded:
+def _(spec: ReducedAttention, module: Any) -> Part:
     """What becomes keys and values may end in a norm, which is in front of their linear layer."""
     *first, last = spec.reduce.steps if isinstance(spec.reduce, Steps) else (spec.reduce,)
     parts = list(module.reduce.steps) if isinstance(spec.reduce, Steps) else [module.reduce]
@@ -137,7 +93,7 @@ def _(spec: ReducedAttention, module: Any) -> Folded:
 
 
 @fold.register
-def _(spec: NormedHead, module: Any) -> Folded:
+def _(spec: NormedHead, module: Any) -> Part:
     """Several linear layers of the same vector, averaged, are one."""
     if not isinstance(spec.norm, BatchNorm | None) or isinstance(module, nn.Identity):  # which is what no classes give
         return spec, module
@@ -153,7 +109,7 @@ def _(spec: NormedHead, module: Any) -> Folded:
 
 
 @fold.register
-def _(spec: Branch, module: Any) -> Folded:
+def _(spec: Branch, module: Any) -> Part:
     before, behind = affine_of(module.norm), affine_of(module.post_norm)
     if before is not None and (mixer := scales_input(spec.mixer, module.mixer, before)):
         module.norm, spec = nn.Identity(), spec.replace(norm=None, mixer=mixer)
@@ -187,7 +143,7 @@ class _Sides(nn.Module):
 
 
 @fold.register
-def _(spec: Steps, module: Any) -> Folded:
+def _(spec: Steps, module: Any) -> Part:
     """Step by step, the last one kept being what the next may join."""
     specs: list[Spec] = []
     modules: list[Any] = []
@@ -246,7 +202,7 @@ def _as_affine(step: Spec, part: Any) -> tuple[str | None, Affine | None]:
     return None, None
 
 
-def _activation(act: str) -> Folded:
+def _activation(act: str) -> Part:
     spec = Activate(act=act)
     return spec, spec.build(1, Grid(1, 1))
 
@@ -256,7 +212,7 @@ def _takes_activation(spec: Spec) -> bool:
 
 
 @fold.register
-def _(spec: Add, module: Any) -> Folded:
+def _(spec: Add, module: Any) -> Part:
     """A sum of convolutions, norms and identities at one stride is one convolution, if one of them filters."""
     parts = [(spec.shortcut, module.shortcut), (spec.body, module.body)]
     convs = [(part, its_module) for part, its_module in parts if isinstance(part, Conv) and is_plain(part)]
