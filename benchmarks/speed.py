@@ -57,14 +57,23 @@ def _line(one: str, other: str, batch: int, compared: dict[str, float]) -> str:
 
 
 def _shares(results: Sequence[Result]) -> str:
-    """A sentence: how near each side comes to the fastest matrix product, from its worst model to its best."""
+    """How near each side comes to what the machine can do, from its worst model to its best."""
     said: list[str] = []
-    for batch in sorted({result.batch or 0 for result in results}):
-        shares: dict[str, list[float]] = {}
-        for result in (result for result in results if (result.batch or 0) == batch):
-            for side in result.sides:
-                if (figure := side.figures.get("of matrix peak")) is not None:
-                    shares.setdefault(side.name, []).append(figure.spread.median)
-        sides = (f"{name} {min(of_side):.0%} to {max(of_side):.0%}" for name, of_side in shares.items())
-        said += [f"at batch {batch or 'best'} {', '.join(sides)}"] * bool(shares)
-    return f"Share of the peak of a matrix product: {'; '.join(said)}." if said else ""
+    for figure, what in _SHARES.items():
+        by_batch: list[str] = []
+        for batch in sorted({result.batch or 0 for result in results}):
+            shares: dict[str, list[float]] = {}
+            for result in (result for result in results if (result.batch or 0) == batch):
+                for side in result.sides:
+                    if figure in side.figures:
+                        shares.setdefault(side.name, []).append(side.figures[figure].spread.median)
+            sides = (f"{name} {min(of_side):.0%} to {max(of_side):.0%}" for name, of_side in shares.items())
+            by_batch += [f"at batch {batch or 'best'} {', '.join(sides)}"] * bool(shares)
+        said += [f"{what}: {'; '.join(by_batch)}."] * bool(by_batch)
+    return "\n\n".join(said)
+
+
+_SHARES = {
+    "of matrix peak": "Share of the peak of a matrix product",
+    "of bandwidth": "Share of the time that reading the weights takes at the bandwidth of the memory",
+}

@@ -12,16 +12,19 @@ from ..inspect.costs import cost
 from .cases import Case, configured
 from .machine import machine
 from .memory import Room, peak_memory
-from .records import Result
+from .records import Peaks, Result
 from .results import Measured, result, sides
 from .roofline import peaks
 from .search import best_batch, free_memory
-from .sides import Prepared, Way, contest, reason, ways
+from .sides import Prepared, Way, contest, reason, stored, ways
 from .timing import Times, clock_for, interleaved
 from .work import WORKS, Work
 
 # A training step costs its forward pass and twice that for the gradients of activations and weights.
 _PASSES: dict[Work, int] = {"inference": 1, "training": 3}
+# How often weights cross the memory at least: read; and in training read backwards, their gradients written, and four
+# tensors of their size read and three written by AdamW.
+_MOVES: dict[Work, int] = {"inference": 1, "training": 10}
 
 
 def inference(case: Case, names: Collection[str] | None = None, weigh: bool = True) -> Result:
@@ -56,7 +59,9 @@ def _compete(work: Work, case: Case, names: Collection[str] | None, weigh: bool)
         times = interleaved(runs, clock, case.settings, lambda name, error: _note(failed, name, error))
         peak = peaks(case.settings)
     measured = {
-        name: _figures(work, case, batches[name], of_side, peak.matrix_gflops) for name, of_side in times.items()
+        way.name: _figures(work, case, way, batches[way.name], times[way.name], peak)
+        for way in contestants
+        if way.name in times
     }
     if weigh:
         runs.clear()
@@ -89,15 +94,18 @@ def _note(failed: dict[str, str], name: str, error: Exception) -> None:
     failed[name] = reason(error)
 
 
-def _figures(work: Work, case: Case, batch: int, times: Times, peak_gflops: float) -> Measured:
-    operations = _PASSES[work] * batch * cost(case.spec()).flops
+def _figures(work: Work, case: Case, way: Way, batch: int, times: Times, peak: Peaks) -> Measured:
+    of_image = cost(case.spec())
+    operations = _PASSES[work] * batch * of_image.flops
+    moved = _MOVES[work] * of_image.params * stored(way, case.settings).itemsize
     speed: Measured = {"latency" if work == "inference" else "step": ("s", times.rounds)}
     if case.batch is None:  # times of batches that differ compare nothing
         rates = [batch / seconds for seconds in times.rounds]
         speed = {"throughput": ("images/s", rates), "best batch": ("images", [batch])}
     return {
         **speed,
-        "of matrix peak": ("share", [operations / seconds / peak_gflops / 1e9 for seconds in times.rounds]),
+        "of matrix peak": ("share", [operations / seconds / peak.matrix_gflops / 1e9 for seconds in times.rounds]),
+        "of bandwidth": ("share", [moved / seconds / peak.copy_gbs / 1e9 for seconds in times.rounds]),
         "first call": ("s", [times.first]),
     }
 

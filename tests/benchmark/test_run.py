@@ -39,13 +39,15 @@ def test_sides_are_measured_in_pairs_with_equal_weights(suite: Suite, time: str)
     assert result.difference < 1e-3
     assert result.peaks is not None
     ours, *peers = (side.figures for side in result.sides)
-    assert ours.keys() == {time, "of matrix peak", "first call"}
-    passes = 1 if suite == "inference" else 3
+    assert ours.keys() == {time, "of matrix peak", "of bandwidth", "first call"}
+    passes, moves = (1, 1) if suite == "inference" else (3, 10)
     assert result.flops is not None
     for figures in (ours, *peers):
         assert len(figures[time].values) == 3
         expected = passes * 2 * result.flops / figures[time].values[0] / result.peaks.matrix_gflops / 1e9
         assert figures["of matrix peak"].values[0] == pytest.approx(expected, rel=1e-4)
+        read = moves * 4 * result.params / figures[time].values[0] / result.peaks.copy_gbs / 1e9
+        assert figures["of bandwidth"].values[0] == pytest.approx(read, rel=1e-4)
     for figures in peers:
         pairs = zip(figures[time].values, ours[time].values, strict=True)
         ratio = figures[time].ratio
