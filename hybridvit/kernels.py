@@ -135,6 +135,11 @@ def watched() -> bool:
     return _dispatch_modes() > 0 or _function_modes() > 0 or peek_interpreter_stack() is not None
 
 
+def unwatched(tensor: Tensor) -> bool:
+    """Whether these are numbers on a CPU that nobody watches: somebody may differentiate or cast them."""
+    return tensor.is_cpu and type(tensor.detach()) is Tensor and not watched()
+
+
 def plain(*tensors: Tensor) -> bool:
     """Whether these are numbers on a CPU that nobody differentiates, casts or watches.
 

@@ -116,7 +116,7 @@ def at_pairs(values: Tensor, grid: Grid, distances: bool = False, step: int = 1)
     K is (2h - 1) * (2w - 1), with offset 0 in the middle of its axis. With `distances` it is h * w, and the values are
     by the offset without its sign. Every `step`-th position along both axes is a query.
     """
-    if known(grid) and grid.tokens <= kernels.MOST_KEPT and kernels.plain(values.detach()):
+    if known(grid) and grid.tokens <= kernels.MOST_KEPT and kernels.unwatched(values):
         pairs = values.gather(1, _kept_places(grid.size, distances, step).expand(values.shape[0], -1))
     else:
         pairs = values.index_select(1, pair_places(grid, distances, step, values.device))

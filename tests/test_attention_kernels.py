@@ -88,6 +88,8 @@ def test_training_multiplies_where_torchs_kernel_is_slow(
     monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, **k: called.append(True) or real(*a, **k))
     shapes = (2, 3, 7, 8), (2, 3, keys, 8), (2, 3, keys, width), (1, 3, 7, keys)
     given = [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes[: 3 + biased]]
+    if biased and autocast:  # which leaves parameters as they are
+        given[3] = torch.randn(shapes[3], requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast and dtype == torch.bfloat16):
         attend(given[0], given[1], given[2], given[3] if biased else None, 0.3).float().square().sum().backward()
     assert bool(called) == fused

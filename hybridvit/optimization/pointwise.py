@@ -11,7 +11,6 @@ from ..components.mixers import Linear
 from ..encoder import Encoder
 from ..meta import without_memory
 from ..spec import Grid, Spec
-from .layers import is_plain
 from .rewrite import Part, rewritten
 
 
@@ -21,7 +20,7 @@ def with_linear_layers(model: Encoder) -> Encoder:
 
 
 def _as_linear(spec: Spec, module: Any) -> Part:
-    if not isinstance(spec, Conv) or not is_plain(spec) or (spec.kernel, spec.stride, spec.groups) != (1, 1, 1):
+    if type(spec) is not Conv or (spec.kernel, spec.stride, spec.groups) != (1, 1, 1):
         return spec, module
     if spec.padding not in (None, "same", 0):  # what is around the map becomes part of it
         return spec, module

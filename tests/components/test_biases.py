@@ -8,6 +8,7 @@ import pytest
 import torch
 from timm.layers.pos_embed_rel import RelPosBias, RelPosMlp
 
+from hybridvit import kernels, tokens
 from hybridvit.components.biases import (
     ContinuousPositionBias,
     DistanceBias,
@@ -99,6 +100,29 @@ def test_fewer_queries_have_the_rows_of_all(size: tuple[int, int], distances: bo
     values = torch.randn(2, count)
     asking = every(torch.arange(grid.tokens)[None, :, None], grid, 2).flatten()
     assert torch.equal(at_pairs(values, grid, distances, step=2), at_pairs(values, grid, distances)[:, asking])
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize("distances", [False, True])
+def test_kept_places_give_what_others_give_and_its_gradient(
+    monkeypatch: pytest.MonkeyPatch, distances: bool, step: int, autocast: bool
+) -> None:
+    grid = Grid(4, 5)
+    values = torch.randn(2, 20 if distances else 63, requires_grad=True)
+    kept: list[object] = []
+    places = tokens._kept_places
+    monkeypatch.setattr(tokens, "_kept_places", lambda *given: kept.append(given) or places(*given))
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        pairs = at_pairs(values, grid, distances, step)
+    assert kept == [((4, 5), distances, step)]
+    monkeypatch.setattr(kernels, "MOST_KEPT", grid.tokens - 1)
+    others = at_pairs(values, grid, distances, step)
+    assert len(kept) == 1
+    assert torch.equal(pairs, others)
+    weight = torch.randn(pairs.shape)
+    gradients = (torch.autograd.grad((weight * of).sum(), values)[0] for of in (pairs, others))
+    torch.testing.assert_close(*gradients)
 
 
 EVERY_BIAS = pytest.mark.parametrize(
