@@ -67,7 +67,7 @@ def optimize(
         raise ValueError("a model on the meta device has no weights to optimize; load it with values first")
     fast = folded(model) if fold else copy.deepcopy(model).eval().requires_grad_(False)
     done = folded_away(model, fast)
-    if fold:
+    if fold and quantize is None:  # in int8 they would cost a CNN more answers than all its linear layers
         fast = with_linear_layers(fast)
     if dtype is not None:
         fast = converted(fast, dtype)

@@ -8,6 +8,7 @@ from torch import nn
 
 import hybridvit as hv
 from hybridvit import components as c
+from hybridvit import optimization
 from hybridvit.optimization.pointwise import with_linear_layers
 from hybridvit.spec import Spec, Transition
 from tests.optimization.test_fold import BN, POINTWISE, TwiceConv, assert_same, model_of, steps
@@ -60,6 +61,12 @@ def test_an_optimized_model_has_none_of_its_specs_own():
     with torch.inference_mode():
         expected, given = model.eval()(x), fast(x)
     assert (given - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+def test_int8_leaves_convolutions_of_single_positions_alone(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(optimization, "to_int8", lambda model: "in int8")
+    model = hv.create_model("mobilevit_xxs", img_size=(32, 48))
+    assert _pointwise(hv.optimize(model, quantize="int8")) == _pointwise(model)
 
 
 def _pointwise(model: nn.Module) -> int:
