@@ -93,7 +93,7 @@ def needs(results: Sequence[Result]) -> str:
         for needed, result in sorted(rows, key=lambda row: -row[0])
     ]
     count = f"{len({family for family, *_ in cells})} of {len(family_names())} families are measured."
-    return f"{circumstances(results[0])} {count}\n\n{_markdown(header, cells)}"
+    return f"{_circumstances(results)} {count}\n\n{_markdown(header, cells)}"
 
 
 def slopes(results: Sequence[Result]) -> str:
@@ -110,7 +110,13 @@ def slopes(results: Sequence[Result]) -> str:
         )
         for model in sorted(memories, key=lambda model: -slope(memories[model]))
     ]
-    return f"{circumstances(results[0])}\n\n{_markdown(header, cells)}"
+    return f"{_circumstances(results)}\n\n{_markdown(header, cells)}"
+
+
+def _circumstances(results: Sequence[Result]) -> str:
+    """Those of the first, and all commits that the others were measured at."""
+    first, *others = dict.fromkeys((result.commit or "no commit")[:12] for result in results)
+    return circumstances(results[0]) + (f" Some at {', '.join(others)} instead of {first}." if others else "")
 
 
 def _last(points: Sequence[Point], digits: int) -> str:

@@ -259,10 +259,9 @@ def keep(model: nn.Module) -> None:
 def own_weights(layer: nn.Linear | nn.Conv2d) -> tuple[Tensor, Tensor | None]:
     """Weight and bias, past the search for the attribute of a module if they are its parameters."""
     own = layer._parameters
-    return cast(
-        "tuple[Tensor, Tensor | None]",
-        (own["weight"], own["bias"]) if "weight" in own and "bias" in own else (layer.weight, layer.bias),
-    )
+    if "weight" in own and "bias" in own:
+        return cast("Tensor", own["weight"]), own["bias"]
+    return layer.weight, layer.bias
 
 
 def rows_of(input: Tensor, weight: Tensor) -> int:

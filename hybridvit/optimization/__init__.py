@@ -38,7 +38,7 @@ def optimize(
 
     Args:
         fold: batch norms, layer scales, standardised kernels and parallel convolutions become part of the layers next
-            to them. Outputs change by rounding only.
+            to them, and 1 x 1 convolutions linear layers. Outputs change by rounding only.
         dtype: of the weights and then of the images: `torch.bfloat16`, `float16`, `float32` or `float64`; by default
             it stays. On a CPU, biases of layers in bfloat16 stay in float32 where oneDNN adds them so.
         quantize: "int8" for linear layers, weights and inputs: approximate, and slow unless `compile` too. It needs

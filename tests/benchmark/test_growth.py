@@ -75,6 +75,14 @@ def test_tables_have_the_hungriest_and_the_steepest_first() -> None:
     )
 
 
+def test_a_table_names_every_commit_that_it_was_measured_at() -> None:
+    first, second = (replace(GROWING[0], commit=40 * letter) for letter in "ab")
+    assert "Some at" not in needs([first, first])
+    for table in (needs([first, second, first]), slopes([first, replace(GROWING[1], commit=second.commit)])):
+        assert f"at {12 * 'a'}, " in table
+        assert f" Some at {12 * 'b'} instead of {12 * 'a'}." in table
+
+
 def test_what_is_measured_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, int]] = []
 
