@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
-from ..kernels import ACTIVATIONS
+from ..kernels import ACTIVATIONS, MOST_KEPT
 
+MOST_FOLDED = 16 * MOST_KEPT**2  # numbers: biases of 16 heads
 _VIEWS = (torch.ops.aten.reshape.default, torch.ops.aten.view.default)
 
 
@@ -34,8 +35,8 @@ def frozen_by_onednn(model: nn.Module, options: Mapping[str, Any] | None = None)
     # Of its shape, strides and address, in Python: of a small model, several hundredths of the time.
     checks = {name: False for name in ("size_asserts", "alignment_asserts") if hasattr(config, name)}
     if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
-        return frozen(model, {**(options or {}), **checks})
-    chosen = {**(options or {}), **checks, "freezing": True, "post_grad_custom_pre_pass": _to_onednn}
+        return frozen(model, {**(options or {}), **checks, "post_grad_custom_pre_pass": _fold})
+    chosen = {**(options or {}), **checks, "freezing": True, "post_grad_custom_pre_pass": _fold_and_multiply}
     return functools.partial(_compile, model, chosen, [_to_linear])
 
 
@@ -91,6 +92,34 @@ def _to_linear(graph: fx.Graph) -> None:
             (act or conv).replace_all_uses_with(graph.call_method("permute", (mixed, 0, 3, 1, 2)))
         for replaced in filter(None, (act, conv)):
             graph.erase_node(replaced)
+
+
+def _fold_and_multiply(graph: fx.Graph) -> None:
+    _fold(graph)
+    _to_onednn(graph)
+
+
+def _fold(graph: fx.Graph) -> None:
+    """A pass of inductor: what depends on weights and the size alone is computed now, such as position biases.
+
+    Inductor's own leaves out whatever starts at positions, since numbers that can be counted need not be read. It is
+    right for these, not for the layers, exponentials and gathers behind them.
+    """
+    from torch._inductor.constant_folding import ConstantFolder, replace_node_with_constant
+    from torch.utils._python_dispatch import _disable_current_modes
+
+    class Folder(ConstantFolder):
+        def insertable_tensor_check(self, tensor: Tensor) -> bool:
+            return tensor.is_floating_point() and tensor.numel() <= MOST_FOLDED
+
+    module: Any = graph.owning_module
+    with _disable_current_modes():
+        folder = Folder(module)
+        folder.run()
+    for node, value in folder.node_replacements.items():
+        if node.all_input_nodes:  # neither one number for all nor positions themselves
+            replace_node_with_constant(module, node, value)
+    graph.eliminate_dead_code()
 
 
 def _to_onednn(graph: fx.Graph) -> None:

@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 from torch._inductor.utils import run_and_get_code
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import hybridvit as hv
+from hybridvit.optimization import compiled
 from hybridvit.optimization.compiled import frozen, frozen_by_onednn
 from hybridvit.tokens import Grid, map_to_tokens, tokens_to_map
 from tests.optimization.test_optimize import OTHER, SIZE, hybrid, some_slow
@@ -86,6 +88,28 @@ def test_layers_of_single_positions_and_what_is_behind_them_are_onednns():
     assert [code.count(f"torch.ops.{name}(") for name in CALLS] == [1, 2, 1, 0]
     assert "'swish'" in code
     assert not re.search(r"reorder|assert_\w+\(buf", code)
+
+
+def pairs(table: Tensor, scores: Tensor) -> Tensor:
+    """Scores (3, 3) with weights by position: values of a table (5) by the distance of a pair, and their softmax."""
+    places = torch.arange(3)
+    return scores + table[places[:, None] - places + 2].softmax(dim=1) + torch.ones(3)
+
+
+def test_what_weights_and_the_size_determine_is_computed_once(monkeypatch: pytest.MonkeyPatch):
+    table, scores = torch.randn(5), torch.randn(3, 3)
+    graph = make_fx(lambda scores: pairs(table, scores))(scores)
+    targets = [str(node.target) for node in graph.graph.nodes]
+    assert "aten.index.Tensor" in targets
+    monkeypatch.setattr(compiled, "MOST_FOLDED", 8)
+    compiled._fold(graph.graph)
+    assert [str(node.target) for node in graph.graph.nodes] == targets  # as many numbers need not be kept
+    monkeypatch.setattr(compiled, "MOST_FOLDED", 9)
+    compiled._fold(graph.graph)
+    graph.recompile()
+    called = [str(node.target) for node in graph.graph.nodes if node.op == "call_function"]
+    assert called == ["aten.add.Tensor", "aten.ones.default", "aten.add.Tensor"]
+    assert torch.equal(graph(scores), pairs(table, scores))
 
 
 CALLS = (
