@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from ..inspect.costs import cost
@@ -44,6 +45,8 @@ def training(case: Case, names: Collection[str] | None = None, weigh: bool = Tru
 def _compete(work: Work, case: Case, names: Collection[str] | None, weigh: bool) -> Result:
     before = machine(case.settings.device)
     contestants = ways(case, names, training=work == "training")
+    if case.settings.compile:
+        torch.compiler.reset()  # it runs code uncompiled that it has compiled for eight models
     with configured(case.settings):
         found = contest(case, {way.package: None for way in contestants})
         failed = {way.name: found.failed[way.package] for way in contestants if way.package in found.failed}

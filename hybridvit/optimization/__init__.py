@@ -9,7 +9,7 @@ import torch
 
 from ..encoder import Encoder
 from ..kernels import keep
-from .compiled import frozen_by_onednn
+from .compiled import apart, frozen_by_onednn
 from .fold import folded
 from .pointwise import with_linear_layers
 from .precision import converted
@@ -82,7 +82,8 @@ def optimize(
         fast = fast.to(memory_format=torch.channels_last)
         done.append("convolutions in channels_last")
     if compile:
-        fast.compile(dynamic=False, backend=frozen_by_onednn(fast) if device.type == "cpu" else "inductor")
+        backend = frozen_by_onednn(fast) if device.type == "cpu" else "inductor"
+        fast.compile(dynamic=False, backend=backend, **apart())
         done.append("torch.compile, one graph a size")
     fast.optimizations = tuple(dict.fromkeys((*model.optimizations, *done)))
     return fast

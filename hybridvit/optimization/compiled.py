@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -38,6 +39,14 @@ def frozen_by_onednn(model: nn.Module, options: Mapping[str, Any] | None = None)
         return frozen(model, {**(options or {}), **checks, "post_grad_custom_pre_pass": _fold})
     chosen = {**(options or {}), **checks, "freezing": True, "post_grad_custom_pre_pass": _fold_and_multiply}
     return functools.partial(_compile, model, chosen, [_to_linear])
+
+
+def apart() -> dict[str, Any]:
+    """Options of `torch.compile` by which the graphs of a model are counted by themselves.
+
+    Otherwise torch counts by code, which all models share, and runs whatever comes after eight graphs uncompiled.
+    """
+    return {"isolate_recompiles": True} if "isolate_recompiles" in inspect.signature(torch.compile).parameters else {}
 
 
 def _compile(

@@ -79,6 +79,21 @@ def test_without_a_batch_each_side_has_its_best(monkeypatch: pytest.MonkeyPatch)
     assert result.sides[1].figures["throughput"].ratio is not None
 
 
+def test_every_model_of_a_set_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch gives up code that it has compiled for eight models."""
+    compile_, graphs = torch.compile, list[Any]()
+
+    def compiled(model: Any, **_: Any) -> Any:
+        return compile_(model, dynamic=False, backend=lambda graph, inputs: graphs.append(graph) or graph.forward)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    settings, names = replace(QUICK, compile="default"), [OURS, "hybridvit compiled"]
+    with torch._dynamo.config.patch(recompile_limit=1):
+        results = benchmark([ALONE, "cct_7_3x1_32"], [1], settings, img_sizes=[(32, 32)], sides=names, weigh=False)
+    assert not [side.failed for result in results for side in result.sides if side.failed]
+    assert len(graphs) == 2
+
+
 def test_a_model_without_a_peer_runs_alone() -> None:
     (result,) = benchmark([ALONE], [1], QUICK, sides=[OURS], weigh=False)
     assert [side.name for side in result.sides] == [OURS]

@@ -68,6 +68,14 @@ def test_a_size_is_one_graph_whose_only_input_is_the_images(graphs: list[fx.Grap
         assert held <= {tensor.data_ptr() for tensor in (*fast.parameters(), *fast.buffers())}
 
 
+@pytest.mark.skipif(not compiled.apart(), reason="torch counts the graphs of all models together")
+def test_models_have_graphs_of_their_own(graphs: list[fx.GraphModule]):
+    with torch._dynamo.config.patch(recompile_limit=1), torch.inference_mode():
+        for count in range(2):
+            hv.optimize(hybrid("vit_tiny_patch16_224"), compile=True)(images(*SIZE))
+            assert len(graphs) == count + 1
+
+
 def test_a_module_of_any_library_is_compiled(graphs: list[fx.GraphModule]):
     """Whatever stands first among the inputs of its graph."""
     model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)).eval().requires_grad_(False)
