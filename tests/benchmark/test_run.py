@@ -84,12 +84,13 @@ def test_every_model_of_a_set_is_compiled(monkeypatch: pytest.MonkeyPatch) -> No
     compile_, graphs = torch.compile, list[Any]()
 
     def compiled(model: Any, **_: Any) -> Any:
-        return compile_(model, dynamic=False, backend=lambda graph, inputs: graphs.append(graph) or graph.forward)
+        return compile_(model, dynamic=False, backend=lambda *of: graphs.append((model, *of)) or of[0].forward)
 
     monkeypatch.setattr(torch, "compile", compiled)
     settings, names = replace(QUICK, compile="default"), [OURS, "hybridvit compiled"]
     with torch._dynamo.config.patch(recompile_limit=1):
-        results = benchmark([ALONE, "cct_7_3x1_32"], [1], settings, img_sizes=[(32, 32)], sides=names, weigh=False)
+        models = [ALONE, "cct_7_3x1_32"]
+        results = list(benchmark(models, [1], settings, img_sizes=[(32, 32)], sides=names, weigh=False))
     assert not [side.failed for result in results for side in result.sides if side.failed]
     assert len(graphs) == 2
 
