@@ -46,7 +46,7 @@ SHAPES = (
     *(Shape(side=28, heads=6, width=32, window=window) for window in (7, 14)),
 )
 # Blocks of this size and more go back to the system when they are freed, so that a peak is that of one call.
-GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": str(64 * 1024), "MALLOC_TRIM_THRESHOLD_": "0"}
+GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": str(64 * 1024), "MALLOC_TRIM_THRESHOLD_": "0", "MALLOC_TOP_PAD_": "0"}
 LARGEST_DIFFERENCE = 1e-4
 
 
