@@ -1,4 +1,4 @@
-"""The models that stand for the others: the smallest of each distinct configuration, cut down to a few blocks.
+"""The models that stand for the others: the smallest of each distinct configuration, with few blocks, and narrow.
 
 Two models have the same configuration if they differ in numbers only: they are made of the same components in the same
 order.
@@ -6,6 +6,7 @@ order.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 from typing import Any
@@ -14,7 +15,8 @@ import torch
 
 from hybridvit.encoder import Encoder, Model, Stage
 from hybridvit.families import family_names, load_family
-from hybridvit.registry import index, model_spec
+from hybridvit.meta import without_memory
+from hybridvit.registry import index, model_spec, spec_from_dict
 from tests.parity import perturb
 
 
@@ -59,10 +61,47 @@ def shortened(model: Model, img_size: tuple[int, int] = (64, 64), num_classes: i
     return model.replace(stages=stages, img_size=img_size, num_classes=num_classes)
 
 
+WIDE = 1_500_000  # parameters, from which on tests take seconds
+_WIDTHS = {"dim", "hidden", "inner", "width"}
+
+
+def divided(data: Any, by: int) -> Any:
+    """A spec's JSON data with its widths divided, and numbers of heads where they can be."""
+    if isinstance(data, list):
+        return [divided(item, by) for item in data]
+    if not isinstance(data, dict):
+        return data
+    found = {key: divided(value, by) for key, value in data.items()}
+    for key, value in data.items():
+        is_width = key in _WIDTHS or (key == "groups" and data["kind"] == "Conv" and value > 1)
+        if is_width and type(value) is int:
+            if value % by:
+                raise ValueError(f"{key} {value} is no multiple of {by}")
+            found[key] = value // by
+        elif key == "heads" and type(value) is int and value % by == 0:
+            found[key] = value // by
+    return found
+
+
+def narrowed(model: Model) -> Model:
+    """The same configuration, a fourth to half as wide if it is wide and the arithmetic allows it."""
+    with without_memory():
+        if sum(parameter.numel() for parameter in model.build().parameters()) < WIDE:
+            return model
+        for by in (4, 3, 2):
+            with contextlib.suppress(ValueError, RuntimeError, ZeroDivisionError):
+                narrow = spec_from_dict(divided(model.to_dict(), by))
+                built = narrow.build().eval()
+                built(torch.empty(2, narrow.in_chans, *narrow.img_size, device="meta"))
+                if configuration(narrow.to_dict()) == configuration(model.to_dict()):
+                    return narrow
+    return model
+
+
 @functools.cache
 def small_spec(name: str) -> Model:
-    """A representative's shortened spec."""
-    return shortened(model_spec(name))
+    """A representative's shortened and narrowed spec."""
+    return narrowed(shortened(model_spec(name)))
 
 
 @functools.lru_cache(maxsize=1)
