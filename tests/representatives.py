@@ -116,10 +116,10 @@ def _perturbed(name: str) -> Encoder:
     return model
 
 
-def freshly_built(name: str) -> Encoder:
-    """A representative, shortened, initialised under a seed, in eval mode."""
+def freshly_built(name: str, narrow: bool = True) -> Encoder:
+    """A representative, shortened, as wide as it is or narrowed, initialised under a seed, in eval mode."""
     torch.manual_seed(0)
-    return small_spec(name).build().eval()
+    return (small_spec(name) if narrow else shortened(model_spec(name))).build().eval()
 
 
 def small_model(name: str) -> Encoder:
