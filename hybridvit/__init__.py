@@ -23,7 +23,7 @@ _HOMES = {
     "transforms": "transfer.transforms",
     "predict": "transfer.predict",
     "finetune": "transfer.run",
-    "evaluate": "transfer.run",
+    "evaluate": "transfer.evaluation",
 }
 
 __all__ = [
@@ -45,8 +45,9 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .optimization import optimize
+    from .transfer.evaluation import evaluate
     from .transfer.predict import predict
-    from .transfer.run import evaluate, finetune
+    from .transfer.run import finetune
     from .transfer.transforms import transforms
     from .weights.convert import convert
     from .weights.info import list_models, model_info

@@ -9,7 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -70,23 +69,3 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(f"no checkpoint {path}") from None
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is not a checkpoint of a training run: {error}") from error
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """State of each parameter, in the order of the parameter groups, as `NUMBER.NAME`."""
-    states = (optimizer.state[parameter] for group in optimizer.param_groups for parameter in group["params"])
-    return {f"{number}.{name}": value for number, state in enumerate(states) for name, value in state.items()}
-
-
-def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave, each tensor in the memory layout of its parameter.
-
-    Fused AdamW walks the memory of a parameter and its state side by side, so their layouts have to agree.
-    """
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for key, value in tensors.items():
-        number, name = key.split(".", 1)
-        parameter = parameters[int(number)]
-        like_parameter = value.shape == parameter.shape
-        restored = torch.empty_like(parameter).copy_(value) if like_parameter else value.to(parameter.device)
-        optimizer.state[parameter][name] = restored.detach()

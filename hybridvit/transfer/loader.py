@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .data import ImageSet
     from .recipe import Recipe
 
+EVAL_BATCH = 256  # images that are evaluated at a time
 MEMORY_LIMIT = 1 << 30  # bytes of decoded pixels that an image set may keep
 _MANY = 256  # images below which worker processes cost more than they save
 

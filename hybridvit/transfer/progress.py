@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from torch import Tensor
 
-    from .trainer import Epoch
+    from .records import Epoch
 
 T = TypeVar("T")
 

@@ -1,11 +1,10 @@
-"""`finetune` and `evaluate`: from names and folders to a trained, saved and scored model."""
+"""`finetune`: from names and folders to a trained, saved and scored model."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
-import shutil
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,35 +14,34 @@ import torch
 from torch import nn
 
 from ..adapt import without_results
-from ..weights.load import full_name, load_model
+from ..weights.load import full_name
 from ..weights.resolve import weight_path
-from ..weights.sources import DIRECTORY, HUB, PENDING
-from ..weights.store import CARD, CONFIG, WEIGHTS
+from ..weights.sources import DIRECTORY, HUB
 from .checkpoint import CheckpointError, advice, write_text
-from .data import IDX_PREFIX, Data, ImageSet, OnBad, Split, load_data, load_split
+from .data import Data, OnBad, load_data
 from .device import torch_device
+from .directory import (
+    CONFUSION_FILE,
+    METRICS_FILE,
+    PREDICTIONS_FILE,
+    RECIPE_FILE,
+    SPLIT_FILE,
+    check_directory,
+    listed,
+    remove_run,
+)
 from .errors import DataError, RunDirectoryError
-from .loader import EvalBatches, seed_of
-from .metrics import Evaluation, score
+from .loader import seed_of
 from .progress import Progress
 from .recipe import Recipe, default_recipe, load_recipe
-from .trainer import EVAL_BATCH, Epoch, Position, Trainer
-from .transforms import Transform, preprocess_of, warn_of_mismatch
+from .records import Epoch, Position
+from .trainer import Trainer
+from .transforms import preprocess_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from ..encoder import Encoder
-
-RECIPE_FILE = "recipe.toml"
-METRICS_FILE = "metrics.json"
-SPLIT_FILE = "split.csv"
-CONFUSION_FILE = "confusion.png"
-PREDICTIONS_FILE = "predictions.png"
-_RUN_FILES = (
-    *(RECIPE_FILE, METRICS_FILE, SPLIT_FILE, CONFUSION_FILE, PREDICTIONS_FILE),
-    *("log.csv", "log.jsonl", "checkpoints", CONFIG, WEIGHTS, CARD, PENDING),
-)
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ def finetune(
     if isinstance(model, str):
         model = full_name(model)
     accelerator = _accelerator(device)
-    _check_directory(out, data, resume, overwrite)
+    check_directory(out, data, resume, overwrite)
     chosen = _chosen_recipe(recipe, overrides or {}, out, resume)
     if isinstance(model, str):
         _require_known(model, pretrained)
@@ -120,7 +118,7 @@ def finetune(
         images = load_data(data, val_fraction=val_fraction, on_bad=on_bad, progress=checked)
     if num_classes is not None and num_classes != len(images.classes):
         raise DataError(
-            f"num_classes is {num_classes}, but {data} has {len(images.classes)} classes: {_list(images.classes)}"
+            f"num_classes is {num_classes}, but {data} has {len(images.classes)} classes: {listed(images.classes)}"
         )
     chosen = chosen or default_recipe(len(images.train), pretrained).replace(**overrides or {})
     _describe(shown, model, images, chosen)
@@ -149,7 +147,7 @@ def finetune(
     )
     if accelerator.is_main_process:
         if overwrite:
-            _remove_run(out)
+            remove_run(out)
         write_text(out / RECIPE_FILE, chosen.to_toml())
         write_text(out / SPLIT_FILE, _split_table(images))
     try:
@@ -157,41 +155,6 @@ def finetune(
     finally:
         shown.stop()
     return _finish(trainer, images, out, shown)
-
-
-def _check_directory(out: Path, data: str | Path, resume: bool, overwrite: bool) -> None:
-    """Refuse a directory in use, and what cannot be one."""
-    if resume and overwrite:
-        raise RunDirectoryError("resume and overwrite exclude each other")
-    _check_place(out, data)
-    content = sorted(entry.name for entry in out.iterdir()) if out.is_dir() else []
-    if content and not resume:
-        if not overwrite:
-            raise RunDirectoryError(
-                f"{out} is not empty (it has {_list(content)}); take another directory, or continue that run with "
-                "resume=True (--resume), or replace it with overwrite=True (--overwrite)"
-            )
-        if RECIPE_FILE not in content:
-            raise RunDirectoryError(f"{out} holds no training run, so it is not overwritten; take another directory")
-
-
-def _check_place(out: Path, data: str | Path) -> None:
-    """Refuse a directory that cannot be made, or that would become a class of the data."""
-    there = next(place for place in (out, *out.absolute().parents) if place.exists())
-    if not there.is_dir():
-        raise RunDirectoryError(f"{there} is a file; name a directory")
-    if not os.access(there, os.W_OK):
-        raise RunDirectoryError(f"{there} cannot be written; name another directory")
-    root = Path(str(data).removeprefix(IDX_PREFIX)).resolve()
-    if out.resolve().is_relative_to(root):
-        raise RunDirectoryError(f"{out} is in the data folder {data}, of which it would be a part; name another place")
-
-
-def _remove_run(out: Path) -> None:
-    """Removes a training run and its model; other files stay."""
-    for name in _RUN_FILES:
-        path = out / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _chosen_recipe(
@@ -278,7 +241,7 @@ def _adapted(model: str | Encoder, pretrained: bool, classes: tuple[str, ...], r
 
 def _describe(shown: Progress, model: str | nn.Module, data: Data, recipe: Recipe) -> None:
     sizes = f"{len(data.train)} train, {len(data.val)} val" + (f", {len(data.test)} test" if data.test else "")
-    shown.note(f"data: {len(data.classes)} classes ({_list(data.classes)}); {sizes} images")
+    shown.note(f"data: {len(data.classes)} classes ({listed(data.classes)}); {sizes} images")
     for note in data.notes:
         shown.note(f"note: {note}")
     shown.note("recipe: " + recipe.to_toml().strip().replace("\n", ", "))
@@ -393,100 +356,3 @@ def environment(device: torch.device) -> dict[str, Any]:
         "hybridvit": hybridvit.__version__,
         "python": platform.python_version(),
     }
-
-
-def evaluate(
-    model: str | Path | Encoder,
-    data: str | Path,
-    out: str | Path | None = None,
-    *,
-    split: Split | None = None,
-    transform: Transform | None = None,
-    on_bad: OnBad = "error",
-    device: str | None = None,
-    batch_size: int = EVAL_BATCH,
-    workers: int | None = None,
-) -> Evaluation:
-    """Score a model on labelled images; classes are matched to the model's labels by name.
-
-    Args:
-        model: a model, a saved directory, or a name with pretrained weights.
-        data: a folder or `idx:DIR`.
-        out: directory for metrics.json, confusion.png and predictions.png, if they are wanted.
-        split: train, val, test or all; by default test, else val, else every image.
-        transform: what `hv.transforms` gave, instead of that of the model. A PreprocessWarning tells where it differs
-            from what the weights expect.
-        on_bad: "error" refuses undecodable files with a list, "skip" leaves them out.
-        device: where to run; by default the best there is.
-        batch_size: images that go through the model at a time.
-        workers: processes that read images; by default one a core.
-
-    Raises:
-        DataError: if the classes are not those of the model, or the data cannot be read.
-    """
-    target = torch_device(device)
-    if out is not None:
-        out = Path(out)
-        _check_place(out, data)
-        if (out / RECIPE_FILE).exists():
-            raise RunDirectoryError(f"{out} holds a training run, whose figures are its own; name another directory")
-    if transform is not None and (not isinstance(transform, Transform) or transform.train_time):
-        raise ValueError("transform must be what hv.transforms(...) gives with train=False, of a model or a Preprocess")
-    loaded = load_model(model)
-    preprocess = preprocess_of(loaded)
-    if transform is not None:
-        warn_of_mismatch(loaded, transform)
-        preprocess = transform.preprocess
-    classes, images, _ = load_split(data, split, on_bad=on_bad)
-    labels, numbers = _matched_labels(loaded, classes, data)
-    batches = EvalBatches(images, preprocess, batch_size, target, workers=workers)
-    logits = _logits(loaded, batches, target)
-    evaluation = score(logits, numbers[torch.from_numpy(images.labels)], labels)
-    if out is not None:
-        _write_evaluation(evaluation, images, preprocess.channels, out)
-    return evaluation
-
-
-@torch.inference_mode()
-def _logits(model: Encoder, batches: EvalBatches, device: torch.device) -> torch.Tensor:
-    was_training = model.training
-    model.to(device).eval()
-    dtype = next(model.parameters()).dtype
-    logits = torch.cat([model(pixels.to(dtype)).float().cpu() for pixels in batches])
-    model.train(was_training)
-    return logits
-
-
-def _matched_labels(model: Encoder, classes: tuple[str, ...], data: str | Path) -> tuple[tuple[str, ...], torch.Tensor]:
-    """(the model's labels, number of each data class among them)."""
-    count = model.spec.num_classes
-    if model.labels is None:
-        if count != len(classes):
-            raise DataError(
-                f"the model has {count} classes and no label names, {data} has {len(classes)} classes "
-                f"({_list(classes)}); fine-tune the model on this data, or evaluate on the data it was trained for"
-            )
-        return classes, torch.arange(count)
-    unknown = [name for name in classes if name not in model.labels]
-    if unknown:
-        raise DataError(
-            f"the model knows {count} classes ({_list(model.labels)}), {data} has {len(classes)}, of which it does not "
-            f"know {_list(unknown)}; rename the folders to the model's labels, or fine-tune the model on this data"
-        )
-    if several := [name for name in classes if model.labels.count(name) > 1]:
-        raise DataError(f"the model calls several of its classes {_list(several)}: no folder tells which; rename them")
-    return model.labels, torch.tensor([model.labels.index(name) for name in classes])
-
-
-def _write_evaluation(evaluation: Evaluation, images: ImageSet, channels: int, out: Path) -> None:
-    from .report import confusion_picture, evaluation_sheet
-
-    write_text(out / METRICS_FILE, json.dumps(evaluation.to_dict(), indent=1) + "\n")
-    confusion_picture(evaluation, out / CONFUSION_FILE)
-    evaluation_sheet(evaluation, images, channels, out / PREDICTIONS_FILE)
-
-
-def _list(names: Any, shown: int = 10) -> str:
-    names = list(names)
-    text = ", ".join(map(str, names[:shown]))
-    return text if len(names) <= shown else f"{text}, ... {len(names) - shown} more"

@@ -11,34 +11,34 @@ import csv
 import io
 import json
 import math
-import signal
-import threading
 import time
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .checkpoint import (
     CheckpointError,
     load_checkpoint,
-    load_optimizer_tensors,
-    optimizer_tensors,
     save_checkpoint,
     write_text,
 )
 from .errors import TrainingError, TrainingInterrupted
-from .loader import EvalBatches, TrainBatches, seed_of
+from .features import embeddings
+from .interrupt import ctrl_c_calls
+from .loader import EVAL_BATCH, EvalBatches, TrainBatches, seed_of
 from .metrics import Evaluation, score
+from .optimizers import average_of, load_optimizer_tensors, optimizer_tensors, parameter_groups, rate_at
+from .probe import train_head
 from .progress import Progress
+from .records import Epoch, Position
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from accelerate import Accelerator
 
@@ -48,68 +48,7 @@ if TYPE_CHECKING:
     from .recipe import Recipe
 
 LAST_CHECKPOINT = Path("checkpoints", "last.safetensors")
-SMALLEST_LAYER_SCALE = 1e-2  # smallest share of the rate that layer decay leaves to the layers near the input
-EVAL_BATCH = 256
-
 _NAN_CHECK_EVERY = 20  # steps between two looks at the loss on a GPU, where each look waits for the device
-
-
-@dataclass
-class Epoch:
-    """One line of the log. Rates are images a second of the training part, seconds since the run began."""
-
-    epoch: int
-    step: int
-    lr: float
-    train_loss: float
-    train_accuracy: float
-    val_loss: float
-    val_accuracy: float
-    images_per_second: float
-    seconds: float
-
-
-@dataclass
-class Position:
-    """Where a run is: epochs done, batches done in the one at hand, that epoch's sums so far, and the best yet."""
-
-    epoch: int = 0
-    batch: int = 0
-    loss_sum: float = 0.0
-    correct: float = 0.0
-    seen: int = 0
-    train_seconds: float = 0.0
-    seconds: float = 0.0
-    best_accuracy: float = -1.0
-    best_epoch: int = 0
-    probe_accuracy: float | None = None
-
-
-def parameter_groups(model: Encoder, recipe: Recipe) -> list[dict[str, Any]]:
-    """AdamW groups with a `scale` of the rate each: layer_decay to the power of the distance from the head.
-
-    Only weights that multiply features decay: matrices and kernels, not norms, biases, prefix tokens or tables.
-    """
-    layers = model.layer_parameters()
-    groups: dict[tuple[float, bool], dict[str, Any]] = {}
-    seen: set[nn.Parameter] = set()
-    for depth, (_, parameters) in enumerate(layers):
-        scale = max(recipe.layer_decay ** (len(layers) - 1 - depth), SMALLEST_LAYER_SCALE)
-        for name, parameter in parameters.items():
-            if not parameter.requires_grad or parameter in seen:
-                continue
-            seen.add(parameter)
-            decays = parameter.ndim >= 2 and name.endswith("weight")
-            empty = {"params": [], "scale": scale, "weight_decay": recipe.weight_decay if decays else 0.0}
-            groups.setdefault((scale, decays), empty)["params"].append(parameter)
-    return list(groups.values())
-
-
-def rate_at(step: int, steps: int, warmup_steps: int) -> float:
-    """Share of the peak rate at a step: linear warm-up, then half a cosine towards zero."""
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps)))
 
 
 class Trainer:
@@ -150,7 +89,7 @@ class Trainer:
         model.freeze(recipe.freeze)
         model.set_drop_path(recipe.drop_path)
         self.optimizer = torch.optim.AdamW(parameter_groups(model, recipe), lr=recipe.lr, fused=True)
-        self.average = _average(model, recipe.ema_decay) if recipe.ema_decay else None
+        self.average = average_of(model, recipe.ema_decay) if recipe.ema_decay else None
         self.mix = _mixer(recipe, len(data.classes))
 
     def use(self, model: Encoder) -> None:
@@ -177,7 +116,7 @@ class Trainer:
         self.wrapped, self.prepared = self.accelerator.prepare(self.model, self.optimizer)
         self.last_saved = time.monotonic()
         self.progress.start(self.steps, done=self.position.epoch * self.batches.steps + self.position.batch)
-        with self._ctrl_c_stops_between_steps():
+        with ctrl_c_calls(self._request_stop):
             while self.position.epoch < self.recipe.epochs:
                 self._train_epoch()
                 self._finish_epoch()
@@ -279,40 +218,16 @@ class Trainer:
 
     def _probe(self) -> None:
         """Train the head alone on embeddings that are computed once, without augmentation."""
-        recipe, model = self.recipe, self.model
-        model.eval()
-        embeddings = {}
-        for name, images in (("train", self.data.train), ("val", self.data.val)):
+        recipe, data = self.recipe, self.data
+        found = {}
+        for name, images in (("train", data.train), ("val", data.val)):
             batches = EvalBatches(images, self.preprocess, EVAL_BATCH, self.device, workers=self.workers)
-            with torch.no_grad(), self._autocast():
-                shown = self.progress.track(batches, f"features of {name}")
-                embeddings[name] = torch.cat([model.embed(pixels).float() for pixels in shown])
-        labels = torch.from_numpy(self.data.train.labels).to(self.device)
-        count = len(labels)
-        batch = min(EVAL_BATCH, max(1, count // 8))
-        per_epoch = -(-count // batch)
-        parameters = [parameter for parameter in model.head.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=recipe.probe_lr, weight_decay=recipe.weight_decay, fused=True)
-        model.head.train()
-        for epoch in range(recipe.probe_epochs):
-            torch.manual_seed(seed_of(recipe.seed, "probe", epoch))
-            loss_sum = torch.zeros((), device=self.device)
-            for number, indices in enumerate(torch.randperm(count).split(batch)):
-                rate = rate_at(epoch * per_epoch + number, recipe.probe_epochs * per_epoch, 0)
-                optimizer.param_groups[0]["lr"] = recipe.probe_lr * rate
-                picked = indices.to(self.device)
-                logits = model.forward_head(embeddings["train"][picked])
-                loss = F.cross_entropy(logits.float(), labels[picked], label_smoothing=recipe.label_smoothing)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                loss_sum += loss.detach()
-            if not math.isfinite(total := loss_sum.item()):  # once an epoch, for it waits for the GPU
-                raise TrainingError(f"the linear probe's loss became {total}; lower probe_lr ({recipe.probe_lr})")
-        model.head.eval()
+            with self._autocast():
+                found[name] = embeddings(self.model, self.progress.track(batches, f"features of {name}"))
+        train_head(self.model, found["train"], torch.from_numpy(data.train.labels).to(self.device), recipe)
         with torch.inference_mode():
-            logits = model.forward_head(embeddings["val"])
-        accuracy = score(logits, torch.from_numpy(self.data.val.labels), self.data.classes).top1
+            logits = self.model.forward_head(found["val"])
+        accuracy = score(logits, torch.from_numpy(data.val.labels), data.classes).top1
         self.position.probe_accuracy = accuracy
         self.progress.note(f"linear probe: val accuracy {accuracy:.4f}")
 
@@ -380,6 +295,10 @@ class Trainer:
         write_text(self.out / "log.csv", table.getvalue())
         write_text(self.out / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
+    def _request_stop(self) -> None:
+        self.stop_requested = True
+        self.progress.note("stopping after this step (Ctrl-C again to stop at once)")
+
     def _interrupted(self) -> None:
         position = self.position
         best = (
@@ -390,36 +309,6 @@ class Trainer:
             f"{best or 'no epoch done'}. "
             f"Checkpoint: {self.out / LAST_CHECKPOINT}. Resume with resume=True (--resume)."
         )
-
-    @contextmanager
-    def _ctrl_c_stops_between_steps(self) -> Iterator[None]:
-        """The first Ctrl-C lets the step at hand finish, so that the checkpoint is consistent; a second is at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def request(signum: int, frame: object) -> None:
-            signal.signal(signal.SIGINT, previous)
-            self.stop_requested = True
-            self.progress.note("stopping after this step (Ctrl-C again to stop at once)")
-
-        previous = signal.signal(signal.SIGINT, request)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, previous)
-
-
-def _average(model: Encoder, decay: float) -> AveragedModel:
-    """Exponential moving average whose decay rises with the steps, (1 + n) / (10 + n), up to its final value."""
-
-    def update(averages: Any, current: Any, updates: Any) -> None:
-        # Not `updates`, a copy where the weights are: to read it would wait for the GPU at every step.
-        n = int(average.n_averaged)
-        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averages, current, updates)
-
-    average = AveragedModel(model, multi_avg_fn=update)
-    return average
 
 
 def _mixer(recipe: Recipe, num_classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:

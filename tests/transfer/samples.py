@@ -2,9 +2,14 @@
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
+
+from hybridvit.encoder import Encoder
+from hybridvit.registry import model_spec
 
 
 def draw(path: Path, seed: int, side: int = 8) -> Path:
@@ -37,3 +42,9 @@ def write_idx(folder: Path, counts: dict[str, int], classes: int = 3, compress: 
                 gzip.compress(content, mtime=0) if compress else content
             )
     return folder
+
+
+def tiny(name: str = "cct_2_3x2_32", **changes: Any) -> Encoder:
+    """A model for grey images of 16 x 16 pixels in three classes."""
+    torch.manual_seed(0)
+    return model_spec(name).replace(img_size=(16, 16), in_chans=1, num_classes=3, **changes).build()

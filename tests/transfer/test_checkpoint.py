@@ -1,4 +1,4 @@
-"""Checkpoints are whole or absent, and optimizer state comes back in the layout of its parameter."""
+"""Checkpoints are whole or absent."""
 
 import errno
 import os
@@ -6,13 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from hybridvit.transfer.checkpoint import (
     CheckpointError,
     load_checkpoint,
-    load_optimizer_tensors,
-    optimizer_tensors,
     save_checkpoint,
     write_text,
 )
@@ -57,32 +54,3 @@ def test_text_is_written_whole(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CheckpointError, match="cannot write"):
         write_text(tmp_path / "file" / "log.csv", "a")
-
-
-def test_optimizer_state_keeps_the_layout_of_its_parameter() -> None:
-    def trained(steps: int, optimizer: torch.optim.AdamW, layer: nn.Conv2d) -> None:
-        for _ in range(steps):
-            optimizer.zero_grad()
-            layer(torch.ones(1, 3, 5, 5)).square().sum().backward()
-            optimizer.step()
-
-    def made() -> tuple[nn.Conv2d, torch.optim.AdamW]:
-        torch.manual_seed(0)
-        layer = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
-        return layer, torch.optim.AdamW(layer.parameters(), lr=0.1, fused=True)
-
-    layer, optimizer = made()
-    trained(2, optimizer, layer)
-    weights = {name: value.clone() for name, value in layer.state_dict().items()}
-    # What a file holds is contiguous.
-    state = {
-        name: value.clone(memory_format=torch.contiguous_format) for name, value in optimizer_tensors(optimizer).items()
-    }
-    trained(2, optimizer, layer)
-
-    other, other_optimizer = made()
-    other.load_state_dict(weights)
-    load_optimizer_tensors(other_optimizer, state)
-    trained(2, other_optimizer, other)
-    assert torch.equal(other.weight, layer.weight)
-    assert torch.equal(other.bias, layer.bias)  # pyright: ignore[reportArgumentType]

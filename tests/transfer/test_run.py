@@ -23,9 +23,10 @@ from typer.testing import CliRunner
 import hybridvit as hv
 from hybridvit.cli import app
 from hybridvit.transfer.errors import DataError, RecipeError, RunDirectoryError
+from hybridvit.transfer.evaluation import evaluate
 from hybridvit.transfer.predict import Prediction, predict
 from hybridvit.transfer.recipe import Recipe, load_recipe
-from hybridvit.transfer.run import FinetuneResult, _origin, evaluate, finetune
+from hybridvit.transfer.run import FinetuneResult, _origin, finetune
 from hybridvit.weights.load import load_model
 from hybridvit.weights.store import save_pretrained
 from tests.transfer.samples import draw, folder_of, write_idx

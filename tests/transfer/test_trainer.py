@@ -8,14 +8,13 @@ import pytest
 import torch
 
 from hybridvit.encoder import Encoder
-from hybridvit.registry import model_spec
 from hybridvit.transfer.data import Data, load_data
 from hybridvit.transfer.errors import TrainingError
 from hybridvit.transfer.progress import Progress
 from hybridvit.transfer.recipe import Recipe
-from hybridvit.transfer.trainer import SMALLEST_LAYER_SCALE, Trainer, parameter_groups, rate_at
+from hybridvit.transfer.trainer import Trainer
 from hybridvit.transfer.transforms import default_preprocess
-from tests.transfer.samples import write_idx
+from tests.transfer.samples import tiny, write_idx
 
 FAST = Recipe(epochs=2, batch_size=16, lr=2e-3, warmup_epochs=0.5, augment="gentle", flip=0.0)
 
@@ -23,11 +22,6 @@ FAST = Recipe(epochs=2, batch_size=16, lr=2e-3, warmup_epochs=0.5, augment="gent
 @pytest.fixture
 def data(tmp_path: Path) -> Data:
     return load_data(f"idx:{write_idx(tmp_path / 'idx', {'train': 120, 't10k': 30})}")
-
-
-def tiny(name: str = "cct_2_3x2_32", **changes: Any) -> Encoder:
-    torch.manual_seed(0)
-    return model_spec(name).replace(img_size=(16, 16), in_chans=1, num_classes=3, **changes).build()
 
 
 def trainer(data: Data, out: Path, recipe: Recipe, model: Encoder | None = None, **options: Any) -> Trainer:
@@ -49,41 +43,6 @@ def trainer(data: Data, out: Path, recipe: Recipe, model: Encoder | None = None,
     )
     made.kept = kept  # pyright: ignore[reportAttributeAccessIssue]
     return made
-
-
-def test_rate_warms_up_and_decays_to_zero() -> None:
-    rates = [rate_at(step, 100, 10) for step in range(100)]
-    assert rates[0] == pytest.approx(0.1)
-    assert max(rates) == rates[9] == rates[10] == 1.0
-    assert rates[55] == pytest.approx(0.5)
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert rates[-1] < 1e-3
-    assert rate_at(0, 1, 0) == 1.0
-
-
-def test_every_parameter_is_in_one_group_and_only_matrices_decay() -> None:
-    model = tiny("vit_2_4_32")
-    groups = parameter_groups(model, Recipe(layer_decay=0.5, weight_decay=0.1))
-    grouped = [parameter for group in groups for parameter in group["params"]]
-    assert len(grouped) == len(set(grouped)) == len(list(model.parameters()))
-    names = {parameter: name for name, parameter in model.named_parameters()}
-    decayed = {names[p] for group in groups if group["weight_decay"] for p in group["params"]}
-    assert all(name.endswith("weight") for name in decayed)
-    assert "head.weight" in decayed
-    assert not {"stages.0.prefix.tokens", "stages.0.position.table", "head.bias", "pool.norm.weight"} & decayed
-
-
-def test_rates_fall_block_by_block_towards_the_input() -> None:
-    model = tiny()
-    scale = {
-        parameter: group["scale"]
-        for group in parameter_groups(model, Recipe(layer_decay=0.5))
-        for parameter in group["params"]
-    }
-    by_layer = [{scale[p] for p in parameters.values()} for _, parameters in model.layer_parameters()]
-    assert by_layer == [{0.125}, {0.25}, {0.5}, {1.0}]
-    smallest = min(group["scale"] for group in parameter_groups(model, Recipe(layer_decay=0.01)))
-    assert smallest == SMALLEST_LAYER_SCALE
 
 
 def test_a_run_learns_and_keeps_the_best(data: Data, tmp_path: Path) -> None:

@@ -1,0 +1,5 @@
+"""`python -m hybridvit.cli`."""
+
+from . import app
+
+app(prog_name="hybridvit")

@@ -1,0 +1,25 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+DataOption = Annotated[
+    str, typer.Option(help="Folder with one folder of images a class, with or without train/ val/ test/, or idx:DIR.")
+]
+OnBadOption = Annotated[
+    Literal["error", "skip"], typer.Option(help="Image files that cannot be decoded: refuse with a list, or leave out.")
+]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda; by default the best there is.")]
+WorkersOption = Annotated[int | None, typer.Option(min=0, help="Processes that read images; by default one a core.")]
+ModelOption = Annotated[
+    str, typer.Option(help="A saved directory, a name with weights (arch.tag), or hf-hub:ORG/NAME[@REVISION].")
+]
+
+
+CacheOption = Annotated[Path | None, typer.Option(help="Of huggingface_hub; by default where HF_HOME says.")]
+PickleOption = Annotated[bool, typer.Option("--allow-pickle", help="Read pickled weights too, tensors only.")]
+LockOption = Annotated[Path | None, typer.Option(help="Lock file; anything but what it has is refused.")]

@@ -1,0 +1,143 @@
+"""Train on labelled images, score and predict."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ..limits import printable
+from .application import app, settings
+from .options import DataOption, DeviceOption, ModelOption, OnBadOption, WorkersOption
+
+
+@app.command()
+def finetune(
+    model: Annotated[str, typer.Option(help="Model name, arch.tag, hf-hub:ORG/NAME or local-dir:PATH.")],
+    data: DataOption,
+    out: Annotated[Path, typer.Option(help="Directory of the run: weights, labels, logs, pictures.")],
+    recipe: Annotated[
+        str | None, typer.Option(help="Name of a shipped recipe or a TOML file; by default one that suits the data.")
+    ] = None,
+    pretrained: Annotated[bool, typer.Option(help="Start from released weights, or from scratch.")] = True,
+    epochs: Annotated[int | None, typer.Option(help="Overrides the recipe.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Overrides the recipe.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Overrides the recipe.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Any other field of the recipe; repeatable."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in OUT.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in OUT.")] = False,
+    val_fraction: Annotated[float, typer.Option(help="Share held out where the data has no val/.")] = 0.2,
+    on_bad: OnBadOption = "error",
+    device: DeviceOption = None,
+    workers: WorkersOption = None,
+) -> None:
+    """Train a model on your images; the best epoch is saved in OUT with its labels and preprocessing."""
+    from ..transfer.run import finetune as run
+
+    given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
+    overrides = settings(set_ or []) | {name: value for name, value in given.items() if value is not None}
+    run(
+        model,
+        data,
+        out,
+        recipe=recipe,
+        overrides=overrides,
+        pretrained=pretrained,
+        resume=resume,
+        overwrite=overwrite,
+        val_fraction=val_fraction,
+        on_bad=on_bad,
+        device=device,
+        workers=workers,
+    )
+
+
+@app.command()
+def evaluate(
+    model: ModelOption,
+    data: DataOption,
+    out: Annotated[Path | None, typer.Option(help="Directory for figures and pictures.")] = None,
+    split: Annotated[
+        Literal["train", "val", "test", "all"] | None, typer.Option(help="By default test, else val, else every image.")
+    ] = None,
+    on_bad: OnBadOption = "error",
+    device: DeviceOption = None,
+    workers: WorkersOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Accuracy, calibration and confusion matrix of a model on labelled images."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from ..transfer.evaluation import evaluate as run
+
+    result = run(model, data, out, split=split, on_bad=on_bad, device=device, workers=workers)
+    if as_json:
+        typer.echo(json.dumps(result.to_dict()))
+        return
+    table = Table("class", "images", "recognised")
+    totals = result.confusion.sum(dim=1).tolist()
+    for name, total, share in zip(result.classes, totals, result.per_class, strict=True):
+        if total:
+            table.add_row(escape(printable(name)), str(total), f"{share:.1%}")
+    console = Console()
+    console.print(table)
+    console.print(
+        f"top-1 {result.top1:.2%}  top-5 {result.top5:.2%}  loss {result.loss:.4f}  ECE {result.ece:.4f}  "
+        f"({result.count:,} images)",
+        highlight=False,
+    )
+    if out is not None:
+        console.print(f"pictures and figures in {out}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    model: ModelOption,
+    topk: Annotated[int, typer.Option(min=1, help="Labels an image.")] = 5,
+    sheet: Annotated[Path | None, typer.Option(help="PNG with a thumbnail and the best label of each image.")] = None,
+    device: DeviceOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """The most likely labels of images. A file that cannot be read is named at the end and makes the exit code 1."""
+    from ..transfer.images import BadImage, describe_bad_images
+    from ..transfer.predict import predict_files
+
+    bad: list[BadImage] = []
+    good = []
+    for path, result in predict_files(model, images, topk, device=device):
+        if isinstance(result, BadImage):
+            bad.append(result)
+            continue
+        good.append((path, result))
+        if as_json:
+            labels = [{"label": each.label, "probability": each.probability} for each in result]
+            typer.echo(json.dumps({"image": str(path), "predictions": labels}))
+        else:
+            typer.echo(f"{path}: " + ", ".join(f"{printable(each.label)} {each.probability:.1%}" for each in result))
+    if sheet is not None and good:
+        from ..transfer.report import SheetItem, prediction_sheet, thumbnail
+
+        items = [SheetItem(thumbnail(path), result[0].label, result[0].probability) for path, result in good]
+        prediction_sheet(items, sheet)
+    if bad:
+        typer.echo(f"{len(bad)} files could not be read:\n{describe_bad_images(bad)}", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Directory for everything that the demo makes.")] = Path("demo"),
+    recipe: Annotated[str, typer.Option(help="Training recipe, a name or a TOML file.")] = "demo",
+) -> None:
+    """The main job end to end on shipped data: fine-tune, compare, push, pull, verify, predict."""
+    from ..demo import demo as run
+
+    run(out, recipe)

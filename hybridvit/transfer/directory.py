@@ -1,0 +1,64 @@
+"""The directory of a run: what its files are called, and which directories are refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ..weights.sources import PENDING
+from ..weights.store import CARD, CONFIG, WEIGHTS
+from .data import IDX_PREFIX
+from .errors import RunDirectoryError
+
+RECIPE_FILE = "recipe.toml"
+METRICS_FILE = "metrics.json"
+SPLIT_FILE = "split.csv"
+CONFUSION_FILE = "confusion.png"
+PREDICTIONS_FILE = "predictions.png"
+_RUN_FILES = (
+    *(RECIPE_FILE, METRICS_FILE, SPLIT_FILE, CONFUSION_FILE, PREDICTIONS_FILE),
+    *("log.csv", "log.jsonl", "checkpoints", CONFIG, WEIGHTS, CARD, PENDING),
+)
+
+
+def check_directory(out: Path, data: str | Path, resume: bool, overwrite: bool) -> None:
+    """Refuse a directory in use, and what cannot be one."""
+    if resume and overwrite:
+        raise RunDirectoryError("resume and overwrite exclude each other")
+    check_place(out, data)
+    content = sorted(entry.name for entry in out.iterdir()) if out.is_dir() else []
+    if content and not resume:
+        if not overwrite:
+            raise RunDirectoryError(
+                f"{out} is not empty (it has {listed(content)}); take another directory, or continue that run with "
+                "resume=True (--resume), or replace it with overwrite=True (--overwrite)"
+            )
+        if RECIPE_FILE not in content:
+            raise RunDirectoryError(f"{out} holds no training run, so it is not overwritten; take another directory")
+
+
+def check_place(out: Path, data: str | Path) -> None:
+    """Refuse a directory that cannot be made, or that would become a class of the data."""
+    there = next(place for place in (out, *out.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise RunDirectoryError(f"{there} is a file; name a directory")
+    if not os.access(there, os.W_OK):
+        raise RunDirectoryError(f"{there} cannot be written; name another directory")
+    root = Path(str(data).removeprefix(IDX_PREFIX)).resolve()
+    if out.resolve().is_relative_to(root):
+        raise RunDirectoryError(f"{out} is in the data folder {data}, of which it would be a part; name another place")
+
+
+def remove_run(out: Path) -> None:
+    """Removes a training run and its model; other files stay."""
+    for name in _RUN_FILES:
+        path = out / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def listed(names: Any, shown: int = 10) -> str:
+    names = list(names)
+    text = ", ".join(map(str, names[:shown]))
+    return text if len(names) <= shown else f"{text}, ... {len(names) - shown} more"
