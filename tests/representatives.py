@@ -169,11 +169,24 @@ def one_of_each_family() -> list[str]:
     return sorted(smallest.values())
 
 
-# Families whose graphs are made of what those of other families are made of.
-ALIKE = ["botnet", "deit", "halonet", "lambda_resnet", "maxvit_pm", "maxvit_torchvision", "maxxvit", "repvit"]
-ALIKE += ["swinv2_cr", "vit_clip", "vit_gap", "vit_parallel", "vit_siglip"]
+def kinds(data: Any) -> set[str]:
+    """Kinds of the components in a spec's JSON data."""
+    inner = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
+    own = {data["kind"]} if isinstance(data, dict) and "kind" in data else set[str]()
+    return own.union(*map(kinds, inner))
 
 
-def traced_by_default() -> list[str]:
-    """One of each family, but for those whose graphs are like others': tracing takes seconds a model."""
-    return [name for name in one_of_each_family() if index()[name].family not in ALIKE]
+@functools.cache
+def traced_by_default() -> frozenset[str]:
+    """Few models that have every kind of component between them: tracing takes seconds a model.
+
+    Each next one has the most kinds that those before it lack, and of these the fewest parameters.
+    """
+    lacking = {name: kinds(model_spec(name).to_dict()) for name in one_of_each_family()}
+    chosen: set[str] = set()
+    while any(lacking.values()):
+        name = max(lacking, key=lambda name: (len(lacking[name]), -index()[name].params))
+        chosen.add(name)
+        found = lacking[name]
+        lacking = {other: rest - found for other, rest in lacking.items()}
+    return frozenset(chosen)

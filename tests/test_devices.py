@@ -40,7 +40,7 @@ def name(request: pytest.FixtureRequest) -> str:
     ],
 )
 def gpu_name(request: pytest.FixtureRequest) -> str:
-    """As `name`, but all except one of most families are slow: fake tensors take longer than those on `meta`."""
+    """As `name`, but all except those that cover every component are slow: fake tensors take longer than `meta`."""
     return request.param
 
 
