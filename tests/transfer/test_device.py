@@ -96,7 +96,7 @@ def test_the_probe_waits_for_the_gpu_once_an_epoch(data: Data, tmp_path: Path):
     recipe = Recipe(epochs=1, batch_size=4, probe_epochs=3)
     with watched() as watch, mock.patch("hybridvit.transfer.trainer.score", return_value=SimpleNamespace(top1=1.0)):
         empty_trainer(data, tmp_path, recipe)._probe()
-    assert found(watch, "read") == {"trainer.py(_probe)": 3}
+    assert found(watch, "read") == {"probe.py(train_head)": 3}
 
 
 def test_a_probe_that_diverges_is_stopped(data: Data, tmp_path: Path):
