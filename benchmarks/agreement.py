@@ -145,7 +145,7 @@ def share(true: Tensor) -> float:
 def garments(folder: Path) -> Subject:
     """The weights that come with the package, on the test images of Fashion-MNIST."""
     _, images, _ = load_split(f"idx:{folder}", "test")
-    pictures = ((images.image(index, 1), int(label)) for index, label in enumerate(images.labels))
+    pictures = ((images.picture(index, 1), int(label)) for index, label in enumerate(images.labels))
     name = "cct_2_3x2_32.fmnist"
     model = hv.create_model(name, pretrained=True)
     return Subject(name=name, weights="ours", images="Fashion-MNIST, test", model=model, pictures=pictures)

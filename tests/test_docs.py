@@ -28,6 +28,25 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert (tmp_path / "report" / "confusion.png").is_file()
 
 
+def test_the_data_page_s_python_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    datasets = pytest.importorskip("datasets", reason="needs the extra hf")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    scope: dict[str, Any] = {}
+    for block in blocks(ROOT / "docs" / "data.md"):
+        exec(compile(block, "data.md", "exec"), scope)
+    shown = capsys.readouterr().out
+    assert "paths from column 'path', one label an image from column 'label'" in shown
+    assert "hf:saved: images from column 'image', labels from column 'label'" in shown
+    assert "1 shards" in shown
+    assert {path.name for path in tmp_path.glob("*.png")} >= {"class_counts.png", "sizes.png", "samples.png"}
+    page = (ROOT / "docs" / "data.md").read_text()
+    keys = set(scope["report"]) - {"images", "classes", "notes"}
+    assert not {key for key in keys if f"`{key}`" not in page}
+
+
 def test_the_architecture_page_s_ablation_runs():
     scope: dict[str, object] = {}
     for block in blocks(ROOT / "docs" / "architecture.md"):

@@ -8,7 +8,14 @@ from typing import Annotated, Literal
 import typer
 
 DataOption = Annotated[
-    str, typer.Option(help="Folder with one folder of images a class, with or without train/ val/ test/, or idx:DIR.")
+    str,
+    typer.Option(
+        help="Folder with one folder of images a class, with or without train/ val/ test/; a table of paths and labels "
+        "(.csv, .tsv, .jsonl); hf:NAME, wds:SHARDS or idx:DIR."
+    ),
+]
+ImageRootOption = Annotated[
+    Path | None, typer.Option(help="Folder that the paths of a table are relative to; by default the table's.")
 ]
 OnBadOption = Annotated[
     Literal["error", "skip"], typer.Option(help="Image files that cannot be decoded: refuse with a list, or leave out.")

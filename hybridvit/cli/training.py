@@ -10,7 +10,7 @@ import typer
 
 from ..limits import printable
 from .application import app, settings
-from .options import DataOption, DeviceOption, ModelOption, OnBadOption, WorkersOption
+from .options import DataOption, DeviceOption, ImageRootOption, ModelOption, OnBadOption, WorkersOption
 
 
 @app.command()
@@ -32,7 +32,9 @@ def finetune(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in OUT.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in OUT.")] = False,
     val_fraction: Annotated[float, typer.Option(help="Share held out where the data has no val/.")] = 0.2,
+    split: Annotated[Path | None, typer.Option(help="The split.csv of an earlier run, to be used again.")] = None,
     on_bad: OnBadOption = "error",
+    image_root: ImageRootOption = None,
     device: DeviceOption = None,
     workers: WorkersOption = None,
 ) -> None:
@@ -51,6 +53,8 @@ def finetune(
         resume=resume,
         overwrite=overwrite,
         val_fraction=val_fraction,
+        split=split,
+        image_root=image_root,
         on_bad=on_bad,
         device=device,
         workers=workers,
@@ -66,6 +70,7 @@ def evaluate(
         Literal["train", "val", "test", "all"] | None, typer.Option(help="By default test, else val, else every image.")
     ] = None,
     on_bad: OnBadOption = "error",
+    image_root: ImageRootOption = None,
     device: DeviceOption = None,
     workers: WorkersOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
@@ -77,7 +82,7 @@ def evaluate(
 
     from ..transfer.evaluation import evaluate as run
 
-    result = run(model, data, out, split=split, on_bad=on_bad, device=device, workers=workers)
+    result = run(model, data, out, split=split, on_bad=on_bad, image_root=image_root, device=device, workers=workers)
     if as_json:
         typer.echo(json.dumps(result.to_dict()))
         return

@@ -9,16 +9,17 @@ from typing import Any
 
 from ..weights.sources import PENDING
 from ..weights.store import CARD, CONFIG, WEIGHTS
-from .data import IDX_PREFIX
+from .data import folder_of
 from .errors import RunDirectoryError
 
 RECIPE_FILE = "recipe.toml"
 METRICS_FILE = "metrics.json"
 SPLIT_FILE = "split.csv"
+DATA_FILE = "data.json"
 CONFUSION_FILE = "confusion.png"
 PREDICTIONS_FILE = "predictions.png"
 _RUN_FILES = (
-    *(RECIPE_FILE, METRICS_FILE, SPLIT_FILE, CONFUSION_FILE, PREDICTIONS_FILE),
+    *(RECIPE_FILE, METRICS_FILE, SPLIT_FILE, DATA_FILE, CONFUSION_FILE, PREDICTIONS_FILE),
     *("log.csv", "log.jsonl", "checkpoints", CONFIG, WEIGHTS, CARD, PENDING),
 )
 
@@ -46,8 +47,8 @@ def check_place(out: Path, data: str | Path) -> None:
         raise RunDirectoryError(f"{there} is a file; name a directory")
     if not os.access(there, os.W_OK):
         raise RunDirectoryError(f"{there} cannot be written; name another directory")
-    root = Path(str(data).removeprefix(IDX_PREFIX)).resolve()
-    if out.resolve().is_relative_to(root):
+    folder = folder_of(data)
+    if folder is not None and out.resolve().is_relative_to(folder.resolve()):
         raise RunDirectoryError(f"{out} is in the data folder {data}, of which it would be a part; name another place")
 
 

@@ -1,8 +1,24 @@
 """What can go wrong with a user's data or training run, each with the fix in its message."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 
 class DataError(ValueError):
     """The image data cannot be used as it is."""
+
+
+class BadImage(DataError):
+    """An image that cannot be used; `reason` is one line without the path."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = Path(path)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[BadImage], tuple[Path, str]]:
+        return BadImage, (self.path, self.reason)
 
 
 class RecipeError(ValueError):

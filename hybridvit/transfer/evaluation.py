@@ -30,6 +30,7 @@ def evaluate(
     split: Split | None = None,
     transform: Transform | None = None,
     on_bad: OnBad = "error",
+    image_root: str | Path | None = None,
     device: str | None = None,
     batch_size: int = EVAL_BATCH,
     workers: int | None = None,
@@ -38,12 +39,13 @@ def evaluate(
 
     Args:
         model: a model, a saved directory, or a name with pretrained weights.
-        data: a folder or `idx:DIR`.
+        data: class folders, a table of paths and labels, or `PREFIX:...`, see `hybridvit.transfer.data.load_data`.
         out: directory for metrics.json, confusion.png and predictions.png, if they are wanted.
         split: train, val, test or all; by default test, else val, else every image.
         transform: what `hv.transforms` gave, instead of that of the model. A PreprocessWarning tells where it differs
             from what the weights expect.
         on_bad: "error" refuses undecodable files with a list, "skip" leaves them out.
+        image_root: folder that the paths of a table are relative to; by default the table's.
         device: where to run; by default the best there is.
         batch_size: images that go through the model at a time.
         workers: processes that read images; by default one a core.
@@ -64,7 +66,7 @@ def evaluate(
     if transform is not None:
         warn_of_mismatch(loaded, transform)
         preprocess = transform.preprocess
-    classes, images, _ = load_split(data, split, on_bad=on_bad)
+    classes, images, _ = load_split(data, split, on_bad=on_bad, image_root=image_root)
     labels, numbers = _matched_labels(loaded, classes, data)
     batches = EvalBatches(images, preprocess, batch_size, target, workers=workers)
     logits = _logits(loaded, batches, target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,32 +11,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .errors import DataError
+from .bands import decode_bands, is_array, is_tiff, too_large
+from .errors import BadImage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+
+    from torch import Tensor
 
 IMAGE_SUFFIXES = frozenset(
     f".{suffix}"
-    for suffixes in ("avif bmp gif heic heif ico jfif jp2 jpe jpeg jpg", "pbm pgm png pnm ppm tga tif tiff webp")
+    for suffixes in ("avif bmp gif heic heif ico jfif jp2 jpe jpeg jpg npy", "pbm pgm png pnm ppm tga tif tiff webp")
     for suffix in suffixes.split()
 )
 MAX_PIXELS = 89_478_485  # Pillow's own limit for images that nobody has vouched for: 256 MiB of RGB
 
 _WHITE = (255, 255, 255, 255)
 _DEEP_INTEGER_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
-
-
-class BadImage(DataError):
-    """An image file that cannot be used; `reason` is one line without the path."""
-
-    def __init__(self, path: Path | str, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path = Path(path)
-        self.reason = reason
-
-    def __reduce__(self) -> tuple[type[BadImage], tuple[Path, str]]:
-        return BadImage, (self.path, self.reason)
 
 
 def load_image(path: Path | str, channels: int = 3, *, covers: int = 0, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -65,19 +57,78 @@ def decode_image(
     data: bytes, name: Path | str, channels: int = 3, *, covers: int = 0, max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
     """`load_image` for the content of a file; name is for the error message."""
+    with reasons(data, name, max_pixels):
+        image = opened(data, name, max_pixels)
+        if covers and image.format == "JPEG":
+            image.draft("RGB" if channels == 3 else "L", (2 * covers, 2 * covers))
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        return to_mode(image, channels)
+
+
+def load_pixels(
+    path: Path | str, channels: int, *, covers: int = 0, max_pixels: int = MAX_PIXELS
+) -> Image.Image | Tensor:
+    """`load_image` for a model of any number of channels, see `decode_pixels`."""
+    return decode_pixels(read_image(path), path, channels, covers=covers, max_pixels=max_pixels)
+
+
+def decode_pixels(
+    data: bytes, name: Path | str, channels: int, *, covers: int = 0, max_pixels: int = MAX_PIXELS
+) -> Image.Image | Tensor:
+    """What a file shows a model of so many channels: a Pillow image for 1 and 3, else a tensor (`decode_bands`)."""
+    if channels in (1, 3):
+        return decode_image(data, name, channels, covers=covers, max_pixels=max_pixels)
+    if is_array(data) or is_tiff(data):
+        return decode_bands(data, name, channels, max_pixels)
+    with reasons(data, name, max_pixels):
+        return to_input(opened(data, name, max_pixels), channels)
+
+
+def to_input(image: Image.Image | Tensor, channels: int) -> Image.Image | Tensor:
+    """An image as a model of so many channels takes it: mode "L" or "RGB" for 1 and 3, else a tensor of its bands.
+
+    Raises ValueError for another number of bands.
+    """
+    if not isinstance(image, Image.Image):
+        found = image.shape[0]
+    elif channels in (1, 3):
+        return to_mode(image, channels)
+    else:
+        image, found = bands_of(image), len(image.getbands())
+    if found != channels:
+        raise ValueError(f"it has {found} bands, the model takes {channels}")
+    return image
+
+
+def bands_of(image: Image.Image) -> Tensor:
+    """(C, H, W) float32 in 0..1 of an image of 8 bits a band, each band by itself; EXIF orientation is applied."""
+    import torch
+
+    pixels = np.asarray(ImageOps.exif_transpose(image))
+    if pixels.dtype != np.uint8:
+        raise ValueError(f"one band of mode {image.mode}; a model of 1 channel takes it")
+    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1).astype(np.float32) / 255)
+
+
+def opened(data: bytes, name: Path | str, max_pixels: int) -> Image.Image:
+    """An image that is not decoded yet, and not larger than the limit. To be called among `reasons`."""
+    image = Image.open(BytesIO(data))
+    width, height = image.size
+    if width * height > max_pixels:
+        raise BadImage(name, too_large(width, height, max_pixels))
+    return image
+
+
+@contextmanager
+def reasons(data: bytes, name: Path | str, max_pixels: int) -> Iterator[None]:
+    """Whatever goes wrong with the content of a file becomes a BadImage with its reason."""
     if not data:
         raise BadImage(name, "the file is empty")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of large images and odd metadata; the limit below decides
-            image = Image.open(BytesIO(data))
-            full_width, full_height = image.size
-            if full_width * full_height > max_pixels:
-                raise BadImage(name, _too_large(full_width, full_height, max_pixels))
-            if covers and image.format == "JPEG":
-                image.draft("RGB" if channels == 3 else "L", (2 * covers, 2 * covers))
-            image.load()
-            return to_mode(ImageOps.exif_transpose(image), channels)
+            warnings.simplefilter("ignore")  # Pillow warns of large images and odd metadata; the limit decides
+            yield
     except BadImage:
         raise
     except Image.DecompressionBombError:
@@ -123,16 +174,14 @@ def _to_bytes(pixels: np.ndarray, mode: str) -> np.ndarray:
     return scaled.astype(np.uint8)
 
 
-def _too_large(width: int, height: int, max_pixels: int) -> str:
-    return (
-        f"{width}x{height} is {width * height / 1e6:.0f} million pixels, above the limit of {max_pixels / 1e6:.0f} "
-        "million; shrink it"
-    )
-
-
 def _unknown_format(data: bytes) -> str:
     if data[4:8] == b"ftyp":
         return "HEIC or another format that Pillow reads only with a plug-in; convert it to JPEG or PNG"
+    bands = "only a model of as many channels takes (create_model(..., in_chans=N))"
+    if is_array(data):
+        return f"a NumPy array, which {bands}"
+    if is_tiff(data):
+        return f"a TIFF that Pillow cannot read: damaged, or of several bands, which {bands}"
     return f"not an image that Pillow can read (it starts with {data[:8]!r})"
 
 

@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.v2 import functional as F
 
 from .errors import TrainingError
-from .transforms import DRAWS, Augment, Erase, EvalGeometry, Normalise, random_geometry, train_geometry
+from .transforms import DRAWS, Augment, Erase, EvalGeometry, Normalise, as_tensor, random_geometry, train_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -109,7 +108,8 @@ class EvalBatches:
 
 def _fits_memory(images: ImageSet, preprocess: Preprocess) -> bool:
     height, width = preprocess.input_size
-    return len(images) * height * width * preprocess.channels <= MEMORY_LIMIT
+    size = 1 if preprocess.channels in (1, 3) else 4  # bytes of a pixel: several bands are floats
+    return len(images) * height * width * preprocess.channels * size <= MEMORY_LIMIT
 
 
 def _source(
@@ -121,7 +121,7 @@ def _source(
     workers: int | None,
     device: torch.device,
 ) -> Callable[[list[np.ndarray], int], Iterator[Tensor]]:
-    """A function from batches of indices and an epoch to their uint8 pixels (B, C, H, W) on the device."""
+    """A function from batches of indices and an epoch to their pixels (B, C, H, W) on the device."""
     files = _Pixels(images, geometry, preprocess.channels, _side_needed(preprocess), seed)
     if keep:
         return _InMemory(files.all().to(device))
@@ -133,7 +133,10 @@ def _side_needed(preprocess: Preprocess) -> int:
 
 
 class _Pixels(Dataset[Tensor]):
-    """(epoch, index) -> uint8 pixels (C, H, W). What is random depends on the seed, the epoch and the index."""
+    """(epoch, index) -> pixels (C, H, W), of several bands as floats.
+
+    What is random depends on the seed, the epoch and the index.
+    """
 
     def __init__(self, images: ImageSet, geometry: nn.Module, channels: int, covers: int, seed: int) -> None:
         self.images, self.geometry, self.channels, self.covers, self.seed = images, geometry, channels, covers, seed
@@ -143,16 +146,16 @@ class _Pixels(Dataset[Tensor]):
         image = self.images.image(index, self.channels, self.covers)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(self.seed, "image", epoch, index))
-            return F.pil_to_tensor(self.geometry(image))
+            return as_tensor(self.geometry(image))
 
     def all(self) -> Tensor:
         """Every image, (N, C, H, W) in channels_last memory. Only for a geometry without chance."""
 
         def decode(index: int) -> Tensor:
-            return F.pil_to_tensor(self.geometry(self.images.image(index, self.channels, self.covers)))
+            return as_tensor(self.geometry(self.images.image(index, self.channels, self.covers)))
 
         first = decode(0)
-        pixels = torch.empty((len(self.images), *first.shape), dtype=torch.uint8, memory_format=torch.channels_last)
+        pixels = torch.empty((len(self.images), *first.shape), dtype=first.dtype, memory_format=torch.channels_last)
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             for index, image in enumerate(pool.map(decode, range(len(self.images)))):
                 pixels[index] = image

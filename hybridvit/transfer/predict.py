@@ -14,14 +14,13 @@ from ..weights.load import load_model
 from .data import image_files
 from .device import torch_device
 from .errors import DataError
-from .images import BadImage, load_image
-from .transforms import preprocess_of, transforms, warn_of_mismatch
+from .images import BadImage, load_pixels
+from .transforms import Transform, preprocess_of, transforms, warn_of_mismatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ..encoder import Encoder
-    from ..preprocess import Preprocess
 
 ImageLike = str | Path | Image.Image | Tensor
 
@@ -39,7 +38,7 @@ def predict(
     images: ImageLike | Sequence[ImageLike],
     topk: int = 5,
     *,
-    transform: Callable[[Image.Image], Tensor] | None = None,
+    transform: Callable[..., Tensor] | None = None,
     batch_size: int = 32,
     device: str | None = None,
 ) -> list[list[Prediction]]:
@@ -78,7 +77,7 @@ def predict(
             return image
         if isinstance(image, (str, Path)):
             covers = 0 if transform else max(preprocess.resize_to)
-            image = load_image(image, preprocess.channels, covers=covers)
+            image = load_pixels(image, preprocess.channels, covers=covers)
         return prepare(image)
 
     results: list[list[Prediction]] = []
@@ -111,21 +110,22 @@ def predict_files(
 ) -> Iterator[tuple[Path, list[Prediction] | BadImage]]:
     """`predict` for files and folders of files, one result a file; a file that cannot be decoded stops nothing."""
     loaded = load_model(model)
-    preprocess = preprocess_of(loaded)
+    transform = transforms(loaded)
     files = [file for path in paths for file in (image_files(path) if path.is_dir() else [path])]
     if not files:
         raise DataError(f"no images in {', '.join(map(str, paths))}")
     for start in range(0, len(files), batch_size):
         batch = files[start : start + batch_size]
-        opened = [_opened(file, preprocess) for file in batch]
-        images = [image for image in opened if not isinstance(image, BadImage)]
+        prepared = [_prepared(file, transform) for file in batch]
+        images = [image for image in prepared if not isinstance(image, BadImage)]
         results = iter(predict(loaded, images, topk, device=device))
-        for file, image in zip(batch, opened, strict=True):
+        for file, image in zip(batch, prepared, strict=True):
             yield file, image if isinstance(image, BadImage) else next(results)
 
 
-def _opened(path: Path, preprocess: Preprocess) -> Image.Image | BadImage:
+def _prepared(path: Path, transform: Transform) -> Tensor | BadImage:
+    preprocess = transform.preprocess
     try:
-        return load_image(path, preprocess.channels, covers=max(preprocess.resize_to))
+        return transform(load_pixels(path, preprocess.channels, covers=max(preprocess.resize_to)))
     except BadImage as error:
         return error

@@ -105,7 +105,7 @@ def evaluation_sheet(evaluation: Evaluation, images: ImageSet, channels: int, pa
     chosen = [*mistakes.tolist(), *others[evenly].tolist()]
     items = [
         SheetItem(
-            image=thumbnail(images.image(index, channels, covers=_THUMBNAIL)),
+            image=thumbnail(images.picture(index, channels, covers=_THUMBNAIL)),
             label=evaluation.classes[int(evaluation.predictions[index])],
             probability=float(evaluation.confidence[index]),
             truth=evaluation.classes[labels[index]],

@@ -18,10 +18,12 @@ from ..weights.load import full_name
 from ..weights.resolve import weight_path
 from ..weights.sources import DIRECTORY, HUB
 from .checkpoint import CheckpointError, advice, write_text
-from .data import Data, OnBad, load_data
+from .data import Data, OnBad, load_data, split_table
+from .data.statistics import measured_preprocess
 from .device import torch_device
 from .directory import (
     CONFUSION_FILE,
+    DATA_FILE,
     METRICS_FILE,
     PREDICTIONS_FILE,
     RECIPE_FILE,
@@ -36,7 +38,6 @@ from .progress import Progress
 from .recipe import Recipe, default_recipe, load_recipe
 from .records import Epoch, Position
 from .trainer import Trainer
-from .transforms import preprocess_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -69,6 +70,8 @@ def finetune(
     overwrite: bool = False,
     on_bad: OnBad = "error",
     val_fraction: float = 0.2,
+    split: str | Path | None = None,
+    image_root: str | Path | None = None,
     device: str | None = None,
     workers: int | None = None,
     progress: bool = True,
@@ -78,7 +81,7 @@ def finetune(
 
     Args:
         model: a name that `create_model` takes, or a built model (its head is replaced when it has other classes).
-        data: a folder or `idx:DIR`, see `hybridvit.transfer.data`.
+        data: class folders, a table of paths and labels, or `PREFIX:...`, see `hybridvit.transfer.data.load_data`.
         out: the run's directory: weights, labels, preprocessing, recipe, logs, split, metrics, confusion matrix.
         recipe: name or file of a recipe, or a Recipe; by default one that suits the number of images.
         overrides: fields of the recipe to change.
@@ -89,6 +92,8 @@ def finetune(
         on_bad: "error" refuses undecodable files with a list, "skip" leaves them out.
         device: "cpu" or "cuda"; by default the best there is. Under `accelerate launch` every process takes its own.
         val_fraction: share of the training images held out where the data has no `val/`.
+        split: the `split.csv` of an earlier run, to train and validate on the same images as it did.
+        image_root: folder that the paths of a table are relative to; by default the table's.
         workers: processes that read images; by default one a core.
         progress: show a progress bar.
         checkpoint_seconds: a checkpoint is written about this often, and at the end of each epoch.
@@ -115,7 +120,9 @@ def finetune(
         shown.note(f"the run in {out} is finished: {len(result.history)} epochs, accuracy {result.accuracy:.4f}")
         return result
     with shown.checking() as checked:
-        images = load_data(data, val_fraction=val_fraction, on_bad=on_bad, progress=checked)
+        images = load_data(
+            data, val_fraction=val_fraction, on_bad=on_bad, split=split, image_root=image_root, progress=checked
+        )
     if num_classes is not None and num_classes != len(images.classes):
         raise DataError(
             f"num_classes is {num_classes}, but {data} has {len(images.classes)} classes: {listed(images.classes)}"
@@ -126,7 +133,7 @@ def finetune(
     torch.manual_seed(seed_of(chosen.seed, "head"))
     built = _adapted(model, pretrained, images.classes, chosen)
     built.labels = images.classes
-    preprocess = preprocess_of(built)
+    preprocess = measured_preprocess(built, images)
     if chosen.image_size:
         preprocess = type(preprocess)(**{**asdict(preprocess), "input_size": (chosen.image_size,) * 2})
     built.preprocess = preprocess
@@ -149,7 +156,9 @@ def finetune(
         if overwrite:
             remove_run(out)
         write_text(out / RECIPE_FILE, chosen.to_toml())
-        write_text(out / SPLIT_FILE, _split_table(images))
+        write_text(out / SPLIT_FILE, split_table(images))
+        if images.report is not None:
+            write_text(out / DATA_FILE, json.dumps(images.report.to_dict(), indent=1) + "\n")
     try:
         trainer.fit(resume=resume)
     finally:
@@ -246,22 +255,6 @@ def _describe(shown: Progress, model: str | nn.Module, data: Data, recipe: Recip
         shown.note(f"note: {note}")
     shown.note("recipe: " + recipe.to_toml().strip().replace("\n", ", "))
     shown.note(f"model: {model if isinstance(model, str) else type(model).__name__}")
-
-
-def _split_table(data: Data) -> str:
-    parts = {"train": data.train, "val": data.val, "test": data.test}
-    lines = ["split,class,image"]
-    for split, part in parts.items():
-        if part is not None:
-            lines += [
-                f"{split},{_csv(data.classes[label])},{_csv(name)}"
-                for label, name in zip(part.labels.tolist(), part.names, strict=True)
-            ]
-    return "\n".join(lines) + "\n"
-
-
-def _csv(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\n') else text
 
 
 def _origin(model: str | Encoder, pretrained: bool, built: Encoder, recipe: Recipe, data: Data) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""From a Pillow image to a model's input.
+"""From an image to a model's input.
 
-Two halves: the geometry of one image, in Pillow, to uint8 pixels (C, H, W); and the arithmetic of a batch, in torch, on
-the model's device. Training, evaluation and prediction share the second half, and the last two share both.
+Two halves: the geometry of one image, to uint8 pixels (C, H, W); and the arithmetic of a batch, in torch, on the
+model's device. Training, evaluation and prediction share the second half, and the last two share both. Images of
+several bands are float tensors (C, H, W) from the start, and go the same way.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
 from ..preprocess import Preprocess
-from .images import to_mode
+from .bands import centred, resized_bands
+from .errors import RecipeError
+from .images import to_input
 
 if TYPE_CHECKING:
     from ..encoder import Encoder
@@ -48,6 +51,8 @@ class Transform(v2.Compose):
 
 def transforms(model: Encoder | Preprocess, train: bool = False, recipe: Recipe | None = None) -> Transform:
     """Pillow image -> normalised float tensor (C, H, W), as the weights of the model expect it.
+
+    For a model of neither 1 nor 3 channels also a float tensor of its bands, in 0..1.
 
     With train=True the recipe's augmentation is applied (its defaults without one); its random numbers come from
     torch's global generator.
@@ -116,15 +121,25 @@ def default_preprocess(input_size: tuple[int, int], channels: int) -> Preprocess
 
 
 class EvalGeometry(nn.Module):
-    """Pillow image of any mode -> Pillow image of the input size, resized and cropped without chance."""
+    """Image -> image of the input size, resized and cropped without chance.
+
+    A Pillow image of any mode stays one; for models of neither 1 nor 3 channels the result is a tensor (C, H, W).
+    """
 
     def __init__(self, preprocess: Preprocess) -> None:
         super().__init__()
         self.preprocess = preprocess
         self.resampling = Image.Resampling[preprocess.interpolation.upper()]
 
-    def forward(self, image: Image.Image) -> Image.Image:
-        image = to_mode(image, self.preprocess.channels)
+    def forward(self, image: Image.Image | Tensor) -> Image.Image | Tensor:
+        image = to_input(image, self.preprocess.channels)
+        return self._of_tensor(image) if isinstance(image, Tensor) else self._of_picture(image)
+
+    def _of_tensor(self, bands: Tensor) -> Tensor:
+        resized = resized_bands(bands, self._resized(bands.shape[-2], bands.shape[-1]), self.preprocess.interpolation)
+        return centred(resized, self.preprocess.input_size, self.preprocess.mean)
+
+    def _of_picture(self, image: Image.Image) -> Image.Image:
         height, width = self.preprocess.input_size
         resized_height, resized_width = self._resized(image.height, image.width)
         image = image.resize((resized_width, resized_height), self.resampling)
@@ -149,23 +164,33 @@ class EvalGeometry(nn.Module):
         return max(1, round(height / ratio)), max(1, round(width / ratio))
 
 
-class ToMode(nn.Module):
-    """Pillow image of any mode -> mode "L" or "RGB"."""
+class ToInput(nn.Module):
+    """Image -> what a model of so many channels takes, see `to_input`."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.channels = channels
 
-    def forward(self, image: Image.Image) -> Image.Image:
-        return to_mode(image, self.channels)
+    def forward(self, image: Image.Image | Tensor) -> Image.Image | Tensor:
+        return to_input(image, self.channels)
+
+
+def as_tensor(image: Image.Image | Tensor) -> Tensor:
+    """Pixels (C, H, W), uint8 of a Pillow image."""
+    return image if isinstance(image, Tensor) else F.pil_to_tensor(image)
 
 
 def train_geometry(preprocess: Preprocess, recipe: Recipe) -> nn.Module:
-    """Pillow image -> Pillow image of the input size, at random only where `random_geometry` says so."""
+    """Image -> image of the input size, at random only where `random_geometry` says so."""
     if not random_geometry(recipe):
         return EvalGeometry(preprocess)
+    if recipe.augment != "standard" and preprocess.channels not in (1, 3):
+        raise RecipeError(
+            f'augment "{recipe.augment}" is for grey and colour images, these have {preprocess.channels} channels; '
+            'use "standard"'
+        )
     steps: list[nn.Module] = [
-        ToMode(preprocess.channels),
+        ToInput(preprocess.channels),
         v2.RandomResizedCrop(
             list(preprocess.input_size),
             scale=(recipe.crop_scale, 1.0),
@@ -185,7 +210,7 @@ def random_geometry(recipe: Recipe) -> bool:
 
 
 class Normalise(nn.Module):
-    """uint8 (..., C, H, W) -> float32, (pixel / 255 - mean) / std."""
+    """uint8 (..., C, H, W) -> float32, (pixel / 255 - mean) / std; floats are in 0..1 already."""
 
     def __init__(self, preprocess: Preprocess) -> None:
         super().__init__()

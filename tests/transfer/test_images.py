@@ -158,3 +158,38 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_list_of_bad_images_is_cut_short() -> None:
     report = describe_bad_images([BadImage(f"{i}.png", "damaged") for i in range(30)], shown=3)
     assert report.splitlines() == [*(f"  {i}.png: damaged" for i in range(3)), "  ... and 27 more"]
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B", "I"])
+def test_16_bit_grey_of_each_mode(tmp_path: Path, mode: str) -> None:
+    values = [0, 257, 25_700, 65_535]
+    image = Image.new(mode, (4, 1))
+    image.putdata(values)
+    suffix = "png" if mode == "I;16" else "tiff"
+    path = saved(tmp_path, image, f"deep.{suffix}")
+    assert np.asarray(load_image(path, channels=1)).tolist() == [[0, 1, 100, 255]]
+    assert np.asarray(load_image(path))[0, 2].tolist() == [100, 100, 100]
+
+
+def test_one_bit_is_black_and_white(tmp_path: Path) -> None:
+    image = Image.new("1", (2, 1))
+    image.putpixel((1, 0), 1)
+    assert np.asarray(load_image(saved(tmp_path, image, "a.png"), channels=1)).tolist() == [[0, 255]]
+
+
+def test_grey_with_transparency_keeps_its_levels(tmp_path: Path) -> None:
+    image = Image.new("LA", (3, 1))
+    image.putdata([(100, 255), (100, 0), (0, 51)])
+    assert np.asarray(load_image(saved(tmp_path, image, "a.png"), channels=1)).tolist() == [[100, 255, 204]]
+
+
+@pytest.mark.parametrize(("orientation", "corner"), [(1, (0, 0)), (3, (2, 1)), (6, (1, 0)), (8, (0, 2))])
+def test_each_turn_of_exif(tmp_path: Path, orientation: int, corner: tuple[int, int]) -> None:
+    """Where the first pixel of the file is to be seen, (x, y)."""
+    image = Image.new("L", (3, 2))
+    image.putpixel((0, 0), 255)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    shown = load_image(saved(tmp_path, image, "a.png", exif=exif), channels=1)
+    assert shown.size == ((3, 2) if orientation in (1, 3) else (2, 3))
+    assert shown.getpixel(corner) == 255
