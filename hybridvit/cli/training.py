@@ -10,21 +10,47 @@ import typer
 
 from ..limits import printable
 from .application import app, settings
-from .options import DataOption, DeviceOption, ImageRootOption, ModelOption, OnBadOption, WorkersOption
+from .options import DataOption, DeviceOption, ImageRootOption, ModelOption, OnBadOption, TtaOption, WorkersOption
+
+DEFAULT_MODEL = "tiny_vit_5m_224.dist_in22k_ft_in1k"
 
 
 @app.command()
 def finetune(
-    model: Annotated[str, typer.Option(help="Model name, arch.tag, hf-hub:ORG/NAME or local-dir:PATH.")],
     data: DataOption,
-    out: Annotated[Path, typer.Option(help="Directory of the run: weights, labels, logs, pictures.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Model name, arch.tag, hf-hub:ORG/NAME or local-dir:PATH.",
+            show_default=f"{DEFAULT_MODEL}: 5 million parameters, 80.9 % on ImageNet, Apache-2.0",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Directory of the run: weights, labels, logs, pictures.", show_default="runs/DATA-MODEL"),
+    ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="Name of a shipped recipe or a TOML file; by default one that suits the data.")
+    ] = None,
+    method: Annotated[
+        Literal["full", "probe", "lora", "ssf", "knn"] | None,
+        typer.Option(help="What is trained: all, the classifier, small updates (lora, ssf), or nothing (knn)."),
     ] = None,
     pretrained: Annotated[bool, typer.Option(help="Start from released weights, or from scratch.")] = True,
     epochs: Annotated[int | None, typer.Option(help="Overrides the recipe.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Overrides the recipe.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Overrides the recipe.")] = None,
+    lr: Annotated[
+        list[float] | None,
+        typer.Option(help="Overrides the recipe; given several times, a run for each in OUT/lr-RATE."),
+    ] = None,
+    find_lr: Annotated[
+        bool, typer.Option("--find-lr", help="Choose the rate by a short trial of rising ones.")
+    ] = False,
+    patience: Annotated[int | None, typer.Option(help="End after so many epochs without a new best.")] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Cross-validation: a run for each fold in OUT/fold-NUMBER.")
+    ] = None,
+    teacher: Annotated[str | None, typer.Option(help="Trained model with the same classes to learn from too.")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Any other field of the recipe; repeatable."),
@@ -37,18 +63,25 @@ def finetune(
     image_root: ImageRootOption = None,
     device: DeviceOption = None,
     workers: WorkersOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Train a model on your images; the best epoch is saved in OUT with its labels and preprocessing."""
-    from ..transfer.run import finetune as run
+    from ..transfer.directory import default_directory
+    from ..transfer.search import finetune_as_asked
 
-    given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
+    model = model or (DEFAULT_MODEL if pretrained else DEFAULT_MODEL.partition(".")[0])
+    given = {"method": method, "epochs": epochs, "batch_size": batch_size, "patience": patience}
     overrides = settings(set_ or []) | {name: value for name, value in given.items() if value is not None}
-    run(
+    result = finetune_as_asked(
         model,
         data,
-        out,
+        out or default_directory(data, model, resume),
+        rates=lr or [],
+        folds=folds,
         recipe=recipe,
         overrides=overrides,
+        find_lr=find_lr,
+        teacher=teacher,
         pretrained=pretrained,
         resume=resume,
         overwrite=overwrite,
@@ -59,6 +92,8 @@ def finetune(
         device=device,
         workers=workers,
     )
+    if as_json:
+        typer.echo(json.dumps(result.to_dict()))
 
 
 @app.command()
@@ -71,6 +106,7 @@ def evaluate(
     ] = None,
     on_bad: OnBadOption = "error",
     image_root: ImageRootOption = None,
+    tta: TtaOption = "none",
     device: DeviceOption = None,
     workers: WorkersOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
@@ -82,22 +118,18 @@ def evaluate(
 
     from ..transfer.evaluation import evaluate as run
 
-    result = run(model, data, out, split=split, on_bad=on_bad, image_root=image_root, device=device, workers=workers)
+    given = {"split": split, "on_bad": on_bad, "image_root": image_root, "tta": tta}
+    result = run(model, data, out, **given, device=device, workers=workers)
     if as_json:
         typer.echo(json.dumps(result.to_dict()))
         return
-    table = Table("class", "images", "recognised")
-    totals = result.confusion.sum(dim=1).tolist()
-    for name, total, share in zip(result.classes, totals, result.per_class, strict=True):
+    table = Table("class", "images", result.class_figure)
+    for name, total, share in zip(result.classes, result.class_counts, result.per_class, strict=True):
         if total:
             table.add_row(escape(printable(name)), str(total), f"{share:.1%}")
     console = Console()
     console.print(table)
-    console.print(
-        f"top-1 {result.top1:.2%}  top-5 {result.top5:.2%}  loss {result.loss:.4f}  ECE {result.ece:.4f}  "
-        f"({result.count:,} images)",
-        highlight=False,
-    )
+    console.print(f"{result.summary}  ({result.count:,} images)", highlight=False)
     if out is not None:
         console.print(f"pictures and figures in {out}", highlight=False, markup=False, soft_wrap=True)
 
@@ -108,6 +140,7 @@ def predict(
     model: ModelOption,
     topk: Annotated[int, typer.Option(min=1, help="Labels an image.")] = 5,
     sheet: Annotated[Path | None, typer.Option(help="PNG with a thumbnail and the best label of each image.")] = None,
+    tta: TtaOption = "none",
     device: DeviceOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
@@ -117,7 +150,7 @@ def predict(
 
     bad: list[BadImage] = []
     good = []
-    for path, result in predict_files(model, images, topk, device=device):
+    for path, result in predict_files(model, images, topk, tta=tta, device=device):
         if isinstance(result, BadImage):
             bad.append(result)
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ CONFUSION_FILE = "confusion.png"
 PREDICTIONS_FILE = "predictions.png"
 _RUN_FILES = (
     *(RECIPE_FILE, METRICS_FILE, SPLIT_FILE, DATA_FILE, CONFUSION_FILE, PREDICTIONS_FILE),
-    *("log.csv", "log.jsonl", "checkpoints", CONFIG, WEIGHTS, CARD, PENDING),
+    *("log.csv", "log.jsonl", "checkpoints", "finish", CONFIG, WEIGHTS, CARD, PENDING),
 )
 
 
@@ -50,6 +51,18 @@ def check_place(out: Path, data: str | Path) -> None:
     folder = folder_of(data)
     if folder is not None and out.resolve().is_relative_to(folder.resolve()):
         raise RunDirectoryError(f"{out} is in the data folder {data}, of which it would be a part; name another place")
+
+
+def default_directory(data: str | Path, model: str, resume: bool) -> Path:
+    """runs/DATA-MODEL, or with -2, -3, ... the first that is not there yet; to resume, the last one that is."""
+    names = (Path(str(data).rpartition(":")[2]).absolute().name, model.rpartition(":")[2].rpartition("/")[2])
+    base = "-".join(re.sub(r"[^\w.-]+", "_", name).strip("._-") or "run" for name in names)
+    last, number = None, 1
+    while True:
+        path = Path("runs", base if number == 1 else f"{base}-{number}")
+        if not path.exists():
+            return last if resume and last else path
+        last, number = path, number + 1
 
 
 def remove_run(out: Path) -> None:

@@ -15,8 +15,10 @@ from .device import torch_device
 from .directory import CONFUSION_FILE, METRICS_FILE, PREDICTIONS_FILE, RECIPE_FILE, check_place, listed
 from .errors import DataError, RunDirectoryError
 from .loader import EVAL_BATCH, EvalBatches
-from .metrics import Evaluation, score
+from .metrics import Evaluation
+from .multilabel import MultiLabelEvaluation, evaluation_of
 from .transforms import Transform, preprocess_of, warn_of_mismatch
+from .tta import Views, averaged
 
 if TYPE_CHECKING:
     from ..encoder import Encoder
@@ -31,10 +33,11 @@ def evaluate(
     transform: Transform | None = None,
     on_bad: OnBad = "error",
     image_root: str | Path | None = None,
+    tta: Views = "none",
     device: str | None = None,
     batch_size: int = EVAL_BATCH,
     workers: int | None = None,
-) -> Evaluation:
+) -> Evaluation | MultiLabelEvaluation:
     """Score a model on labelled images; classes are matched to the model's labels by name.
 
     Args:
@@ -46,9 +49,13 @@ def evaluate(
             from what the weights expect.
         on_bad: "error" refuses undecodable files with a list, "skip" leaves them out.
         image_root: folder that the paths of a table are relative to; by default the table's.
+        tta: average over views of each image: "flip", its mirror image too, or "crops", both and five crops of each.
         device: where to run; by default the best there is.
         batch_size: images that go through the model at a time.
         workers: processes that read images; by default one a core.
+
+    Returns:
+        An Evaluation, or for images with several labels a MultiLabelEvaluation.
 
     Raises:
         DataError: if the classes are not those of the model, or the data cannot be read.
@@ -69,19 +76,20 @@ def evaluate(
     classes, images, _ = load_split(data, split, on_bad=on_bad, image_root=image_root)
     labels, numbers = _matched_labels(loaded, classes, data)
     batches = EvalBatches(images, preprocess, batch_size, target, workers=workers)
-    logits = _logits(loaded, batches, target)
-    evaluation = score(logits, numbers[torch.from_numpy(images.labels)], labels)
+    logits = _logits(loaded, batches, target, tta, images.labels.ndim == 2)
+    evaluation = evaluation_of(logits, _renumbered(torch.from_numpy(images.labels), numbers, len(labels)), labels)
     if out is not None:
         _write_evaluation(evaluation, images, preprocess.channels, out)
     return evaluation
 
 
 @torch.inference_mode()
-def _logits(model: Encoder, batches: EvalBatches, device: torch.device) -> torch.Tensor:
+def _logits(model: Encoder, batches: EvalBatches, device: torch.device, tta: Views, multi_label: bool) -> torch.Tensor:
     was_training = model.training
     model.to(device).eval()
     dtype = next(model.parameters()).dtype
-    logits = torch.cat([model(pixels.to(dtype)).float().cpu() for pixels in batches])
+    answer = averaged(model, tta, multi_label)
+    logits = torch.cat([answer(pixels.to(dtype)).float().cpu() for pixels in batches])
     model.train(was_training)
     return logits
 
@@ -107,9 +115,19 @@ def _matched_labels(model: Encoder, classes: tuple[str, ...], data: str | Path) 
     return model.labels, torch.tensor([model.labels.index(name) for name in classes])
 
 
-def _write_evaluation(evaluation: Evaluation, images: ImageSet, channels: int, out: Path) -> None:
+def _renumbered(given: torch.Tensor, numbers: torch.Tensor, count: int) -> torch.Tensor:
+    """Labels (N,), or targets (N, data classes), as the model numbers its `count` classes."""
+    if given.ndim == 1:
+        return numbers[given]
+    return given.new_zeros(len(given), count).index_copy_(1, numbers, given)
+
+
+def _write_evaluation(
+    evaluation: Evaluation | MultiLabelEvaluation, images: ImageSet, channels: int, out: Path
+) -> None:
     from .report import confusion_picture, evaluation_sheet
 
     write_text(out / METRICS_FILE, json.dumps(evaluation.to_dict(), indent=1) + "\n")
-    confusion_picture(evaluation, out / CONFUSION_FILE)
-    evaluation_sheet(evaluation, images, channels, out / PREDICTIONS_FILE)
+    if isinstance(evaluation, Evaluation):
+        confusion_picture(evaluation, out / CONFUSION_FILE)
+        evaluation_sheet(evaluation, images, channels, out / PREDICTIONS_FILE)

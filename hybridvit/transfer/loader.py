@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from .balance import sampling_probabilities
 from .errors import TrainingError
 from .transforms import DRAWS, Augment, Erase, EvalGeometry, Normalise, as_tensor, random_geometry, train_geometry
 
@@ -62,6 +63,7 @@ class TrainBatches:
         self.steps = len(images) // self.batch_size
         self.count, self.seed, self.rank, self.world, self.device = len(images), recipe.seed, rank, world, device
         self.labels = torch.from_numpy(images.labels)
+        self.chances = sampling_probabilities(images.labels) if recipe.balance == "sampling" else None
         self.augment, self.normalise, self.erase = Augment.of(recipe), Normalise(preprocess), Erase(recipe)
         geometry = train_geometry(preprocess, recipe)
         keep = not random_geometry(recipe) and _fits_memory(images, preprocess)
@@ -69,7 +71,7 @@ class TrainBatches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """(images (B, C, H, W) float, labels (B,)) from batch number `start` on."""
-        order = np.random.default_rng(seed_of(self.seed, "order", epoch)).permutation(self.count)
+        order = self._order(epoch)
         batches = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(start, self.steps)]
         mine = [batch[self.rank :: self.world] for batch in batches]
         for number, (indices, pixels) in enumerate(zip(mine, self.source(mine, epoch), strict=True), start=start):
@@ -78,6 +80,12 @@ class TrainBatches:
             labels = self.labels[torch.from_numpy(indices)]
             images = self.erase(self.normalise(self.augment(pixels, draws)), draws)
             yield images, labels.to(self.device, non_blocking=True)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng(seed_of(self.seed, "order", epoch))
+        if self.chances is None:
+            return rng.permutation(self.count)
+        return rng.choice(self.count, size=self.count, p=self.chances)
 
 
 class EvalBatches:

@@ -39,6 +39,28 @@ class Evaluation:
     predictions: Tensor
     confidence: Tensor
 
+    figure_name, class_figure = "accuracy", "recognised"
+
+    @property
+    def figure(self) -> float:
+        """By which epochs are compared."""
+        return self.top1
+
+    @property
+    def class_counts(self) -> list[int]:
+        """How many images each class has."""
+        return self.confusion.sum(dim=1).tolist()
+
+    @property
+    def summary(self) -> str:
+        """All figures in one line."""
+        return f"top-1 {self.top1:.2%}  top-5 {self.top5:.2%}  loss {self.loss:.4f}  ECE {self.ece:.4f}"
+
+    @property
+    def precision(self) -> tuple[float, ...]:
+        """Share of the images predicted as each class that are of it; NaN for a class that is never predicted."""
+        return tuple((self.confusion.diagonal() / self.confusion.sum(dim=0)).tolist())
+
     def to_dict(self) -> dict[str, object]:
         """JSON data: the figures without the tensors of single images."""
         return {
@@ -47,12 +69,15 @@ class Evaluation:
             "top5": self.top5,
             "loss": self.loss,
             "ece": self.ece,
-            "per_class": {
-                name: None if share != share else share
-                for name, share in zip(self.classes, self.per_class, strict=True)
-            },
+            "per_class": by_name(self.classes, self.per_class),
+            "precision": by_name(self.classes, self.precision),
             "confusion": self.confusion.tolist(),
         }
+
+
+def by_name(classes: tuple[str, ...], shares: tuple[float, ...]) -> dict[str, float | None]:
+    """JSON data: shares by the names of their classes, null for NaN."""
+    return {name: None if share != share else share for name, share in zip(classes, shares, strict=True)}
 
 
 def score(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Evaluation:

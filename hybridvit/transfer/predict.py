@@ -16,6 +16,7 @@ from .device import torch_device
 from .errors import DataError
 from .images import BadImage, load_pixels
 from .transforms import Transform, preprocess_of, transforms, warn_of_mismatch
+from .tta import Views, averaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +40,7 @@ def predict(
     topk: int = 5,
     *,
     transform: Callable[..., Tensor] | None = None,
+    tta: Views = "none",
     batch_size: int = 32,
     device: str | None = None,
 ) -> list[list[Prediction]]:
@@ -50,6 +52,7 @@ def predict(
         topk: labels an image, fewer if there are fewer classes.
         transform: Pillow image -> tensor (C, H, W), instead of `hv.transforms(model)`. A PreprocessWarning tells where
             it is known to differ from what the weights expect.
+        tta: average over views of each image: "flip", its mirror image too, or "crops", both and five crops of each.
         batch_size: images that go through the model at a time.
         device: where to run; by default where the model is.
 
@@ -81,12 +84,12 @@ def predict(
         return prepare(image)
 
     results: list[list[Prediction]] = []
-    was_training = loaded.training
+    answer, was_training = averaged(loaded, tta), loaded.training
     loaded.to(target).eval()
     with torch.inference_mode():
         for start in range(0, len(listed), batch_size):
             batch = torch.stack([ready(image) for image in listed[start : start + batch_size]])
-            probabilities = loaded(batch.to(target, parameter.dtype)).float().softmax(dim=1).cpu()
+            probabilities = answer(batch.to(target, parameter.dtype)).float().softmax(dim=1).cpu()
             results += [_best(row, loaded.labels, topk) for row in probabilities]
     loaded.train(was_training)
     return results
@@ -105,6 +108,7 @@ def predict_files(
     paths: Sequence[Path],
     topk: int = 5,
     *,
+    tta: Views = "none",
     batch_size: int = 32,
     device: str | None = None,
 ) -> Iterator[tuple[Path, list[Prediction] | BadImage]]:
@@ -118,7 +122,7 @@ def predict_files(
         batch = files[start : start + batch_size]
         prepared = [_prepared(file, transform) for file in batch]
         images = [image for image in prepared if not isinstance(image, BadImage)]
-        results = iter(predict(loaded, images, topk, device=device))
+        results = iter(predict(loaded, images, topk, tta=tta, device=device))
         for file, image in zip(batch, prepared, strict=True):
             yield file, image if isinstance(image, BadImage) else next(results)
 

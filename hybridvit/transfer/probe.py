@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from .errors import TrainingError
 from .loader import EVAL_BATCH, seed_of
@@ -15,29 +14,33 @@ from .optimizers import rate_at
 
 if TYPE_CHECKING:
     from ..encoder import Encoder
+    from .losses import Loss
     from .recipe import Recipe
 
 
-def train_head(model: Encoder, features: Tensor, labels: Tensor, recipe: Recipe) -> None:
-    """Train the head in place, for the recipe's `probe_epochs`; features: (N, D), labels: (N,), where the model is.
+def train_head(model: Encoder, features: Tensor, labels: Tensor, recipe: Recipe, loss_of: Loss) -> None:
+    """Train the head in place by the loss of logits and labels, for `probe_epochs`, or `epochs` where that is 0.
+
+    features: (N, D), labels: (N,) or targets (N, classes), where the model is.
 
     Raises TrainingError for a loss that is not finite.
     """
     count = len(labels)
+    epochs = recipe.probe_epochs or recipe.epochs
     batch = min(EVAL_BATCH, max(1, count // 8))
     per_epoch = -(-count // batch)
     parameters = [parameter for parameter in model.head.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=recipe.probe_lr, weight_decay=recipe.weight_decay, fused=True)
     model.head.train()
-    for epoch in range(recipe.probe_epochs):
+    for epoch in range(epochs):
         torch.manual_seed(seed_of(recipe.seed, "probe", epoch))
         loss_sum = torch.zeros((), device=features.device)
         for number, indices in enumerate(torch.randperm(count).split(batch)):
-            rate = rate_at(epoch * per_epoch + number, recipe.probe_epochs * per_epoch, 0)
+            rate = rate_at(epoch * per_epoch + number, epochs * per_epoch, 0)
             optimizer.param_groups[0]["lr"] = recipe.probe_lr * rate
             picked = indices.to(features.device)
             logits = model.forward_head(features[picked])
-            loss = F.cross_entropy(logits.float(), labels[picked], label_smoothing=recipe.label_smoothing)
+            loss = loss_of(logits.float(), labels[picked])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -34,3 +34,4 @@ class Position:
     best_accuracy: float = -1.0
     best_epoch: int = 0
     probe_accuracy: float | None = None
+    baselines: dict[str, float] | None = None

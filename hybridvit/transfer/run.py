@@ -17,6 +17,9 @@ from ..adapt import without_results
 from ..weights.load import full_name
 from ..weights.resolve import weight_path
 from ..weights.sources import DIRECTORY, HUB
+from .balance import imbalance_note
+from .baselines import measure_baselines, verdict
+from .calibration import calibrate
 from .checkpoint import CheckpointError, advice, write_text
 from .data import Data, OnBad, load_data, split_table
 from .data.statistics import measured_preprocess
@@ -32,12 +35,18 @@ from .directory import (
     listed,
     remove_run,
 )
+from .distillation import teacher_of
 from .errors import DataError, RunDirectoryError
+from .finish import finish_larger
 from .loader import seed_of
+from .methods import METHODS, Method
+from .metrics import Evaluation
 from .progress import Progress
+from .rate_finder import use_found_rate
 from .recipe import Recipe, default_recipe, load_recipe
 from .records import Epoch, Position
-from .trainer import Trainer
+from .trainer import LAST_CHECKPOINT, Trainer
+from .transforms import preprocess_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -47,7 +56,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """accuracy: top-1 on the test images if the data has any, else on the validation images; both in 0..1."""
+    """accuracy: top-1 on the test images if the data has any, else on the validation images; both in 0..1.
+
+    For data with several labels an image both are the mean average precision. baselines: what needs no training.
+    """
 
     accuracy: float
     val_accuracy: float
@@ -55,6 +67,11 @@ class FinetuneResult:
     seconds: float
     directory: Path
     history: tuple[Epoch, ...]
+    baselines: dict[str, float] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON data."""
+        return asdict(self) | {"directory": str(self.directory)}
 
 
 def finetune(
@@ -72,6 +89,9 @@ def finetune(
     val_fraction: float = 0.2,
     split: str | Path | None = None,
     image_root: str | Path | None = None,
+    fold: tuple[int, int] | None = None,
+    teacher: str | Path | Encoder | None = None,
+    find_lr: bool = False,
     device: str | None = None,
     workers: int | None = None,
     progress: bool = True,
@@ -94,6 +114,10 @@ def finetune(
         val_fraction: share of the training images held out where the data has no `val/`.
         split: the `split.csv` of an earlier run, to train and validate on the same images as it did.
         image_root: folder that the paths of a table are relative to; by default the table's.
+        fold: (2, 5) divides the training images into five parts and validates on the second.
+        teacher: a trained model to learn from too, as the recipe's `distill` fields say: a name, a directory or a model
+            that knows the classes of the data.
+        find_lr: choose the peak rate by a short trial of rising rates.
         workers: processes that read images; by default one a core.
         progress: show a progress bar.
         checkpoint_seconds: a checkpoint is written about this often, and at the end of each epoch.
@@ -111,6 +135,10 @@ def finetune(
     chosen = _chosen_recipe(recipe, overrides or {}, out, resume)
     if isinstance(model, str):
         _require_known(model, pretrained)
+    if find_lr and "lr" in (overrides or {}):
+        raise ValueError("lr and find_lr exclude each other")
+    if chosen is not None:
+        METHODS[chosen.method].require()
     if workers is not None and workers < 0:
         raise ValueError(f"workers must be 0 or more, got {workers}")
     accelerator.wait_for_everyone()  # nothing is written before all processes have looked
@@ -121,7 +149,13 @@ def finetune(
         return result
     with shown.checking() as checked:
         images = load_data(
-            data, val_fraction=val_fraction, on_bad=on_bad, split=split, image_root=image_root, progress=checked
+            data,
+            val_fraction=val_fraction,
+            on_bad=on_bad,
+            split=split,
+            fold=fold,
+            image_root=image_root,
+            progress=checked,
         )
     if num_classes is not None and num_classes != len(images.classes):
         raise DataError(
@@ -139,19 +173,37 @@ def finetune(
     built.preprocess = preprocess
 
     origin = _origin(model, pretrained, built, chosen, images)
-    trainer = Trainer(
-        built,
-        images,
-        chosen,
-        preprocess,
-        out,
-        accelerator,
-        keep=lambda best, position: _keep(best, position, out, origin),
-        identity={"model": built.spec.to_dict(), "pretrained": pretrained, "data": images.fingerprint()},
-        progress=shown,
-        workers=workers,
-        checkpoint_seconds=checkpoint_seconds,
-    )
+    adviser = None
+    if teacher is not None:
+        adviser = teacher_of(teacher, images, preprocess, chosen, accelerator.device)
+        origin["distilled_from"] = (
+            _without_path(full_name(str(teacher))) if isinstance(teacher, str | Path) else "a model"
+        )
+
+    def trainer_of(model: Encoder, recipe: Recipe, directory: Path, method: Method) -> Trainer:
+        return Trainer(
+            model,
+            images,
+            recipe,
+            preprocess_of(model),
+            directory,
+            accelerator,
+            keep=lambda best, position: _keep(best, position, out, origin),
+            identity={"model": model.spec.to_dict(), "pretrained": pretrained, "data": images.fingerprint()},
+            progress=shown,
+            method=method,
+            teacher=adviser,
+            pretrained=pretrained,
+            workers=workers,
+            checkpoint_seconds=checkpoint_seconds,
+        )
+
+    method = METHODS[chosen.method]
+    trainer = trainer_of(built, chosen, out, method)
+    resumes = resume and (out / LAST_CHECKPOINT).is_file()
+    if find_lr and not (resume and (out / RECIPE_FILE).is_file()):
+        chosen = use_found_rate(trainer)
+        origin["recipe"] = chosen.to_dict()
     if accelerator.is_main_process:
         if overwrite:
             remove_run(out)
@@ -160,7 +212,11 @@ def finetune(
         if images.report is not None:
             write_text(out / DATA_FILE, json.dumps(images.report.to_dict(), indent=1) + "\n")
     try:
-        trainer.fit(resume=resume)
+        if not resumes:
+            trainer.position.baselines = measure_baselines(trainer)
+        method.fit(trainer, resume)
+        if chosen.finish_epochs and method.saves_model:
+            trainer = finish_larger(trainer, out, resume, trainer_of)
     finally:
         shown.stop()
     return _finish(trainer, images, out, shown)
@@ -251,7 +307,8 @@ def _adapted(model: str | Encoder, pretrained: bool, classes: tuple[str, ...], r
 def _describe(shown: Progress, model: str | nn.Module, data: Data, recipe: Recipe) -> None:
     sizes = f"{len(data.train)} train, {len(data.val)} val" + (f", {len(data.test)} test" if data.test else "")
     shown.note(f"data: {len(data.classes)} classes ({listed(data.classes)}); {sizes} images")
-    for note in data.notes:
+    unequal = imbalance_note(torch.from_numpy(data.train.labels), data.classes) if recipe.balance == "none" else None
+    for note in (*data.notes, *filter(None, [unequal])):
         shown.note(f"note: {note}")
     shown.note("recipe: " + recipe.to_toml().strip().replace("\n", ", "))
     shown.note(f"model: {model if isinstance(model, str) else type(model).__name__}")
@@ -260,15 +317,22 @@ def _describe(shown: Progress, model: str | nn.Module, data: Data, recipe: Recip
 def _origin(model: str | Encoder, pretrained: bool, built: Encoder, recipe: Recipe, data: Data) -> dict[str, Any]:
     """What is saved with the weights about where they come from; a name, never a path of this machine."""
     origin = without_results(built.origin) or {}
-    origin.pop("source", None)
+    for name in ("source", "calibration", "distilled_from"):
+        origin.pop(name, None)
     if isinstance(model, str) and pretrained:
-        path = weight_path(model) or (Path(model.removeprefix(DIRECTORY)) if model.startswith(DIRECTORY) else None)
-        origin["finetuned_from"] = path.name if path else model
+        origin["finetuned_from"] = _without_path(model)
         if model.startswith(HUB):
             origin["base_model"] = model.removeprefix(HUB).partition("@")[0]
     elif isinstance(model, str):
         origin.pop("finetuned_from", None)
     return origin | {"recipe": recipe.to_dict(), "images": len(data.train)}
+
+
+def _without_path(model: str | Path) -> str:
+    """What to call a model: its name, or that of its file or directory."""
+    name = str(model)
+    path = weight_path(name) or (Path(name.removeprefix(DIRECTORY)) if name.startswith(DIRECTORY) else None)
+    return path.name if path else name
 
 
 def _keep(model: Encoder, position: Position, out: Path, origin: dict[str, Any]) -> None:
@@ -289,27 +353,35 @@ def _finish(trainer: Trainer, data: Data, out: Path, shown: Progress) -> Finetun
     from .report import confusion_picture, evaluation_sheet
 
     trainer.accelerator.wait_for_everyone()  # the first process may still be saving
-    trainer.use(hybridvit.create_model(f"local-dir:{out}"))
+    calibration = None
+    if trainer.method.saves_model:
+        trainer.use(hybridvit.create_model(f"local-dir:{out}"))
+        calibration = calibrate(trainer, out) if trainer.recipe.calibrate else None
     images = data.test or data.val
     evaluation = trainer.evaluate(images)
     position = trainer.position
     result = FinetuneResult(
-        accuracy=evaluation.top1,
+        accuracy=evaluation.figure,
         val_accuracy=position.best_accuracy,
         best_epoch=position.best_epoch,
         seconds=position.seconds,
         directory=out,
         history=tuple(trainer.history),
+        baselines=position.baselines,
     )
     if trainer.accelerator.is_main_process:
-        confusion_picture(evaluation, out / CONFUSION_FILE)
-        evaluation_sheet(evaluation, images, trainer.preprocess.channels, out / PREDICTIONS_FILE)
+        if isinstance(evaluation, Evaluation):
+            confusion_picture(evaluation, out / CONFUSION_FILE)
+            evaluation_sheet(evaluation, images, trainer.preprocess.channels, out / PREDICTIONS_FILE)
         metrics = {
             "split": "test" if data.test else "val",
             **evaluation.to_dict(),
+            "accuracy": result.accuracy,
             "val_accuracy": result.val_accuracy,
+            "baselines": result.baselines,
+            "calibration": calibration,
             "best_epoch": result.best_epoch,
-            "epochs": trainer.recipe.epochs,
+            "epochs": position.epoch,
             "seconds": round(result.seconds, 1),
             "train_images": len(data.train),
             "probe_accuracy": position.probe_accuracy,
@@ -317,23 +389,28 @@ def _finish(trainer: Trainer, data: Data, out: Path, shown: Progress) -> Finetun
             "history": [asdict(line) for line in trainer.history],
         }
         write_text(out / METRICS_FILE, json.dumps(metrics, indent=1) + "\n")
+    name, which = evaluation.figure_name, "saved model" if trainer.method.saves_model else "vote"
+    best = f"best epoch {result.best_epoch}: " if result.history else ""
     shown.note(
-        f"best epoch {result.best_epoch}: val accuracy {result.val_accuracy:.4f}; "
-        f"{'test' if data.test else 'val'} accuracy of the saved model {result.accuracy:.4f} on "
+        f"{best}val {name} {result.val_accuracy:.4f}; "
+        f"{'test' if data.test else 'val'} {name} of the {which} {result.accuracy:.4f} on "
         f"{evaluation.count} images. Saved in {out}"
     )
+    if trainer.method.saves_model and (not_better := verdict(result.val_accuracy, result.baselines or {})):
+        shown.note(not_better)
     return result
 
 
 def _read_result(out: Path) -> FinetuneResult:
     metrics = json.loads((out / METRICS_FILE).read_text(encoding="utf-8"))
     return FinetuneResult(
-        accuracy=metrics["top1"],
+        accuracy=metrics["accuracy"],
         val_accuracy=metrics["val_accuracy"],
         best_epoch=metrics["best_epoch"],
         seconds=metrics["seconds"],
         directory=out,
         history=tuple(Epoch(**line) for line in metrics["history"]),
+        baselines=metrics["baselines"],
     )
 
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from .batch_norm import hold_batch_norm
 from .checkpoint import (
     CheckpointError,
     load_checkpoint,
@@ -31,7 +31,10 @@ from .errors import TrainingError, TrainingInterrupted
 from .features import embeddings
 from .interrupt import ctrl_c_calls
 from .loader import EVAL_BATCH, EvalBatches, TrainBatches, seed_of
-from .metrics import Evaluation, score
+from .losses import Criterion, hits, label_loss
+from .methods import METHODS, Method
+from .metrics import Evaluation
+from .multilabel import MultiLabelEvaluation, evaluation_of
 from .optimizers import average_of, load_optimizer_tensors, optimizer_tensors, parameter_groups, rate_at
 from .probe import train_head
 from .progress import Progress
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from ..encoder import Encoder
     from ..preprocess import Preprocess
     from .data import Data, ImageSet
+    from .distillation import Teacher
     from .recipe import Recipe
 
 LAST_CHECKPOINT = Path("checkpoints", "last.safetensors")
@@ -66,6 +70,9 @@ class Trainer:
         keep: Callable[[Encoder, Position], None],
         identity: dict[str, Any],
         progress: Progress,
+        method: Method | None = None,
+        teacher: Teacher | None = None,
+        pretrained: bool = False,
         workers: int | None = None,
         checkpoint_seconds: float = 120.0,
     ) -> None:
@@ -86,11 +93,16 @@ class Trainer:
         self.steps = recipe.epochs * self.batches.steps
         self.warmup_steps = round(min(recipe.warmup_epochs * self.batches.steps, self.steps / 2))
 
-        model.freeze(recipe.freeze)
+        self.method = method or METHODS[recipe.method]
+        self.method.prepare(self.model, recipe)
+        hold_batch_norm(self.model, recipe, pretrained)
         model.set_drop_path(recipe.drop_path)
         self.optimizer = torch.optim.AdamW(parameter_groups(model, recipe), lr=recipe.lr, fused=True)
         self.average = average_of(model, recipe.ema_decay) if recipe.ema_decay else None
         self.mix = _mixer(recipe, len(data.classes))
+        labels = torch.from_numpy(data.train.labels)
+        self.multi_label = labels.ndim == 2
+        self.criterion = Criterion(label_loss(recipe, labels, len(data.classes), self.device), teacher)
 
     def use(self, model: Encoder) -> None:
         """Evaluate this model from now on: the best epoch, read back from where it was saved."""
@@ -117,7 +129,7 @@ class Trainer:
         self.last_saved = time.monotonic()
         self.progress.start(self.steps, done=self.position.epoch * self.batches.steps + self.position.batch)
         with ctrl_c_calls(self._request_stop):
-            while self.position.epoch < self.recipe.epochs:
+            while self.position.epoch < self.recipe.epochs and not self._out_of_patience():
                 self._train_epoch()
                 self._finish_epoch()
 
@@ -139,7 +151,7 @@ class Trainer:
                 images, targets = self.mix(images, labels)
             with self._autocast():
                 logits = self.wrapped(images)
-            loss = F.cross_entropy(logits.float(), targets, label_smoothing=recipe.label_smoothing)
+            loss = self.criterion(logits.float(), targets, images)
             self.prepared.zero_grad()
             self.accelerator.backward(loss)
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.grad_clip or math.inf)
@@ -150,9 +162,8 @@ class Trainer:
             if self.average is not None:
                 self.average.update_parameters(self.model)
 
-            hard = targets if targets.ndim == 1 else targets.argmax(dim=1)
             loss_sum += loss.detach().double() * len(labels)
-            correct += (logits.detach().argmax(dim=1) == hard).sum()
+            correct += hits(logits.detach(), targets, self.multi_label).sum()
             position.seen += len(labels)
             position.batch += 1
             now = time.monotonic()
@@ -183,24 +194,35 @@ class Trainer:
             train_loss=loss_sum / seen,
             train_accuracy=correct / seen,
             val_loss=evaluation.loss,
-            val_accuracy=evaluation.top1,
+            val_accuracy=evaluation.figure,
             images_per_second=seen / max(position.train_seconds, 1e-9),
             seconds=position.seconds,
         )
         self.history.append(line)
         position.batch, position.loss_sum, position.correct, position.seen, position.train_seconds = 0, 0.0, 0.0, 0, 0.0
-        if evaluation.top1 > position.best_accuracy:
-            position.best_accuracy, position.best_epoch = evaluation.top1, position.epoch
+        if evaluation.figure > position.best_accuracy:
+            position.best_accuracy, position.best_epoch = evaluation.figure, position.epoch
             if self.accelerator.is_main_process:
-                self.keep(self.evaluated_model, position)
+                self.keep(self.method.merged(self.evaluated_model), position)
         self._write_logs()
         self._save()
         self.progress.epoch(line, best=position.best_epoch == position.epoch)
         if self.stop_requested and position.epoch < self.recipe.epochs:
             self._interrupted()
 
-    def evaluate(self, images: ImageSet, batches: EvalBatches | None = None) -> Evaluation:
+    def _out_of_patience(self) -> bool:
+        position, patience = self.position, self.recipe.patience
+        stops = bool(patience) and position.epoch - position.best_epoch >= patience
+        if stops:
+            self.progress.note(f"no new best for {patience} epochs, so training ends here (patience)")
+        return stops
+
+    def evaluate(self, images: ImageSet, batches: EvalBatches | None = None) -> Evaluation | MultiLabelEvaluation:
         """Score the evaluated model on an image set."""
+        return evaluation_of(self.logits(images, batches), torch.from_numpy(images.labels), self.data.classes)
+
+    def logits(self, images: ImageSet, batches: EvalBatches | None = None) -> Tensor:
+        """(N, classes) logits of the evaluated model."""
         batches = batches or EvalBatches(
             images, self.preprocess, EVAL_BATCH, self.device, workers=self.workers, rank=self.rank, world=self.world
         )
@@ -213,23 +235,25 @@ class Trainer:
         gathered = self.accelerator.gather(logits)
         assert isinstance(gathered, Tensor)
         # Rank r computed images r, r + world, ...; gathering puts the ranks one after another.
-        in_order = gathered.unflatten(0, (self.world, -1)).transpose(0, 1).flatten(0, 1)[: len(images)]
-        return score(in_order, torch.from_numpy(images.labels), self.data.classes)
+        return gathered.unflatten(0, (self.world, -1)).transpose(0, 1).flatten(0, 1)[: len(images)]
+
+    def features(self, images: ImageSet, what: str) -> Tensor:
+        """(N, D) embeddings by the model as it is, without augmentation."""
+        batches = EvalBatches(images, self.preprocess, EVAL_BATCH, self.device, workers=self.workers)
+        with self._autocast():
+            return embeddings(self.model, self.progress.track(batches, f"features of {what}"))
 
     def _probe(self) -> None:
-        """Train the head alone on embeddings that are computed once, without augmentation."""
-        recipe, data = self.recipe, self.data
-        found = {}
-        for name, images in (("train", data.train), ("val", data.val)):
-            batches = EvalBatches(images, self.preprocess, EVAL_BATCH, self.device, workers=self.workers)
-            with self._autocast():
-                found[name] = embeddings(self.model, self.progress.track(batches, f"features of {name}"))
-        train_head(self.model, found["train"], torch.from_numpy(data.train.labels).to(self.device), recipe)
+        """Train the head alone on embeddings that are computed once."""
+        data = self.data
+        train, val = self.features(data.train, "train"), self.features(data.val, "val")
+        labels = torch.from_numpy(data.train.labels).to(self.device)
+        train_head(self.model, train, labels, self.recipe, self.criterion.labels)
         with torch.inference_mode():
-            logits = self.model.forward_head(found["val"])
-        accuracy = score(logits, torch.from_numpy(data.val.labels), data.classes).top1
-        self.position.probe_accuracy = accuracy
-        self.progress.note(f"linear probe: val accuracy {accuracy:.4f}")
+            logits = self.model.forward_head(val)
+        figure = evaluation_of(logits, torch.from_numpy(data.val.labels), data.classes).figure
+        self.position.probe_accuracy = figure
+        self.progress.note(f"linear probe: val accuracy {figure:.4f}")
 
     def _autocast(self) -> Any:
         if self.recipe.precision == "fp32":

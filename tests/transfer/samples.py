@@ -1,5 +1,6 @@
 """Small image sets for the tests of this folder."""
 
+import dataclasses
 import gzip
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,11 @@ from PIL import Image
 
 from hybridvit.encoder import Encoder
 from hybridvit.registry import model_spec
+from hybridvit.transfer.data import Data
+from hybridvit.transfer.progress import Progress
+from hybridvit.transfer.recipe import Recipe
+from hybridvit.transfer.trainer import Trainer
+from hybridvit.transfer.transforms import default_preprocess
 
 
 def draw(path: Path, seed: int, side: int = 8) -> Path:
@@ -48,3 +54,36 @@ def tiny(name: str = "cct_2_3x2_32", **changes: Any) -> Encoder:
     """A model for grey images of 16 x 16 pixels in three classes."""
     torch.manual_seed(0)
     return model_spec(name).replace(img_size=(16, 16), in_chans=1, num_classes=3, **changes).build()
+
+
+FAST = Recipe(epochs=2, batch_size=16, lr=2e-3, warmup_epochs=0.5, augment="gentle", flip=0.0)
+
+
+def trainer_of(data: Data, out: Path, recipe: Recipe = FAST, model: Encoder | None = None, **options: Any) -> Trainer:
+    """A run of a `tiny` model on the CPU that keeps nothing."""
+    from accelerate import Accelerator
+
+    return Trainer(
+        model or tiny(),
+        data,
+        recipe,
+        default_preprocess((16, 16), 1),
+        out,
+        Accelerator(cpu=True),
+        keep=options.pop("keep", lambda best, position: None),
+        identity={"model": "tiny"},
+        progress=Progress(shown=False),
+        workers=0,
+        **options,
+    )
+
+
+def with_several_labels(data: Data) -> Data:
+    """The same images, where those of the first class are of the second too."""
+
+    def targets(images: Any) -> Any:
+        rows = np.eye(len(data.classes), dtype=np.float32)[images.labels]
+        rows[:, 1] = np.maximum(rows[:, 0], rows[:, 1])
+        return dataclasses.replace(images, labels=rows)
+
+    return dataclasses.replace(data, train=targets(data.train), val=targets(data.val), test=None)

@@ -94,7 +94,10 @@ def test_an_epoch_waits_for_the_gpu_only_to_look_at_the_loss(data: Data, tmp_pat
 
 def test_the_probe_waits_for_the_gpu_once_an_epoch(data: Data, tmp_path: Path):
     recipe = Recipe(epochs=1, batch_size=4, probe_epochs=3)
-    with watched() as watch, mock.patch("hybridvit.transfer.trainer.score", return_value=SimpleNamespace(top1=1.0)):
+    with (
+        watched() as watch,
+        mock.patch("hybridvit.transfer.trainer.evaluation_of", return_value=SimpleNamespace(figure=1.0)),
+    ):
         empty_trainer(data, tmp_path, recipe)._probe()
     assert found(watch, "read") == {"probe.py(train_head)": 3}
 

@@ -23,7 +23,7 @@ def test_every_field_is_documented_and_limited() -> None:
     documented = set(re.findall(r"[a-z_]+", Recipe.__doc__ or ""))
     assert set(recipe.to_dict()) <= documented
     for name, value in recipe.to_dict().items():
-        if not isinstance(value, str):
+        if not isinstance(value, str | bool):
             with pytest.raises(RecipeError, match=name):
                 recipe.replace(**{name: type(value)(-1)})
 
@@ -38,6 +38,9 @@ def test_every_field_is_documented_and_limited() -> None:
         ("lr = 'high'", "lr must be a number, got 'high'"),
         ("lr = nan", "lr must be between"),
         ("augment = 'strong'", "augment must be one of none, flip"),
+        ("method = 'adapter'", "method must be one of full, probe, lora, ssf, knn, got 'adapter'"),
+        ("calibrate = 1", "calibrate must be true or false, got 1"),
+        ("finish_epochs = 2", "finish_size and finish_epochs need each other: set both, or neither"),
         ("precision = 'fp16'", "precision must be one of fp32, bf16"),
         ("epochs = = 3", "not valid TOML"),
     ],
@@ -70,3 +73,16 @@ def test_default_suits_the_number_of_images() -> None:
     assert few.batch_size < many.batch_size
     assert few.probe_epochs > 0
     assert default_recipe(200, pretrained=False).probe_epochs == 0
+
+
+def test_the_page_has_every_field_as_the_docstring_says_it() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "finetune.md").read_text()
+    documented = re.findall(r"^ {8}([a-z_]+): ((?:.|\n {12})*)", Recipe.__doc__ or "", flags=re.M)
+    values = Recipe().to_dict()
+    rows = []
+    for name, text in documented:
+        default = f'"{values[name]}"' if isinstance(values[name], str) else str(values[name]).replace("False", "false")
+        words = re.sub(r'"([a-z0-9]+)"', r"`\1`", " ".join(text.split()))
+        rows.append(f"| `{name}` | {default} | {words} |")
+    assert "\n".join(rows) in page
+    assert len(rows) == len(values)

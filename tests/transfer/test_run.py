@@ -24,6 +24,7 @@ import hybridvit as hv
 from hybridvit.cli import app
 from hybridvit.transfer.errors import DataError, RecipeError, RunDirectoryError
 from hybridvit.transfer.evaluation import evaluate
+from hybridvit.transfer.metrics import Evaluation
 from hybridvit.transfer.predict import Prediction, predict
 from hybridvit.transfer.recipe import Recipe, load_recipe
 from hybridvit.transfer.run import FinetuneResult, _origin, finetune
@@ -100,7 +101,7 @@ def test_a_run_leaves_everything_that_is_needed_and_nothing_else(finished: Path)
 def test_the_saved_model_gives_the_reported_accuracy_and_its_labels(finished: Path, idx: str) -> None:
     metrics = json.loads((finished / "metrics.json").read_text())
     evaluation = evaluate(finished, idx)
-    assert evaluation.top1 == metrics["top1"]
+    assert evaluation.figure == metrics["top1"]
     model = load_model(finished)
     assert model.labels == ("0", "1", "2")
     assert model.preprocess is not None
@@ -125,7 +126,7 @@ def test_a_saved_run_can_be_trained_on_and_names_no_path(finished: Path, idx: st
     again = finetune(
         f"local-dir:{finished}", idx, tmp_path / "run", recipe=FAST.replace(epochs=1, lr=1e-6), progress=False
     )
-    assert again.accuracy == evaluate(finished, idx).top1  # its head is kept, for the classes are the same
+    assert again.accuracy == evaluate(finished, idx).figure  # its head is kept, for the classes are the same
     config = (tmp_path / "run" / "config.json").read_text()
     assert str(finished.parent) not in config
     assert json.loads(config)["origin"]["finetuned_from"] == finished.name
@@ -168,7 +169,7 @@ def test_half_precision_answers(finished: Path, idx: str, tmp_path: Path) -> Non
     (found,), (expected,) = (predict(which, picture, topk=1) for which in (tmp_path / "half", finished))
     assert found[0].label == expected[0].label
     assert found[0].probability == pytest.approx(expected[0].probability, abs=0.05)
-    assert evaluate(tmp_path / "half", idx).top1 == pytest.approx(evaluate(finished, idx).top1, abs=0.1)
+    assert evaluate(tmp_path / "half", idx).figure == pytest.approx(evaluate(finished, idx).figure, abs=0.1)
 
 
 def test_the_output_directory_is_protected(finished: Path, idx: str, tmp_path: Path) -> None:
@@ -278,6 +279,7 @@ def test_a_folder_with_other_classes_cannot_be_evaluated(finished: Path, colour_
 def test_classes_are_matched_by_name_and_some_may_be_absent(finished: Path, tmp_path: Path) -> None:
     folder_of(tmp_path / "some", {"2": 3, "1": 4})
     evaluation = evaluate(finished, tmp_path / "some", tmp_path / "figures")
+    assert isinstance(evaluation, Evaluation)
     assert evaluation.confusion.sum(dim=1).tolist() == [0, 4, 3]
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {
         *("metrics.json", "confusion.png", "predictions.png"),

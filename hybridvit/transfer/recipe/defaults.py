@@ -1,0 +1,28 @@
+"""The recipe of a user who names none."""
+
+from __future__ import annotations
+
+from .fields import Recipe
+
+
+def default_recipe(num_images: int, pretrained: bool = True) -> Recipe:
+    """What to use when the user names no recipe: the fewer the images, the more passes and the gentler the change.
+
+    Batches are small enough that an epoch has at least about 20 steps.
+    """
+    batch_size = next((size for size in (128, 64, 32, 16) if num_images >= 20 * size), 8)
+    epochs = 30 if num_images < 2_000 else 20 if num_images < 20_000 else 10
+    if not pretrained:
+        return Recipe(
+            epochs=3 * epochs, batch_size=batch_size, lr=1e-3 * batch_size / 128, ema_decay=0.999, calibrate=True
+        )
+    return Recipe(
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=5e-4 * batch_size / 128,
+        layer_decay=0.75,
+        probe_epochs=20,
+        drop_path=0.1,
+        ema_decay=0.99 if num_images < 2_000 else 0.999,
+        calibrate=True,
+    )
