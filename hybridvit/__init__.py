@@ -24,6 +24,7 @@ _HOMES = {
     "predict": "transfer.predict",
     "finetune": "transfer.run",
     "evaluate": "transfer.evaluation",
+    "export": "transfer.export",
 }
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "convert",
     "create_model",
     "evaluate",
+    "export",
     "finetune",
     "list_models",
     "lock",
@@ -46,6 +48,7 @@ __all__ = [
 if TYPE_CHECKING:
     from .optimization import optimize
     from .transfer.evaluation import evaluate
+    from .transfer.export import export
     from .transfer.predict import predict
     from .transfer.run import finetune
     from .transfer.transforms import transforms

@@ -30,7 +30,7 @@ def with_num_classes(model: Encoder, num_classes: int) -> Encoder:
         raise ValueError(f"num_classes must be 0 or more, got {num_classes}")
     adapted = _rebuilt(model, model.spec.replace(num_classes=num_classes), fresh=("head.",))
     adapted.head = adapted.spec.build_head(model.num_features).to(**_where(model))
-    adapted.labels, adapted.origin = None, without_results(model.origin)
+    adapted.labels, adapted.multi_label, adapted.origin = None, False, without_results(model.origin)
     _record(adapted, f"classifier replaced: {model.spec.num_classes} -> {num_classes} classes")
     adapted.freeze(model.frozen_layers)
     return adapted.train(model.training)
@@ -122,6 +122,7 @@ def _rebuilt(
     missing = adapted.load_state_dict(kept, assign=True, strict=not fresh).missing_keys
     assert all(key.startswith(fresh) for key in missing), missing
     adapted.preprocess, adapted.labels, adapted.origin = model.preprocess, model.labels, model.origin
+    adapted.multi_label = model.multi_label
     adapted.resolved = model.resolved
     adapted.freeze(model.frozen_layers)
     return adapted.train(model.training)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -38,22 +39,27 @@ class DemoResult:
     predictions: Path
     model: Path
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON data."""
+        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+
     @property
     def margin(self) -> float:
         """What starting from real weights is worth, in accuracy."""
         return self.pretrained_accuracy - self.scratch_accuracy
 
 
-def demo(out: Path, recipe: str = "demo", data: Path | None = None) -> DemoResult:
+def demo(out: Path, recipe: str = "demo", data: Path | None = None, console: Console | None = None) -> DemoResult:
     """Runs the demo and writes everything under `out`, whose earlier demo it replaces.
 
-    `data` is a folder with train/ and val/, by default the sample images that ship with the package.
+    `data` is a folder with train/ and val/, by default the sample images that ship with the package. What happens is
+    told on the `console`, by default on standard output.
 
     Raises ValueError if `out` holds something else than a demo, ChildProcessError if a step of it fails.
     """
     from .transfer.run import finetune
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = console or Console(highlight=False, soft_wrap=True)
     data = data or zoo_path() / "samples" / "emoji"
     _prepare(out)
     console.rule("1. Fine-tune a hybrid whose stem has ImageNet weights")
@@ -86,7 +92,7 @@ def demo(out: Path, recipe: str = "demo", data: Path | None = None) -> DemoResul
         predictions=sheet,
         model=tuned.directory,
     )
-    (out / "demo.json").write_text(json.dumps(asdict(result), indent=1, default=str) + "\n")
+    (out / "demo.json").write_text(json.dumps(result.to_dict(), indent=1) + "\n")
     _report(console, result)
     return result
 

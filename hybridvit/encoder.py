@@ -92,8 +92,8 @@ class StageModule(nn.Module):
 class Encoder(nn.Module):
     """A built model: images (B, in_chans, H, W) of any height and width -> logits (B, num_classes).
 
-    `preprocess`, `labels` and `origin` describe the weights at hand and travel with them; they never change a result.
-    `resolved` is what was loaded, `optimizations` what was done for speed; they stay on this machine.
+    `preprocess`, `labels`, `origin` and `multi_label` (an image may have several) describe the weights and travel with
+    them; `resolved` is what was loaded, `optimizations` what was done for speed, here. None changes a result.
     """
 
     def __init__(self, spec: Model) -> None:
@@ -104,7 +104,7 @@ class Encoder(nn.Module):
         self.origin: dict[str, Any] | None = None
         self.resolved: Resolved | None = None
         self.optimizations: tuple[str, ...] = ()
-        self.frozen_layers = 0
+        self.multi_label, self.frozen_layers = False, 0
         self.held: list[nn.Module] = []  # modules that stay in eval mode while the others train
         self.stages = nn.ModuleList()
         self.feature_info: list[FeatureInfo] = []

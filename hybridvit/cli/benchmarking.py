@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from .application import app
+from .application import app, tell_json
 
 
 @app.command()
@@ -59,6 +60,9 @@ def benchmark(
     control: Annotated[
         str | None, typer.Option(help="With --compare: a side to divide by, so that the machine's pace drops out.")
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print results, or what changed, as JSON, one object a line.")
+    ] = False,
 ) -> None:
     """Speed and memory of models beside other packages that have them, with equal weights and in turns."""
     from rich.console import Console
@@ -67,6 +71,10 @@ def benchmark(
     from ..benchmark.run import SETS, SUITES
     from ..benchmark.tables import terminal_table
 
+    if render is not None and as_json:
+        for result in package.read_results(render):
+            tell_json(asdict(result))
+        return
     if render is not None and plot is not None:
         from ..benchmark.pareto import plot as draw
 
@@ -83,7 +91,10 @@ def benchmark(
         return
     if compare is not None:
         changes = package.compare(package.read_results(compare[0]), package.read_results(compare[1]), control=control)
-        typer.echo(package.report(changes))
+        for change in changes if as_json else ():
+            tell_json(asdict(change))
+        if not as_json:
+            typer.echo(package.report(changes))
         raise typer.Exit(any(change.verdict == "worse" for change in changes))
     names = [*(models or ()), *(SETS[model_set] if model_set else ())]
     if not names:
@@ -103,13 +114,16 @@ def benchmark(
     sizes = [(size, size) for size in img_size] if img_size else None
     batches = [_batch(each) for each in batch] if batch else None
     measured = False
-    console = Console()
+    console = Console(stderr=as_json)
     with console.status("measuring"):
         for result in package.benchmark(
             names, batches, settings, suite=suite, img_sizes=sizes, sides=side, weigh=memory
         ):
             package.append_result(out, result)
-            console.print(terminal_table(result))
+            if as_json:
+                tell_json(asdict(result))
+            else:
+                console.print(terminal_table(result))
             measured = True
     if measured:
         console.print(f"results in {out}", highlight=False, soft_wrap=True)

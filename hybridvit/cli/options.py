@@ -33,3 +33,4 @@ ModelOption = Annotated[
 CacheOption = Annotated[Path | None, typer.Option(help="Of huggingface_hub; by default where HF_HOME says.")]
 PickleOption = Annotated[bool, typer.Option("--allow-pickle", help="Read pickled weights too, tensors only.")]
 LockOption = Annotated[Path | None, typer.Option(help="Lock file; anything but what it has is refused.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print what was done as one JSON object.")]

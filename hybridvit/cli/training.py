@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ..limits import printable
-from .application import app, settings
-from .options import DataOption, DeviceOption, ImageRootOption, ModelOption, OnBadOption, TtaOption, WorkersOption
+from .application import app, settings, tell, tell_json
+from .options import (
+    DataOption,
+    DeviceOption,
+    ImageRootOption,
+    JsonOption,
+    ModelOption,
+    OnBadOption,
+    TtaOption,
+    WorkersOption,
+)
+
+if TYPE_CHECKING:
+    from ..transfer.images import BadImage
+    from ..transfer.predict import Prediction
 
 DEFAULT_MODEL = "tiny_vit_5m_224.dist_in22k_ft_in1k"
 
@@ -136,9 +151,19 @@ def evaluate(
 
 @app.command()
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(help="Files, folders, quoted patterns such as 'a/**/*.jpg', or - for names on standard input."),
+    ],
     model: ModelOption,
-    topk: Annotated[int, typer.Option(min=1, help="Labels an image.")] = 5,
+    topk: Annotated[int, typer.Option(min=1, help="Labels an image, at most.")] = 5,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Least probability of a label; by default 0.5 for a multi-label model, else 0."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the predictions to this .csv or .jsonl file instead.")] = None,
     sheet: Annotated[Path | None, typer.Option(help="PNG with a thumbnail and the best label of each image.")] = None,
     tta: TtaOption = "none",
     device: DeviceOption = None,
@@ -146,36 +171,72 @@ def predict(
 ) -> None:
     """The most likely labels of images. A file that cannot be read is named at the end and makes the exit code 1."""
     from ..transfer.images import BadImage, describe_bad_images
+    from ..transfer.outputs import writer_for
     from ..transfer.predict import predict_files
 
+    write = writer_for(out) if out else None
     bad: list[BadImage] = []
-    good = []
-    for path, result in predict_files(model, images, topk, tta=tta, device=device):
-        if isinstance(result, BadImage):
-            bad.append(result)
-            continue
-        good.append((path, result))
+    labelled = 0
+    best: list[tuple[Path, Prediction]] = []
+
+    def shown() -> Iterator[tuple[Path, list[Prediction] | BadImage]]:
+        nonlocal labelled
+        given = predict_files(
+            model, images, topk, threshold=threshold, tta=tta, device=device, standard_input=sys.stdin.buffer
+        )
+        for path, result in given:
+            if isinstance(result, BadImage):
+                bad.append(result)
+            else:
+                labelled += 1
+                best.extend((path, each) for each in result[:1] if sheet)
+                if write is None:
+                    _tell_prediction(path, result, as_json)
+            yield path, result
+
+    (write or _used_up)(shown())
+    if out is not None:
+        said = {"written": str(out), "images": labelled, "unreadable": len(bad)}
         if as_json:
-            labels = [{"label": each.label, "probability": each.probability} for each in result]
-            typer.echo(json.dumps({"image": str(path), "predictions": labels}))
+            tell_json(said)
         else:
-            typer.echo(f"{path}: " + ", ".join(f"{printable(each.label)} {each.probability:.1%}" for each in result))
-    if sheet is not None and good:
+            typer.echo(f"{labelled:,} images labelled, written: {out}")
+    if sheet is not None and best:
         from ..transfer.report import SheetItem, prediction_sheet, thumbnail
 
-        items = [SheetItem(thumbnail(path), result[0].label, result[0].probability) for path, result in good]
+        items = [SheetItem(thumbnail(path), each.label, each.probability) for path, each in best]
         prediction_sheet(items, sheet)
     if bad:
         typer.echo(f"{len(bad)} files could not be read:\n{describe_bad_images(bad)}", err=True)
         raise typer.Exit(1)
 
 
+def _used_up(results: Iterable[object]) -> None:
+    for _ in results:
+        pass
+
+
+def _tell_prediction(path: Path, result: list[Prediction], as_json: bool) -> None:
+    from ..transfer.outputs import as_json as facts
+
+    if as_json:
+        tell_json(facts(path, result))
+        return
+    labels = ", ".join(f"{printable(each.label)} {each.probability:.1%}" for each in result)
+    tell(f"{path}: {labels or 'none of the labels'}")
+
+
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Directory for everything that the demo makes.")] = Path("demo"),
     recipe: Annotated[str, typer.Option(help="Training recipe, a name or a TOML file.")] = "demo",
+    as_json: JsonOption = False,
 ) -> None:
     """The main job end to end on shipped data: fine-tune, compare, push, pull, verify, predict."""
+    from rich.console import Console
+
     from ..demo import demo as run
 
-    run(out, recipe)
+    result = run(out, recipe, console=Console(highlight=False, soft_wrap=True, stderr=as_json))
+    if as_json:
+        tell_json(result.to_dict())

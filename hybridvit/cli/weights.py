@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from .application import app, settings, tell
-from .options import CacheOption, LockOption, PickleOption
+from .application import app, settings, tell, tell_json
+from .options import CacheOption, JsonOption, LockOption, PickleOption
 from .zoo import tell_record
 
 hub_app = typer.Typer(no_args_is_help=True, help="A Hub of your own, on this machine.")
@@ -25,6 +26,7 @@ def lock(
     model: Annotated[str | None, typer.Option(help="Architecture of files that are not recognised.")] = None,
     cache_dir: CacheOption = None,
     allow_pickle: PickleOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Lock names to the commits and bytes that they stand for now; loading with lock=FILE takes nothing else."""
     from ..weights.lock import check_lock
@@ -33,15 +35,22 @@ def lock(
 
     if check:
         verdicts = check_lock(file, cache_dir=cache_dir)
-        for name, wrong in verdicts.items():
-            tell(f"{name}: {'as locked' if wrong is None else wrong or 'not in the cache'}")
+        said = {name: "as locked" if wrong is None else wrong or "not in the cache" for name, wrong in verdicts.items()}
+        if as_json:
+            tell_json({"file": str(file), "checked": said})
+        for name, verdict in said.items() if not as_json else ():
+            tell(f"{name}: {verdict}")
         bad = [name for name, wrong in verdicts.items() if wrong]
         if bad:
             raise LockError(f"{len(bad)} of {len(verdicts)} are not as {file} has them: {', '.join(bad)}")
         return
     if not names:
         raise ValueError("name at least one model, or check a lock file with --check")
-    for name, locked in run(names, file, model=model, cache_dir=cache_dir, allow_pickle=allow_pickle).items():
+    weights = run(names, file, model=model, cache_dir=cache_dir, allow_pickle=allow_pickle)
+    if as_json:
+        tell_json({"file": str(file), "locked": {name: asdict(locked) for name, locked in weights.items()}})
+        return
+    for name, locked in weights.items():
         at = f" at commit {locked.commit}" if locked.commit else ""
         tell(f"locked {name}: {locked.source}{at}, {len(locked.files)} files")
         for each, facts in sorted(locked.files.items()):
@@ -60,11 +69,15 @@ def convert(
     cache_dir: CacheOption = None,
     allow_pickle: PickleOption = False,
     lock: LockOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write weights in another layout: from any that is read to any that the model's family has."""
     from ..weights.convert import convert as run
 
     read = run(source, target, model=model, to=to, cache_dir=cache_dir, allow_pickle=allow_pickle, lock=lock)
+    if as_json:
+        tell_json({"written": str(target), "read": read.to_dict()})
+        return
     tell_record(read)
     typer.echo(f"written: {target}")
 
@@ -78,6 +91,7 @@ def optimize(
     ] = None,
     cache_dir: CacheOption = None,
     allow_pickle: PickleOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Fold norms, scales and parallel convolutions into the layers next to them, and save the model: for inference."""
     import torch
@@ -92,10 +106,14 @@ def optimize(
         raise ValueError(f"{out} has the model itself, which nothing brings back from the optimized one; name another")
     original = create_model(name, pretrained=True, cache_dir=cache_dir, allow_pickle=allow_pickle).eval()
     fast = run(original, dtype=getattr(torch, dtype) if dtype else None)
+    off, saved = difference(original, fast), save_pretrained(fast, out)
+    if as_json:
+        tell_json({"saved": str(saved), "done": fast.optimizations, "difference": off})
+        return
     for line in fast.optimizations:
         typer.echo(line)
-    typer.echo(f"largest difference: {difference(original, fast):.1e} of the spread of outputs on random images")
-    typer.echo(f"saved in {save_pretrained(fast, out)}")
+    typer.echo(f"largest difference: {off:.1e} of the spread of outputs on random images")
+    typer.echo(f"saved in {saved}")
 
 
 @app.command()
@@ -115,6 +133,7 @@ def push(
     description: Annotated[str | None, typer.Option(help="First paragraph of the card.")] = None,
     cache_dir: CacheOption = None,
     allow_pickle: PickleOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Push a model to the Hub that HF_ENDPOINT names, by default huggingface.co."""
     from ..weights.load import create_model, full_name
@@ -136,6 +155,9 @@ def push(
         create_pr=pull_request,
         **{name: fact for name, fact in facts.items() if fact},
     )
+    if as_json:
+        tell_json({"pushed": url})
+        return
     typer.echo(f"pushed: {url}")
 
 
@@ -145,11 +167,16 @@ def pull(
     directory: Annotated[Path, typer.Argument(help="Where to; local-dir:DIRECTORY then loads it.")],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit; by default the main branch.")] = None,
     cache_dir: CacheOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Download a model repository from the Hub into a directory."""
     from ..weights.push import pull as run
 
-    tell_record(run(repository, directory, revision=revision, cache_dir=cache_dir))
+    record = run(repository, directory, revision=revision, cache_dir=cache_dir)
+    if as_json:
+        tell_json({"pulled": str(directory), "read": record.to_dict()})
+        return
+    tell_record(record)
     typer.echo(f"pulled into {directory}")
 
 
@@ -157,8 +184,9 @@ def pull(
 def serve(
     root: Annotated[Path, typer.Option(help="Directory that keeps the repositories.")],
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Tell where it is as one JSON object.")] = False,
 ) -> None:
     """Run a Hub on the loopback address, for demos, tests and places without internet. Ctrl-C stops it."""
     from ..hub.server import serve as run
 
-    run(root, port)
+    run(root, port, as_json)

@@ -1,5 +1,6 @@
 """Starts and stops the loopback Hub: `LoopbackHub` in a thread of this process, `serve` until Ctrl-C."""
 
+import json
 import os
 import secrets
 import shlex
@@ -73,19 +74,28 @@ class LoopbackHub:
         self._store.server.stop()
 
 
-def serve(root: Path, port: int = 0) -> None:
-    """Runs the Hub until Ctrl-C or SIGTERM, and prints what to export in the shell that uses it."""
+def serve(root: Path, port: int = 0, as_json: bool = False) -> None:
+    """Runs the Hub until Ctrl-C or SIGTERM, and prints what to export in the shell that uses it, or that as JSON."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with LoopbackHub(root, port) as hub:
-        print(f"Hub at {hub.endpoint}, repositories in {hub.root}. Ctrl-C stops it.")
-        print("In the shell that uses it:\n")
-        for name, value in hub.environment().items():
-            print(f"export {name}={shlex.quote(value)}")
-        print(flush=True)
+        if as_json:
+            facts = {"endpoint": hub.endpoint, "root": str(hub.root), "environment": hub.environment()}
+            print(json.dumps(facts), flush=True)
+        else:
+            _print_how_to_use(hub)
         stop.wait()
-    print("Hub stopped.")
+    if not as_json:
+        print("Hub stopped.")
+
+
+def _print_how_to_use(hub: LoopbackHub) -> None:
+    print(f"Hub at {hub.endpoint}, repositories in {hub.root}. Ctrl-C stops it.")
+    print("In the shell that uses it:\n")
+    for name, value in hub.environment().items():
+        print(f"export {name}={shlex.quote(value)}")
+    print(flush=True)
 
 
 def _token_of(root: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..components.blocks import BranchModule
@@ -42,6 +42,12 @@ def difference(one: Encoder, other: Encoder) -> float:
     pattern = torch.randn(4, one.spec.in_chans, 5, 7, generator=torch.Generator().manual_seed(0))
     images = F.interpolate(pattern, size=one.spec.img_size, mode="bilinear")
     with torch.inference_mode():
-        expected, given = (each(images.to(next(each.parameters()))).double().cpu() for each in (one, other))
+        expected, given = (each(images.to(next(each.parameters()))) for each in (one, other))
+    return off_by(expected, given)
+
+
+def off_by(expected: Tensor, given: Tensor) -> float:
+    """The largest difference between outputs (B, ...), over how far the expected ones of different images lie apart."""
+    expected, given = expected.double().cpu(), given.double().cpu()
     spread = (expected - expected.mean(dim=0)).abs().max().clamp(min=1e-30)
     return ((given - expected).abs().max() / spread).item()

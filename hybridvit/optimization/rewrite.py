@@ -31,7 +31,7 @@ def rewritten(model: Encoder, rule: Rule) -> Encoder:
         fresh = cast("Model", spec).build().eval()
     # Strictly: a spec that its weights do not fit was rewritten wrongly.
     fresh.load_state_dict(changed.state_dict(), assign=True)
-    for about in ("preprocess", "labels", "origin", "resolved"):
+    for about in ("preprocess", "labels", "multi_label", "origin", "resolved"):
         setattr(fresh, about, getattr(model, about))
     return fresh.requires_grad_(False).to(next(model.parameters()).device)
 

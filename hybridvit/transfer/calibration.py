@@ -24,8 +24,9 @@ _GOLDEN = (5**0.5 - 1) / 2
 def calibrate(trainer: Trainer, out: Path) -> dict[str, float] | None:
     """Calibrate the trainer's model, which is the one saved in `out`, on the validation images, and save it again.
 
-    Returns the temperature and the calibration error on those images before and after. None if there is nothing to fit:
-    the labels are several an image, or all answers are right, for which the best temperature would be 0.
+    Returns the temperature and the calibration error on those images before and after. None if the model stays as it
+    is: the labels are several an image; all answers are right, for which the best temperature would be 0; or the
+    temperature that is best for the cross-entropy does not lower the calibration error.
     """
     import hybridvit
 
@@ -41,8 +42,11 @@ def calibrate(trainer: Trainer, out: Path) -> dict[str, float] | None:
     if before.top1 == 1.0:
         return None
     temperature = fitted_temperature(logits, labels)
-    divide_logits(model, temperature)
     after = score(logits / temperature, labels, trainer.data.classes)
+    if after.ece >= before.ece:
+        trainer.progress.note(f"not calibrated: no temperature lowers the ECE of {before.ece:.4f}")
+        return None
+    divide_logits(model, temperature)
     figures = {"temperature": temperature, "val_ece_before": before.ece, "val_ece": after.ece}
     model.origin = origin | {"calibration": figures}
     if trainer.accelerator.is_main_process:

@@ -19,10 +19,23 @@ SPLIT_FILE = "split.csv"
 DATA_FILE = "data.json"
 CONFUSION_FILE = "confusion.png"
 PREDICTIONS_FILE = "predictions.png"
-_RUN_FILES = (
-    *(RECIPE_FILE, METRICS_FILE, SPLIT_FILE, DATA_FILE, CONFUSION_FILE, PREDICTIONS_FILE),
-    *("log.csv", "log.jsonl", "checkpoints", "finish", CONFIG, WEIGHTS, CARD, PENDING),
-)
+REPORT_FILE = "report.html"
+FILES = {
+    CONFIG: "the model's spec, preprocessing and labels",
+    WEIGHTS: "its weights, of the best epoch",
+    CARD: "its card",
+    RECIPE_FILE: "the recipe of the run",
+    SPLIT_FILE: "which image was in which part",
+    DATA_FILE: "what was found in the data",
+    METRICS_FILE: "all figures of this page",
+    "log.csv": "a line for each epoch",
+    "log.jsonl": "the same, as JSON",
+    CONFUSION_FILE: "the confusion matrix as a picture",
+    PREDICTIONS_FILE: "a sheet of predictions",
+    "checkpoints": "what a run is resumed from",
+    "finish": "the same of the last phase",
+}
+_RUN_FILES = (*FILES, REPORT_FILE, PENDING)
 
 
 def check_directory(out: Path, data: str | Path, resume: bool, overwrite: bool) -> None:

@@ -35,3 +35,7 @@ class TrainingError(RuntimeError):
 
 class TrainingInterrupted(KeyboardInterrupt):
     """The user stopped the run; its checkpoint is written and can be resumed."""
+
+
+class ExportError(ValueError):
+    """The model cannot be exported to that format, or the result is not the model."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,15 +12,16 @@ from PIL import Image
 from torch import Tensor
 
 from ..weights.load import load_model
-from .data import image_files
 from .device import torch_device
 from .errors import DataError
 from .images import BadImage, load_pixels
+from .inputs import listed_images
 from .transforms import Transform, preprocess_of, transforms, warn_of_mismatch
 from .tta import Views, averaged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import BinaryIO
 
     from ..encoder import Encoder
 
@@ -28,7 +30,7 @@ ImageLike = str | Path | Image.Image | Tensor
 
 @dataclass(frozen=True)
 class Prediction:
-    """A label and its softmax probability."""
+    """A label and its probability: by softmax, or by sigmoid for a model whose images have any number of labels."""
 
     label: str
     probability: float
@@ -39,6 +41,7 @@ def predict(
     images: ImageLike | Sequence[ImageLike],
     topk: int = 5,
     *,
+    threshold: float | None = None,
     transform: Callable[..., Tensor] | None = None,
     tta: Views = "none",
     batch_size: int = 32,
@@ -50,6 +53,8 @@ def predict(
         model: a model, a saved directory, or a name with pretrained weights.
         images: one or several files, Pillow images, or tensors that are already preprocessed: (C, H, W), or a batch.
         topk: labels an image, fewer if there are fewer classes.
+        threshold: probability below which a label is left out; by default 0.5 for a model whose images have any number
+            of labels, and 0 for others.
         transform: Pillow image -> tensor (C, H, W), instead of `hv.transforms(model)`. A PreprocessWarning tells where
             it is known to differ from what the weights expect.
         tta: average over views of each image: "flip", its mirror image too, or "crops", both and five crops of each.
@@ -57,7 +62,7 @@ def predict(
         device: where to run; by default where the model is.
 
     Returns:
-        A list an image. A class without a name is called by its number.
+        A list an image, which may be empty where there is a threshold. A class without a name is called by its number.
 
     Raises:
         BadImage: for a file that cannot be decoded.
@@ -71,6 +76,8 @@ def predict(
         listed = list(images if images.ndim == 4 else images[None])
     if loaded.spec.num_classes == 0:
         raise DataError("the model has no classifier; create it with num_classes, or fine-tune it first")
+    if threshold is None:
+        threshold = 0.5 if loaded.multi_label else 0.0
     prepare, preprocess = transform or transforms(loaded), preprocess_of(loaded)
     if transform is not None:
         warn_of_mismatch(loaded, transform)
@@ -84,47 +91,49 @@ def predict(
         return prepare(image)
 
     results: list[list[Prediction]] = []
-    answer, was_training = averaged(loaded, tta), loaded.training
+    answer, was_training = averaged(loaded, tta, loaded.multi_label), loaded.training
     loaded.to(target).eval()
     with torch.inference_mode():
         for start in range(0, len(listed), batch_size):
             batch = torch.stack([ready(image) for image in listed[start : start + batch_size]])
-            probabilities = answer(batch.to(target, parameter.dtype)).float().softmax(dim=1).cpu()
-            results += [_best(row, loaded.labels, topk) for row in probabilities]
+            logits = answer(batch.to(target, parameter.dtype)).float()
+            probabilities = (logits.sigmoid() if loaded.multi_label else logits.softmax(dim=1)).cpu()
+            results += [_best(row, loaded.labels, topk, threshold) for row in probabilities]
     loaded.train(was_training)
     return results
 
 
-def _best(probabilities: Tensor, labels: tuple[str, ...] | None, topk: int) -> list[Prediction]:
+def _best(probabilities: Tensor, labels: tuple[str, ...] | None, topk: int, threshold: float) -> list[Prediction]:
     values, indices = probabilities.topk(min(topk, len(probabilities)))
     return [
         Prediction(labels[index] if labels else str(index), value)
         for value, index in zip(values.tolist(), indices.tolist(), strict=True)
+        if value >= threshold
     ]
 
 
 def predict_files(
     model: str | Path | Encoder,
-    paths: Sequence[Path],
+    given: Iterable[str | Path],
     topk: int = 5,
     *,
+    threshold: float | None = None,
     tta: Views = "none",
     batch_size: int = 32,
     device: str | None = None,
+    standard_input: BinaryIO | None = None,
 ) -> Iterator[tuple[Path, list[Prediction] | BadImage]]:
-    """`predict` for files and folders of files, one result a file; a file that cannot be decoded stops nothing."""
+    """`predict` for what `listed_images` takes, one result a file; a file that cannot be decoded stops nothing."""
     loaded = load_model(model)
     transform = transforms(loaded)
-    files = [file for path in paths for file in (image_files(path) if path.is_dir() else [path])]
-    if not files:
-        raise DataError(f"no images in {', '.join(map(str, paths))}")
-    for start in range(0, len(files), batch_size):
-        batch = files[start : start + batch_size]
-        prepared = [_prepared(file, transform) for file in batch]
+    files = listed_images(given, standard_input)
+    while batch := list(islice(files, batch_size)):
+        prepared = [file if isinstance(file, BadImage) else _prepared(file, transform) for file in batch]
         images = [image for image in prepared if not isinstance(image, BadImage)]
-        results = iter(predict(loaded, images, topk, tta=tta, device=device))
+        results = iter(predict(loaded, images, topk, threshold=threshold, tta=tta, device=device))
         for file, image in zip(batch, prepared, strict=True):
-            yield file, image if isinstance(image, BadImage) else next(results)
+            path = file.path if isinstance(file, BadImage) else file
+            yield path, image if isinstance(image, BadImage) else next(results)
 
 
 def _prepared(path: Path, transform: Transform) -> Tensor | BadImage:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .loader import seed_of
+from .loader import TrainBatches, seed_of
 from .optimizers import parameter_groups
 
 if TYPE_CHECKING:
@@ -88,7 +88,11 @@ def steepest(rates: list[float], losses: list[float], otherwise: float) -> float
 
 
 def _endless(trainer: Trainer) -> Iterator[tuple[Tensor, Tensor]]:
-    epoch = 0
+    """Whole batches, for every process by itself."""
+    batches, epoch = trainer.batches, 0
+    if trainer.world > 1:
+        data, recipe = trainer.data.train, trainer.recipe
+        batches = TrainBatches(data, trainer.preprocess, recipe, trainer.device, workers=trainer.workers)
     while True:
-        yield from trainer.batches.epoch(epoch)
+        yield from batches.epoch(epoch)
         epoch += 1

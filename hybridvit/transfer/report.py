@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import PIL.Image
 
+from .charts import draw_confusion, plain_text, shortened
 from .checkpoint import write_atomically
 from .images import load_image
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from .data import ImageSet
     from .metrics import Evaluation
 
-_MOST_COUNTS = 25  # classes beyond which the counts in the cells would be too small to read
 _SHEET_COLUMNS = 6
 _THUMBNAIL = 160
 _RIGHT, _WRONG = "#1a7f37", "#c1121f"
@@ -37,37 +37,25 @@ class SheetItem:
     truth: str | None = None
 
 
+@plain_text()
 def confusion_picture(evaluation: Evaluation, path: Path) -> None:
     """PNG of the confusion matrix: counts in the cells, colours by the share of each true class."""
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    counts = evaluation.confusion.numpy()
-    totals = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
-    size = len(counts)
-    side = min(24.0, max(4.5, 0.55 * size + 2.5))
+    side = min(24.0, max(4.5, 0.55 * len(evaluation.classes) + 2.5))
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)  # pyright: ignore[reportOptionalMemberAccess, reportCallIssue]
     axes = figure.add_subplot()
-    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = [_shortened(name) for name in evaluation.classes]
-    label_size = max(5.0, 10 - size / 12)
-    axes.set_xticks(range(size), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=label_size)
-    axes.set_yticks(range(size), names, fontsize=label_size)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    axes.set_title(f"top-1 {evaluation.top1:.1%} of {evaluation.count:,} images, ECE {evaluation.ece:.3f}", fontsize=11)
-    if size <= _MOST_COUNTS:
-        for row, column in zip(*np.nonzero(counts), strict=True):
-            colour = "white" if shares[row, column] > 0.55 else "black"
-            axes.text(
-                column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=label_size
-            )
+    picture = draw_confusion(axes, evaluation, colormaps["Blues"])
+    title = f"top-1 {evaluation.top1:.1%} of {evaluation.count:,} images, ECE {evaluation.ece:.3f}"
+    axes.set_title(title, fontsize=11)
     bar = figure.colorbar(picture, ax=axes, fraction=0.046, pad=0.02)
     bar.set_label("share of the true class")
     _save(figure, path)
 
 
+@plain_text()
 def prediction_sheet(items: Sequence[SheetItem], path: Path, title: str = "") -> None:
     """PNG with one thumbnail an item, its label and probability below it.
 
@@ -90,8 +78,8 @@ def prediction_sheet(items: Sequence[SheetItem], path: Path, title: str = "") ->
         colour = "black" if item.truth is None else _WRONG if wrong else _RIGHT
         for spine in axes.spines.values():
             spine.set(color=colour, linewidth=2.5 if wrong else 1.5)
-        text = f"{_shortened(item.label)} {item.probability:.0%}"
-        axes.set_xlabel(f"{text}\nis {_shortened(item.truth or '')}" if wrong else text, color=colour, fontsize=8)
+        text = f"{shortened(item.label)} {item.probability:.0%}"
+        axes.set_xlabel(f"{text}\nis {shortened(item.truth or '')}" if wrong else text, color=colour, fontsize=8)
     _save(figure, path)
 
 
@@ -123,10 +111,6 @@ def thumbnail(image: Image.Image | Path) -> Image.Image:
         image = load_image(image, covers=_THUMBNAIL)
     image.thumbnail((_THUMBNAIL, _THUMBNAIL))
     return image
-
-
-def _shortened(name: str, length: int = 22) -> str:
-    return name if len(name) <= length else name[: length - 1] + "…"
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -22,6 +22,7 @@ from .baselines import measure_baselines, verdict
 from .calibration import calibrate
 from .checkpoint import CheckpointError, advice, write_text
 from .data import Data, OnBad, load_data, split_table
+from .data.pictures import pictures
 from .data.statistics import measured_preprocess
 from .device import torch_device
 from .directory import (
@@ -30,6 +31,7 @@ from .directory import (
     METRICS_FILE,
     PREDICTIONS_FILE,
     RECIPE_FILE,
+    REPORT_FILE,
     SPLIT_FILE,
     check_directory,
     listed,
@@ -45,6 +47,7 @@ from .progress import Progress
 from .rate_finder import use_found_rate
 from .recipe import Recipe, default_recipe, load_recipe
 from .records import Epoch, Position
+from .report_page import Run, command_line, run_title, write_report
 from .trainer import LAST_CHECKPOINT, Trainer
 from .transforms import preprocess_of
 
@@ -102,7 +105,7 @@ def finetune(
     Args:
         model: a name that `create_model` takes, or a built model (its head is replaced when it has other classes).
         data: class folders, a table of paths and labels, or `PREFIX:...`, see `hybridvit.transfer.data.load_data`.
-        out: the run's directory: weights, labels, preprocessing, recipe, logs, split, metrics, confusion matrix.
+        out: the run's directory: weights, labels, preprocessing, recipe, logs, split, metrics, pictures, report.html.
         recipe: name or file of a recipe, or a Recipe; by default one that suits the number of images.
         overrides: fields of the recipe to change.
         num_classes: what the data is expected to have, if you want that checked.
@@ -137,8 +140,8 @@ def finetune(
         _require_known(model, pretrained)
     if find_lr and "lr" in (overrides or {}):
         raise ValueError("lr and find_lr exclude each other")
-    if chosen is not None:
-        METHODS[chosen.method].require()
+    asked = chosen or Recipe().replace(**overrides or {})
+    METHODS[asked.method].require()
     if workers is not None and workers < 0:
         raise ValueError(f"workers must be 0 or more, got {workers}")
     accelerator.wait_for_everyone()  # nothing is written before all processes have looked
@@ -161,12 +164,13 @@ def finetune(
         raise DataError(
             f"num_classes is {num_classes}, but {data} has {len(images.classes)} classes: {listed(images.classes)}"
         )
-    chosen = chosen or default_recipe(len(images.train), pretrained).replace(**overrides or {})
+    if chosen is None:
+        chosen = default_recipe(len(images.train), pretrained, asked.method).replace(**overrides or {})
     _describe(shown, model, images, chosen)
 
     torch.manual_seed(seed_of(chosen.seed, "head"))
     built = _adapted(model, pretrained, images.classes, chosen)
-    built.labels = images.classes
+    built.labels, built.multi_label = images.classes, images.multi_label
     preprocess = measured_preprocess(built, images)
     if chosen.image_size:
         preprocess = type(preprocess)(**{**asdict(preprocess), "input_size": (chosen.image_size,) * 2})
@@ -219,7 +223,9 @@ def finetune(
             trainer = finish_larger(trainer, out, resume, trainer_of)
     finally:
         shown.stop()
-    return _finish(trainer, images, out, shown)
+    options = {"pretrained": pretrained, "val_fraction": val_fraction, "on_bad": on_bad}
+    told = run_title(model, data), command_line(model, data, out, **options)
+    return _finish(trainer, images, out, shown, *told)
 
 
 def _chosen_recipe(
@@ -346,7 +352,7 @@ def _keep(model: Encoder, position: Position, out: Path, origin: dict[str, Any])
         raise CheckpointError(f"{error}. {advice(error)}") from error
 
 
-def _finish(trainer: Trainer, data: Data, out: Path, shown: Progress) -> FinetuneResult:
+def _finish(trainer: Trainer, data: Data, out: Path, shown: Progress, title: str, command: str) -> FinetuneResult:
     """Score the saved model once on the test images, or on the validation images, and write the figures."""
     import hybridvit
 
@@ -388,6 +394,17 @@ def _finish(trainer: Trainer, data: Data, out: Path, shown: Progress) -> Finetun
             "environment": environment(trainer.device),
             "history": [asdict(line) for line in trainer.history],
         }
+        if trainer.method.saves_model:
+            run = Run(
+                title=title,
+                command=command,
+                model=trainer.model,
+                data=data,
+                evaluation=evaluation,
+                metrics=metrics,
+                pictures=pictures(data),
+            )
+            write_report(run, out / REPORT_FILE)
         write_text(out / METRICS_FILE, json.dumps(metrics, indent=1) + "\n")
     name, which = evaluation.figure_name, "saved model" if trainer.method.saves_model else "vote"
     best = f"best epoch {result.best_epoch}: " if result.history else ""

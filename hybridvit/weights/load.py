@@ -401,7 +401,7 @@ def _from_config(config: dict[str, Any], files: Recorded, num_classes: int | Non
     model = _filled(layout, _weights(files, allow_pickle), files, num_classes)
     attach(model, config, spec.num_classes, files.where)
     if model.spec.num_classes != spec.num_classes:
-        model.origin = adapt.without_results(model.origin)
+        model.origin, model.multi_label = adapt.without_results(model.origin), False
     return model
 
 

@@ -49,6 +49,8 @@ STAGING = ".saving"
 ABANDONED = 24 * 3600.0
 FORMAT_VERSION = 1
 OWN_LAYOUT = "hybridvit"
+# The task of a config whose images have any number of labels; without one they have a single label.
+MULTI_LABEL = "multi-label"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -181,7 +183,7 @@ def saved_rules(config: Mapping[str, Any], spec: Model, where: str) -> KeyRules 
 
 
 def attach(model: Encoder, config: Mapping[str, Any], num_classes: int, where: str) -> None:
-    """Gives a model the preprocessing, origin and labels of its `num_classes` that were saved with it."""
+    """Gives a model the preprocessing, origin, task and labels of its `num_classes` that were saved with it."""
     preprocess, labels, origin = config.get("preprocess"), config.get("labels"), config.get("origin")
     try:
         model.preprocess = Preprocess.from_dict(preprocess) if preprocess else None
@@ -191,6 +193,12 @@ def attach(model: Encoder, config: Mapping[str, Any], num_classes: int, where: s
         raise WeightsError(f"{where}: the 'labels' in its {CONFIG} are no list of names")
     if labels and len(labels) != num_classes:
         raise WeightsError(f"{where}: its {CONFIG} has {len(labels)} labels for {num_classes} classes; correct it")
+    if (task := config.get("task")) not in (None, MULTI_LABEL):
+        raise WeightsError(
+            f"{where}: its {CONFIG} has the task {shown(task)}, this is hybridvit {__version__}, which knows "
+            f"{MULTI_LABEL!r} or none; pip install --upgrade hybridvit"
+        )
+    model.multi_label = task == MULTI_LABEL
     if origin is not None and not isinstance(origin, dict):
         raise WeightsError(f"{where}: the 'origin' in its {CONFIG} is no table")
     odd = odd_facts(origin or {})
@@ -431,6 +439,8 @@ def model_config(model: Encoder, layout: str | None = None, facts: Mapping[str, 
     }
     if family and in_timm and config["layout"] == "timm" and not differs(family, spec):
         config |= timm_fields(model, family, config["architecture"], origin.get("licence"))
+    if model.multi_label:
+        config["task"] = MULTI_LABEL
     # As it is read again, so that what is written of a loaded model is the same.
     return json.loads(json.dumps(config | {"spec": spec.to_dict()}))
 

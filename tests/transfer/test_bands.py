@@ -267,4 +267,4 @@ def test_five_bands_from_files_to_predictions(tmp_path: Path) -> None:
     assert saved.preprocess.mean[3] > 5
     for name in ("low", "high"):
         assert hv.predict(tmp_path / "run", folder / name / "0.npy")[0][0].label == name
-    assert hv.evaluate(tmp_path / "run", folder).top1 == 1.0
+    assert hv.evaluate(tmp_path / "run", folder).figure == 1.0

@@ -1,5 +1,6 @@
 """Temperature scaling: found, folded into the classifier, saved once."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from torch.nn import functional as F
 
 import hybridvit as hv
 from hybridvit.registry import model_spec
-from hybridvit.transfer.calibration import divide_logits, fitted_temperature
+from hybridvit.transfer.calibration import calibrate, divide_logits, fitted_temperature
+from hybridvit.transfer.data import Data
 from hybridvit.transfer.metrics import score
 from hybridvit.transfer.run import finetune
-from tests.transfer.samples import FAST, tiny, write_idx
+from tests.transfer.samples import FAST, tiny, trainer_of, write_idx
 
 
 def test_logits_that_are_three_times_too_large() -> None:
@@ -61,6 +63,26 @@ def test_a_saved_model_is_calibrated_once(tmp_path: Path) -> None:
     again = hv.create_model(f"local-dir:{tmp_path / 'run'}")
     assert torch.equal(again.head.weight, saved.head.weight)
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["calibration"] == metrics["calibration"]
+
+
+def test_nothing_changes_that_does_not_lower_the_error(rows: Data, tmp_path: Path) -> None:
+    """Of few images the cross-entropy may want what the calibration error does not."""
+    generator = torch.Generator().manual_seed(16)
+    logits = 0.3 * torch.randn(24, 3, generator=generator)
+    labels = torch.randint(3, (24,), generator=generator)
+    before, after = (
+        score(logits / each, labels, rows.classes).ece for each in (1.0, fitted_temperature(logits, labels))
+    )
+    assert after > before
+    val = dataclasses.replace(rows.val.subset(range(24)), labels=labels.numpy())
+    run = trainer_of(dataclasses.replace(rows, val=val), tmp_path)
+    weight = run.model.head.weight.clone()
+    run.logits = lambda images, batches=None: logits  # pyright: ignore[reportAttributeAccessIssue]
+    assert calibrate(run, tmp_path) is None
+    run.logits = lambda images, batches=None: 10.0 * F.one_hot(labels, 3)  # pyright: ignore[reportAttributeAccessIssue]
+    assert calibrate(run, tmp_path) is None  # all right
+    assert torch.equal(run.model.head.weight, weight)
+    assert not list(tmp_path.glob("*.safetensors"))
 
 
 def test_a_classifier_that_does_not_end_linearly_is_noticed() -> None:

@@ -109,6 +109,18 @@ def test_lora_trains_updates_and_the_classifier(rows: Data, tmp_path: Path) -> N
     assert layer.scaling == {"default": 2.0}  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def test_a_missing_library_is_told_before_the_images_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from hybridvit.cli import app
+
+    monkeypatch.setitem(sys.modules, "peft", None)
+    arguments = ("finetune", "--model", "cct_2_3x2_32", "--no-pretrained", "--data", "nowhere", "--method", "lora")
+    found = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "run")])
+    assert found.exit_code == 1
+    assert "this needs peft: pip install 'hybridvit[lora]'" in found.output
+
+
 def test_lora_leaves_frozen_blocks_alone_and_says_where_it_cannot_help() -> None:
     model = tiny()
     names = linear_layers(model, 4)

@@ -73,6 +73,11 @@ def test_default_suits_the_number_of_images() -> None:
     assert few.batch_size < many.batch_size
     assert few.probe_epochs > 0
     assert default_recipe(200, pretrained=False).probe_epochs == 0
+    lora, probe = default_recipe(200, method="lora"), default_recipe(200, method="probe")
+    assert lora.lr == pytest.approx(10 * few.lr)
+    assert lora.layer_decay == 1
+    assert probe.probe_epochs > few.probe_epochs
+    assert (lora.method, probe.method, default_recipe(200, False, "ssf").method) == ("lora", "probe", "ssf")
 
 
 def test_the_page_has_every_field_as_the_docstring_says_it() -> None:

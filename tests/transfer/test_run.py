@@ -30,7 +30,7 @@ from hybridvit.transfer.recipe import Recipe, load_recipe
 from hybridvit.transfer.run import FinetuneResult, _origin, finetune
 from hybridvit.weights.load import load_model
 from hybridvit.weights.store import save_pretrained
-from tests.transfer.samples import draw, folder_of, write_idx
+from tests.transfer.samples import draw, folder_of, tiny, write_idx
 
 PROJECT = Path(__file__).resolve().parents[2]
 MODEL = "cct_2_3x2_32"
@@ -130,6 +130,13 @@ def test_a_saved_run_can_be_trained_on_and_names_no_path(finished: Path, idx: st
     config = (tmp_path / "run" / "config.json").read_text()
     assert str(finished.parent) not in config
     assert json.loads(config)["origin"]["finetuned_from"] == finished.name
+
+
+def test_a_model_of_many_labels_is_saved_as_one_of_a_single_label(idx: str, tmp_path: Path) -> None:
+    model = tiny()
+    model.labels, model.multi_label = ("0", "1", "2"), True
+    finetune(model, idx, tmp_path / "run", recipe=FAST.replace(epochs=1), progress=False)
+    assert not load_model(tmp_path / "run").multi_label
 
 
 def test_predict_takes_files_images_and_tensors(finished: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def idx(tmp_path: Path) -> str:
 
 
 def test_the_best_of_several_rates(idx: str, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"recipe": RECIPE.replace(epochs=3), "pretrained": False, "progress": False}
+    options: dict[str, Any] = {"recipe": RECIPE.replace(epochs=2), "pretrained": False, "progress": False}
     found = finetune_rates(MODEL, idx, tmp_path / "search", [1e-7, 3e-3], **options)
     assert found.best == "lr-0.003"
     assert sorted(path.name for path in (tmp_path / "search").iterdir()) == ["lr-0.003", "lr-1e-07", "search.json"]

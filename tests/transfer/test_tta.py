@@ -49,3 +49,21 @@ def test_predict_and_evaluate_take_it(tmp_path: Path) -> None:
     assert hv.evaluate(model, data).loss != hv.evaluate(model, data, tta="crops").loss
     with pytest.raises(ValueError, match="tta must be one of none, flip, crops, got 'ten'"):
         hv.predict(model, image, tta="ten")  # pyright: ignore[reportArgumentType]
+
+
+def test_the_commands_pass_it_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from hybridvit.cli import app
+
+    seen: list[str] = []
+
+    def noted(*_: object, tta: str, **options: object) -> tuple[()]:
+        seen.append(tta)
+        return ()
+
+    monkeypatch.setattr("hybridvit.transfer.predict.predict_files", noted)
+    assert CliRunner().invoke(app, ["predict", str(tmp_path), "--model", "m", "--tta", "flip"]).exit_code == 0
+    monkeypatch.setattr("hybridvit.transfer.evaluation.evaluate", noted)
+    CliRunner().invoke(app, ["evaluate", "--data", str(tmp_path), "--model", "m", "--tta", "crops"])
+    assert seen == ["flip", "crops"]

@@ -42,6 +42,8 @@ def check(
     listing: Listing, on_bad: OnBad, max_pixels: int, progress: Callable[[int, int], None] | None = None
 ) -> Checked:
     """Decode and measure what a source lists. Raises DataError for bad files, unless they are to be skipped."""
+    if not listing.names:
+        raise DataError(f"{listing.where} holds no images")
     if len(listing.classes) < 2:
         raise DataError(f"{listing.where} has one class, {quoted(listing.classes)}; a classifier needs at least two")
     reject_lookalikes(listing.classes, listing.where)

@@ -77,7 +77,7 @@ def _sizes(report: DataReport) -> bytes:
     axes.set_yscale("log")
     axes.set_xlabel("width in pixels")
     axes.set_ylabel("height in pixels")
-    axes.set_title(f"{len(report.sizes)} images, {len(sizes)} sizes (larger dots: more images)", fontsize=10)
+    axes.set_title(f"{len(report.sizes)} images in {len(sizes)} size{'s' * (len(sizes) != 1)}", fontsize=10)
     return _png(figure)
 
 

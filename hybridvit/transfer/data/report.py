@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .image_set import ImageSet
 
 _MOST_NAMES = 100  # names of a kind that `to_dict` gives
-_IMBALANCED = 10.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -82,9 +81,6 @@ class DataReport:
         ):
             if names:
                 notes.append(f"{len(names)} {what} (first: {names[0]})")
-        if self.imbalance > _IMBALANCED:
-            largest, smallest = (self.classes[int(pick(self.counts["train"]))] for pick in (np.argmax, np.argmin))
-            notes.append(f"class {largest!r} has {self.imbalance:.0f} times as many training images as {smallest!r}")
         if self.suspicious:
             name, why = self.suspicious[0]
             notes.append(

@@ -114,11 +114,17 @@ def test_text_labels_and_a_split_without_labels(tmp_path: Path) -> None:
 
 
 def test_refused_datasets(tmp_path: Path) -> None:
-    assert "nor a dataset of its Hub" in refusal(f"hf:{tmp_path / 'nowhere'}")
+    assert "nowhere: no such folder or file" in refusal(f"hf:{tmp_path / 'nowhere'}")
+    assert "hf:nobody/nothing is not a local folder or file that it reads, nor a dataset of its Hub" in refusal(
+        "hf:nobody/nothing"
+    )
     datasets.Dataset.from_dict({"label": [1, 2]}).save_to_disk(tmp_path / "none")
     assert "no image column; its columns are 'label'" in refusal(f"hf:{tmp_path / 'none'}")
     dataset(4).rename_column("animal", "kind").cast_column("kind", datasets.Value("int64")).save_to_disk(tmp_path / "k")
     assert "no column that is clearly the label; its columns are 'picture', 'kind'" in refusal(f"hf:{tmp_path / 'k'}")
+    (tmp_path / "not").mkdir()
+    (tmp_path / "not" / "state.json").write_text("{}")
+    assert f"hf:{tmp_path / 'not'} is not readable" in refusal(f"hf:{tmp_path / 'not'}")
     datasets.DatasetDict(one=dataset(4), two=dataset(4)).save_to_disk(tmp_path / "odd")
     assert "splits 'one', 'two'; they must be train, validation and test" in refusal(f"hf:{tmp_path / 'odd'}")
 

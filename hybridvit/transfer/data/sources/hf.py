@@ -99,6 +99,8 @@ def _load(name: str, config: str) -> Any:
     except ModuleNotFoundError:
         raise DataError("hf: needs the library datasets: pip install 'hybridvit[hf]'") from None
     path = Path(name).expanduser()
+    if not path.exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise DataError(f"hf:{name}: no such folder or file")  # rather than to ask the Hub for it
     try:
         if any((path / file).is_file() for file in _SAVED):
             return datasets.load_from_disk(str(path))
@@ -106,8 +108,9 @@ def _load(name: str, config: str) -> Any:
             return datasets.load_dataset(path.suffix[1:], data_files=str(path))
         return datasets.load_dataset(str(path) if path.exists() else name, config or None)
     except Exception as error:  # the library raises whatever its formats and its Hub do
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         what = "a local folder or file that it reads, nor a dataset of its Hub" if not path.exists() else "readable"
-        raise DataError(f"hf:{name} is not {what}: {str(error).strip().splitlines()[0]}") from error
+        raise DataError(f"hf:{name} is not {what}: {reason}") from error
 
 
 def _split_parts(loaded: Any, where: str) -> dict[str, Dataset]:

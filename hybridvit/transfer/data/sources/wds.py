@@ -52,8 +52,6 @@ class WebDataset:
         home = os.path.commonpath([shard.absolute().parent for shard in shards])
         name_of = [Path(os.path.relpath(shard.absolute(), home)).as_posix() for shard in wanted]
         found = [(number, sample) for number, shard in enumerate(wanted) for sample in _samples(shard)]
-        if not found:
-            raise DataError(f"wds:{self.pattern} holds no images")
         labels = [sample.labels for _, sample in found]
         classes, encoded = encode([each or () for each in labels], multi_label=any(len(each) != 1 for each in labels))
         return Listing(
