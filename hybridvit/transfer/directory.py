@@ -30,6 +30,7 @@ FILES = {
     METRICS_FILE: "all figures of this page",
     "log.csv": "a line for each epoch",
     "log.jsonl": "the same, as JSON",
+    "tensorboard": "the same, for TensorBoard",
     CONFUSION_FILE: "the confusion matrix as a picture",
     PREDICTIONS_FILE: "a sheet of predictions",
     "checkpoints": "what a run is resumed from",

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
+from . import pixel_sources
 from .balance import sampling_probabilities
 from .errors import TrainingError
-from .transforms import DRAWS, Augment, Erase, EvalGeometry, Normalise, as_tensor, random_geometry, train_geometry
+from .pixel_sources import FromFiles, InMemory, Pixels, default_workers
+from .seeds import seed_of
+from .transforms import DRAWS, Augment, Erase, EvalGeometry, Normalise, random_geometry, train_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,19 +23,6 @@ if TYPE_CHECKING:
     from .recipe import Recipe
 
 EVAL_BATCH = 256  # images that are evaluated at a time
-MEMORY_LIMIT = 1 << 30  # bytes of decoded pixels that an image set may keep
-_MANY = 256  # images below which worker processes cost more than they save
-
-
-def seed_of(*parts: int | str) -> int:
-    """A 63-bit seed that differs for different parts."""
-    text = "/".join(map(str, parts)).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
-
-
-def default_workers(count: int) -> int:
-    """Loader processes for that many images."""
-    return min(8, os.cpu_count() or 1) if count > _MANY else 0
 
 
 class TrainBatches:
@@ -67,7 +53,7 @@ class TrainBatches:
         self.augment, self.normalise, self.erase = Augment.of(recipe), Normalise(preprocess), Erase(recipe)
         geometry = train_geometry(preprocess, recipe)
         keep = not random_geometry(recipe) and _fits_memory(images, preprocess)
-        self.source = _source(images, preprocess, geometry, recipe.seed, keep, workers, device)
+        self.source = _source(images, preprocess, geometry, recipe.seed, keep, workers, device, decoded=True)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """(images (B, C, H, W) float, labels (B,)) from batch number `start` on."""
@@ -117,7 +103,7 @@ class EvalBatches:
 def _fits_memory(images: ImageSet, preprocess: Preprocess) -> bool:
     height, width = preprocess.input_size
     size = 1 if preprocess.channels in (1, 3) else 4  # bytes of a pixel: several bands are floats
-    return len(images) * height * width * preprocess.channels * size <= MEMORY_LIMIT
+    return len(images) * height * width * preprocess.channels * size <= pixel_sources.MEMORY_LIMIT
 
 
 def _source(
@@ -128,79 +114,14 @@ def _source(
     keep: bool,
     workers: int | None,
     device: torch.device,
+    decoded: bool = False,
 ) -> Callable[[list[np.ndarray], int], Iterator[Tensor]]:
-    """A function from batches of indices and an epoch to their pixels (B, C, H, W) on the device."""
-    files = _Pixels(images, geometry, preprocess.channels, _side_needed(preprocess), seed)
-    if keep:
-        return _InMemory(files.all().to(device))
-    return _FromFiles(files, default_workers(len(images)) if workers is None else workers, device)
+    """A function from batches of indices and an epoch to their pixels (B, C, H, W) on the device.
 
-
-def _side_needed(preprocess: Preprocess) -> int:
-    return max(preprocess.resize_to)
-
-
-class _Pixels(Dataset[Tensor]):
-    """(epoch, index) -> pixels (C, H, W), of several bands as floats.
-
-    What is random depends on the seed, the epoch and the index.
+    keep: their pixels are the same in each epoch and fit into memory; decoded: those of the files may stay there.
     """
-
-    def __init__(self, images: ImageSet, geometry: nn.Module, channels: int, covers: int, seed: int) -> None:
-        self.images, self.geometry, self.channels, self.covers, self.seed = images, geometry, channels, covers, seed
-
-    def __getitem__(self, key: tuple[int, int]) -> Tensor:
-        epoch, index = key
-        image = self.images.image(index, self.channels, self.covers)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of(self.seed, "image", epoch, index))
-            return as_tensor(self.geometry(image))
-
-    def all(self) -> Tensor:
-        """Every image, (N, C, H, W) in channels_last memory. Only for a geometry without chance."""
-
-        def decode(index: int) -> Tensor:
-            return as_tensor(self.geometry(self.images.image(index, self.channels, self.covers)))
-
-        first = decode(0)
-        pixels = torch.empty((len(self.images), *first.shape), dtype=first.dtype, memory_format=torch.channels_last)
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for index, image in enumerate(pool.map(decode, range(len(self.images)))):
-                pixels[index] = image
-        return pixels
-
-
-class _InMemory:
-    def __init__(self, pixels: Tensor) -> None:
-        self.pixels = pixels
-
-    def __call__(self, batches: list[np.ndarray], epoch: int) -> Iterator[Tensor]:
-        for indices in batches:
-            yield self.pixels[torch.from_numpy(indices).to(self.pixels.device)]
-
-
-class _FromFiles:
-    """Worker processes live as long as the run; the epoch reaches them with each index."""
-
-    def __init__(self, files: _Pixels, workers: int, device: torch.device) -> None:
-        self.device = device
-        self.keys: list[list[tuple[int, int]]] = []
-        self.loader = DataLoader(
-            files,
-            batch_sampler=self.keys,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=device.type == "cuda",
-            generator=torch.Generator(),  # its own: the loader would draw from the global one
-        )
-
-    def __call__(self, batches: list[np.ndarray], epoch: int) -> Iterator[Tensor]:
-        self.keys[:] = [[(epoch, index) for index in indices.tolist()] for indices in batches]
-        loaded = iter(self.loader)
-        for _ in batches:
-            try:
-                pixels = next(loaded)
-            except (RuntimeError, OSError) as error:
-                # A worker's error comes with its traceback; what happened is in the last line.
-                raise TrainingError(f"reading the images failed: {str(error).strip().splitlines()[-1]}") from error
-            yield pixels.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+    files = Pixels(images, geometry, preprocess.channels, max(preprocess.resize_to), seed)
+    if keep:
+        return InMemory(files.all().to(device))
+    workers = default_workers(len(images)) if workers is None else workers
+    return FromFiles(files, workers, device, keep=decoded and images.root is not None)

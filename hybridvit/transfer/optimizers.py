@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from .parallel import like
+
 if TYPE_CHECKING:
     from ..encoder import Encoder
     from .recipe import Recipe
@@ -70,6 +72,5 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, 
     for key, value in tensors.items():
         number, name = key.split(".", 1)
         parameter = parameters[int(number)]
-        like_parameter = value.shape == parameter.shape
-        restored = torch.empty_like(parameter).copy_(value) if like_parameter else value.to(parameter.device)
+        restored = like(value, parameter) if value.shape == parameter.shape else value.to(parameter.device, copy=True)
         optimizer.state[parameter][name] = restored.detach()

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
 
     from rich.console import Console
     from torch import Tensor
 
-    from .records import Epoch
+    from .records import Epoch, Position
 
 T = TypeVar("T")
 
 _REFRESH_SECONDS = 0.5
+
+
+class Waiting(Generic[T], Iterator[T]):
+    """Passes items on, and adds up the seconds that they were waited for."""
+
+    def __init__(self, items: Iterable[T], seconds: float = 0.0) -> None:
+        self.items, self.seconds = iter(items), seconds
+
+    def __next__(self) -> T:
+        started = time.monotonic()
+        try:
+            return next(self.items)
+        finally:
+            self.seconds += time.monotonic() - started
 
 
 class Progress:
@@ -49,24 +64,31 @@ class Progress:
         self.bar.start()
         self.refreshed = time.monotonic()
 
-    def step(self, loss_sum: Tensor, correct: Tensor, seen: int, images: int) -> None:
-        """One step of `images`, with the epoch's sums over the images `seen`; they are read when the bar is redrawn."""
+    def step(self, loss_sum: Tensor, correct: Tensor, position: Position, images: int) -> None:
+        """One step of `images`, with the epoch's sums so far; they are read when the bar is redrawn."""
         if self.bar is None:
             return
         self.images_since += images
         self.bar.advance(self.task)
         now = time.monotonic()
         if now - self.refreshed >= _REFRESH_SECONDS:
-            loss, accuracy = loss_sum.item() / seen, correct.item() / seen
+            import torch
+
+            loss, accuracy = loss_sum.item() / position.seen, correct.item() / position.seen
             rate = self.images_since / (now - self.refreshed)
-            self.bar.update(self.task, figures=f"loss {loss:.3f}  acc {accuracy:.3f}  {rate:,.0f} images/s")
+            wait = position.wait_seconds / max(position.train_seconds, 1e-9)
+            figures = f"loss {loss:.3f}  acc {accuracy:.3f}  {rate:,.0f} images/s  data wait {wait:.0%}"
+            if loss_sum.device.type == "cuda":
+                figures += f"  {torch.cuda.max_memory_allocated(loss_sum.device) / 2**30:.1f} GiB"
+            self.bar.update(self.task, figures=figures)
             self.refreshed, self.images_since = now, 0
 
     def epoch(self, line: Epoch, best: bool) -> None:
+        memory = f"  {line.gpu_memory_mib / 1024:.1f} GiB" if line.gpu_memory_mib else ""
         self.note(
             f"epoch {line.epoch:3d}  loss {line.train_loss:.4f}  acc {line.train_accuracy:.4f}  "
             f"val loss {line.val_loss:.4f}  val acc {line.val_accuracy:.4f}{' *' if best else '  '}  "
-            f"{line.images_per_second:,.0f} images/s  {line.seconds:,.0f} s"
+            f"{line.images_per_second:,.0f} images/s  data wait {line.data_wait:.1%}{memory}  {line.seconds:,.0f} s"
         )
 
     def note(self, text: str) -> None:

@@ -48,7 +48,8 @@ from .rate_finder import use_found_rate
 from .recipe import Recipe, default_recipe, load_recipe
 from .records import Epoch, Position
 from .report_page import Run, command_line, run_title, write_report
-from .trainer import LAST_CHECKPOINT, Trainer
+from .resume import LAST_CHECKPOINT
+from .trainer import Trainer
 from .transforms import preprocess_of
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def finetune(
     workers: int | None = None,
     progress: bool = True,
     checkpoint_seconds: float = 120.0,
+    tensorboard: bool = False,
 ) -> FinetuneResult:
     """Train a model on labelled images and save the best epoch as a model directory.
 
@@ -113,7 +115,8 @@ def finetune(
         resume: go on from the last checkpoint in `out`, or start if there is none; the recipe there is used.
         overwrite: replace another run in `out`.
         on_bad: "error" refuses undecodable files with a list, "skip" leaves them out.
-        device: "cpu" or "cuda"; by default the best there is. Under `accelerate launch` every process takes its own.
+        device: "cpu", "cuda" or "mps"; by default the best there is. Under `accelerate launch` every process takes its
+            own.
         val_fraction: share of the training images held out where the data has no `val/`.
         split: the `split.csv` of an earlier run, to train and validate on the same images as it did.
         image_root: folder that the paths of a table are relative to; by default the table's.
@@ -124,11 +127,12 @@ def finetune(
         workers: processes that read images; by default one a core.
         progress: show a progress bar.
         checkpoint_seconds: a checkpoint is written about this often, and at the end of each epoch.
+        tensorboard: also log for TensorBoard, into `tensorboard` in `out`; needs the package of that name.
 
     Raises:
         ValueError: for anything wrong with names, recipe, data or directory, before training starts.
         TrainingError: if the loss becomes NaN or a file cannot be written; the checkpoint in `out` is good.
-        TrainingInterrupted: after Ctrl-C; the checkpoint in `out` is good.
+        TrainingInterrupted: after Ctrl-C or SIGTERM; the checkpoint in `out` is good.
     """
     out = Path(out)
     if isinstance(model, str):
@@ -193,13 +197,14 @@ def finetune(
             directory,
             accelerator,
             keep=lambda best, position: _keep(best, position, out, origin),
-            identity={"model": model.spec.to_dict(), "pretrained": pretrained, "data": images.fingerprint()},
+            identity={"model": model.spec.to_dict(), "pretrained": pretrained, "data": _identity(images)},
             progress=shown,
             method=method,
             teacher=adviser,
             pretrained=pretrained,
             workers=workers,
             checkpoint_seconds=checkpoint_seconds,
+            tensorboard=tensorboard,
         )
 
     method = METHODS[chosen.method]
@@ -226,6 +231,12 @@ def finetune(
     options = {"pretrained": pretrained, "val_fraction": val_fraction, "on_bad": on_bad}
     told = run_title(model, data), command_line(model, data, out, **options)
     return _finish(trainer, images, out, shown, *told)
+
+
+def _identity(data: Data) -> dict[str, Any]:
+    """What makes data the same; all but the last tells a user what differs."""
+    sizes = {"train images": len(data.train), "val images": len(data.val)}
+    return {"classes": list(data.classes), **sizes, "content": data.fingerprint()}
 
 
 def _chosen_recipe(
@@ -255,13 +266,21 @@ def _chosen_recipe(
 
 def _accelerator(device: str | None) -> Accelerator:
     from accelerate import Accelerator
+    from accelerate.utils import GradientAccumulationPlugin
 
-    if device not in (None, "cpu", "cuda"):
-        raise ValueError(f"device must be cpu or cuda, got {device!r}; CUDA_VISIBLE_DEVICES selects a GPU")
+    if device not in (None, "cpu", "cuda", "mps"):
+        raise ValueError(
+            f"device must be cpu or cuda, or mps on a Mac, got {device!r}; CUDA_VISIBLE_DEVICES selects a GPU"
+        )
     torch_device(device)
-    accelerator = Accelerator(cpu=device == "cpu")
-    if device == "cuda" and accelerator.device.type != "cuda":
-        raise ValueError("accelerate keeps the device that this process used first, a CPU; use a new process for cuda")
+    # Precision and accumulation are the recipe's, whatever `accelerate launch` was told.
+    plugin = GradientAccumulationPlugin(num_steps=1)
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no", gradient_accumulation_plugin=plugin)
+    if device in ("cuda", "mps") and accelerator.device.type != device:
+        raise ValueError(
+            f"accelerate keeps the device that this process used first, {accelerator.device.type}; use a new process "
+            f"for {device}"
+        )
     return accelerator
 
 

@@ -7,41 +7,37 @@ one would.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 import time
-from contextlib import nullcontext
-from dataclasses import asdict
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from .batch_norm import hold_batch_norm
-from .checkpoint import (
-    CheckpointError,
-    load_checkpoint,
-    save_checkpoint,
-    write_text,
-)
-from .errors import TrainingError, TrainingInterrupted
+from .endings import interrupted, not_finite, unreadable
+from .errors import DataError, TrainingError
 from .features import embeddings
-from .interrupt import ctrl_c_calls
+from .interrupt import signals_call
 from .loader import EVAL_BATCH, EvalBatches, TrainBatches, seed_of
+from .logs import Logs
 from .losses import Criterion, hits, label_loss
 from .methods import METHODS, Method
-from .metrics import Evaluation
-from .multilabel import MultiLabelEvaluation, evaluation_of
-from .optimizers import average_of, load_optimizer_tensors, optimizer_tensors, parameter_groups, rate_at
+from .mixing import mixer_of
+from .multilabel import evaluation_of
+from .optimizers import average_of, load_optimizer_tensors, parameter_groups, rate_at
+from .parallel import added_up, agreed, is_sharded, kernel_layout, plain_copy, prepared, whole, whole_model
 from .probe import train_head
-from .progress import Progress
+from .progress import Progress, Waiting
 from .records import Epoch, Position
+from .resume import LAST_CHECKPOINT, SavedRun
+from .step import Step, answers, autocast, check_parts, check_precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from accelerate import Accelerator
 
@@ -49,9 +45,10 @@ if TYPE_CHECKING:
     from ..preprocess import Preprocess
     from .data import Data, ImageSet
     from .distillation import Teacher
+    from .metrics import Evaluation
+    from .multilabel import MultiLabelEvaluation
     from .recipe import Recipe
 
-LAST_CHECKPOINT = Path("checkpoints", "last.safetensors")
 _NAN_CHECK_EVERY = 20  # steps between two looks at the loss on a GPU, where each look waits for the device
 
 
@@ -75,34 +72,43 @@ class Trainer:
         pretrained: bool = False,
         workers: int | None = None,
         checkpoint_seconds: float = 120.0,
+        tensorboard: bool = False,
     ) -> None:
         self.recipe, self.preprocess, self.data, self.out = recipe, preprocess, data, out
         self.accelerator, self.device = accelerator, accelerator.device
         self.keep, self.identity, self.progress = keep, identity, progress
         self.checkpoint_seconds, self.workers = checkpoint_seconds, workers
         self.rank, self.world = accelerator.process_index, accelerator.num_processes
-        # Kernels in the memory layout of the batches. torch's annotations lack the keyword.
-        self.model = model.to(self.device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        check_precision(recipe.precision, self.device)
+        # torch's annotations lack the keyword.
+        self.model = model.to(self.device).to(memory_format=kernel_layout(accelerator))  # pyright: ignore[reportCallIssue]
         self.history: list[Epoch] = []
         self.position = Position()
         self.stop_requested = False
+        self.logs = Logs(out, tensorboard)
 
         share = {"workers": workers, "rank": self.rank, "world": self.world}
         self.batches = TrainBatches(data.train, preprocess, recipe, self.device, **share)
         self.val_batches = EvalBatches(data.val, preprocess, EVAL_BATCH, self.device, **share)
         self.steps = recipe.epochs * self.batches.steps
         self.warmup_steps = round(min(recipe.warmup_epochs * self.batches.steps, self.steps / 2))
+        check_parts(recipe, self.batches.batch_size // self.world)
 
         self.method = method or METHODS[recipe.method]
         self.method.prepare(self.model, recipe)
         hold_batch_norm(self.model, recipe, pretrained)
         model.set_drop_path(recipe.drop_path)
+        model.set_grad_checkpointing(recipe.checkpointing)
         self.optimizer = torch.optim.AdamW(parameter_groups(model, recipe), lr=recipe.lr, fused=True)
         self.average = average_of(model, recipe.ema_decay) if recipe.ema_decay else None
-        self.mix = _mixer(recipe, len(data.classes))
+        self.mix = mixer_of(recipe, len(data.classes))
         labels = torch.from_numpy(data.train.labels)
         self.multi_label = labels.ndim == 2
         self.criterion = Criterion(label_loss(recipe, labels, len(data.classes), self.device), teacher)
+        self.step = Step(self.model, accelerator, recipe, self.criterion, progress.note)
+        self.saved = SavedRun(
+            out / LAST_CHECKPOINT, self.model, self.optimizer, self.average, self.step.scaler, identity, recipe
+        )
 
     def use(self, model: Encoder) -> None:
         """Evaluate this model from now on: the best epoch, read back from where it was saved."""
@@ -119,16 +125,19 @@ class Trainer:
         Raises TrainingError for a loss that is not finite and for a checkpoint that cannot be written,
         TrainingInterrupted after Ctrl-C. The last good checkpoint stays in each case.
         """
-        resumed = resume and (self.out / LAST_CHECKPOINT).is_file()
-        if resumed:
-            self._load()
-        elif self.recipe.probe_epochs:
+        optimizer = self._load() if resume and self.saved.path.is_file() else None
+        if optimizer is None and self.recipe.probe_epochs:
             self._probe()
         # After the probe, whose weights the first process sends to all others.
-        self.wrapped, self.prepared = self.accelerator.prepare(self.model, self.optimizer)
+        self.plain = plain_copy(self.accelerator, self.model)
+        self.wrapped = prepared(self.accelerator, self.model, self.optimizer, self.average)
+        if optimizer is not None:
+            load_optimizer_tensors(self.optimizer, optimizer)
+        if self.recipe.compile:
+            self.wrapped = cast("nn.Module", torch.compile(self.wrapped))
         self.last_saved = time.monotonic()
         self.progress.start(self.steps, done=self.position.epoch * self.batches.steps + self.position.batch)
-        with ctrl_c_calls(self._request_stop):
+        with signals_call(self._request_stop):
             while self.position.epoch < self.recipe.epochs and not self._out_of_patience():
                 self._train_epoch()
                 self._finish_epoch()
@@ -136,79 +145,118 @@ class Trainer:
     def _train_epoch(self) -> None:
         position, recipe = self.position, self.recipe
         self.wrapped.train()
-        loss_sum = torch.tensor(position.loss_sum, dtype=torch.float64, device=self.device)
-        correct = torch.tensor(position.correct, dtype=torch.float64, device=self.device)
-        finite = torch.tensor(True, device=self.device)
+        self.sums = self._totals(position.loss_sum, position.correct)
+        loss_sum, correct = self.sums
+        self.finite = finite = torch.tensor(True, device=self.device)
+        batches = Waiting(self.batches.epoch(position.epoch, position.batch), position.wait_seconds)
         started, seconds_before = time.monotonic(), position.train_seconds
-        for images, labels in self.batches.epoch(position.epoch, position.batch):
+        for images, labels in self._arriving(batches):
             step = position.epoch * self.batches.steps + position.batch
-            torch.manual_seed(seed_of(recipe.seed, "step", step, self.rank))
-            rate = recipe.lr * rate_at(step, self.steps, self.warmup_steps)
+            rate = self._rate(step)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate * group["scale"]
             targets = labels
             if self.mix is not None:
+                torch.manual_seed(seed_of(recipe.seed, "mix", step, self.rank))
                 images, targets = self.mix(images, labels)
-            with self._autocast():
-                logits = self.wrapped(images)
-            loss = self.criterion(logits.float(), targets, images)
-            self.prepared.zero_grad()
-            self.accelerator.backward(loss)
-            norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.grad_clip or math.inf)
-            finite &= torch.isfinite(loss.detach()) & torch.isfinite(norm)
+            self.optimizer.zero_grad()
+            loss, logits = self.step(self.wrapped, images, targets, seed_of(recipe.seed, "step", step, self.rank))
+            self.step.scaler.unscale_(self.optimizer)
+            norm = whole(nn.utils.clip_grad_norm_(self.model.parameters(), recipe.grad_clip or math.inf))
+            finite &= torch.isfinite(loss)
+            if not self.step.scaler.is_enabled():  # which skips a step whose gradients are not finite
+                finite &= torch.isfinite(norm)
             if self.device.type == "cpu" or step % _NAN_CHECK_EVERY == 0:
                 self._require_finite(finite, step, rate)
-            self.prepared.step()
+            self.step.scaler.step(self.optimizer)
+            self.step.scaler.update()
             if self.average is not None:
                 self.average.update_parameters(self.model)
 
-            loss_sum += loss.detach().double() * len(labels)
-            correct += hits(logits.detach(), targets, self.multi_label).sum()
+            loss_sum += loss.to(loss_sum.dtype) * len(labels)
+            correct += hits(logits, targets, self.multi_label).sum()
             position.seen += len(labels)
             position.batch += 1
+            position.parts = self.step.parts
             now = time.monotonic()
-            position.train_seconds = seconds_before + now - started
-            self.progress.step(loss_sum, correct, position.seen, len(labels))
+            position.train_seconds, position.wait_seconds = seconds_before + now - started, batches.seconds
+            self.progress.step(loss_sum, correct, position, len(labels))
             due = now - self.last_saved >= self.checkpoint_seconds and position.batch < self.batches.steps
-            if due or self.stop_requested:
+            due, stop = agreed(self.accelerator, step, due, self.stop_requested)
+            if due or stop:
                 self._require_finite(finite, step, rate)
-                position.loss_sum, position.correct = loss_sum.item(), correct.item()
                 self._save()
-                if self.stop_requested:
-                    self._interrupted()
+                if stop:
+                    raise interrupted(position, recipe, self.saved.path)
         self._require_finite(finite, self.steps, 0.0)
         position.loss_sum, position.correct = loss_sum.item(), correct.item()
 
+    def _rate(self, step: int) -> float:
+        return self.recipe.lr * rate_at(step, self.steps, self.warmup_steps)
+
+    def _totals(self, *values: float) -> list[Tensor]:
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        return [torch.tensor(value, dtype=dtype, device=self.device) for value in values]
+
+    def _arriving(self, batches: Waiting[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        with self._saved_if_unreadable():
+            yield from batches
+
+    @contextmanager
+    def _saved_if_unreadable(self) -> Iterator[None]:
+        """Where images cannot be read, what was learned before is saved first."""
+        try:
+            yield
+        except (TrainingError, DataError) as error:
+            if self.world == 1 and self.finite.item():  # several would have to be at the same step
+                self._save()
+                if self.stop_requested:  # and the processes that read images were asked too
+                    raise interrupted(self.position, self.recipe, self.saved.path) from None
+            raise unreadable(error, self.saved.path) from error
+
     def _finish_epoch(self) -> None:
         position = self.position
-        evaluation = self.evaluate(self.data.val, self.val_batches)
-        rate = self.optimizer.param_groups[-1]["lr"] / self.optimizer.param_groups[-1]["scale"]
-        totals = torch.tensor([position.loss_sum, position.correct, position.seen], dtype=torch.float64)
-        loss_sum, correct, seen = self.accelerator.reduce(totals.to(self.device), reduction="sum").tolist()  # pyright: ignore[reportAttributeAccessIssue]
+        with self._saved_if_unreadable():
+            evaluation = self.evaluate(self.data.val, self.val_batches)
+        loss_sum, correct, seen = self._over_all_processes()
         position.epoch += 1
+        step = position.epoch * self.batches.steps
         position.seconds += position.train_seconds
+        on_gpu = self.device.type == "cuda"
         line = Epoch(
             epoch=position.epoch,
-            step=position.epoch * self.batches.steps,
-            lr=rate,
+            step=step,
+            lr=self._rate(step - 1),
             train_loss=loss_sum / seen,
             train_accuracy=correct / seen,
             val_loss=evaluation.loss,
             val_accuracy=evaluation.figure,
             images_per_second=seen / max(position.train_seconds, 1e-9),
             seconds=position.seconds,
+            data_wait=position.wait_seconds / max(position.train_seconds, 1e-9),
+            gpu_memory_mib=torch.cuda.max_memory_allocated(self.device) / 2**20 if on_gpu else 0.0,
         )
         self.history.append(line)
-        position.batch, position.loss_sum, position.correct, position.seen, position.train_seconds = 0, 0.0, 0.0, 0, 0.0
+        self.position = position = replace(
+            position, batch=0, loss_sum=0.0, correct=0.0, seen=0, train_seconds=0.0, wait_seconds=0.0
+        )
+        self.sums = self._totals(0.0, 0.0)
         if evaluation.figure > position.best_accuracy:
             position.best_accuracy, position.best_epoch = evaluation.figure, position.epoch
+            best = whole_model(self.evaluated_model, self.plain)
             if self.accelerator.is_main_process:
-                self.keep(self.method.merged(self.evaluated_model), position)
-        self._write_logs()
+                self.keep(self.method.merged(best), position)
+        if self.accelerator.is_main_process:
+            self.logs.write(self.history)
         self._save()
         self.progress.epoch(line, best=position.best_epoch == position.epoch)
-        if self.stop_requested and position.epoch < self.recipe.epochs:
-            self._interrupted()
+        (stop,) = agreed(self.accelerator, 0, self.stop_requested)
+        if stop and position.epoch < self.recipe.epochs:
+            raise interrupted(position, self.recipe, self.saved.path)
+
+    def _over_all_processes(self) -> list[float]:
+        """[sum of the losses, correct answers, images] of the epoch at hand."""
+        return added_up(self.accelerator, *self.sums, *self._totals(self.position.seen))
 
     def _out_of_patience(self) -> bool:
         position, patience = self.position, self.recipe.patience
@@ -229,8 +277,12 @@ class Trainer:
         model = self.evaluated_model
         was_training = model.training
         model.eval()
-        with torch.inference_mode(), self._autocast():
-            logits = torch.cat([model(pixels).float() for pixels in batches])
+        # What FSDP2 gathers in inference mode it cannot train with.
+        with (
+            torch.no_grad() if is_sharded(model) else torch.inference_mode(),
+            autocast(self.device, self.recipe.precision),
+        ):
+            logits = torch.cat([answers(model, pixels) for pixels in batches])
         model.train(was_training)
         gathered = self.accelerator.gather(logits)
         assert isinstance(gathered, Tensor)
@@ -240,7 +292,7 @@ class Trainer:
     def features(self, images: ImageSet, what: str) -> Tensor:
         """(N, D) embeddings by the model as it is, without augmentation."""
         batches = EvalBatches(images, self.preprocess, EVAL_BATCH, self.device, workers=self.workers)
-        with self._autocast():
+        with autocast(self.device, self.recipe.precision):
             return embeddings(self.model, self.progress.track(batches, f"features of {what}"))
 
     def _probe(self) -> None:
@@ -255,92 +307,25 @@ class Trainer:
         self.position.probe_accuracy = figure
         self.progress.note(f"linear probe: val accuracy {figure:.4f}")
 
-    def _autocast(self) -> Any:
-        if self.recipe.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
-
     def _require_finite(self, finite: Tensor, step: int, rate: float) -> None:
-        if finite.item():
-            return
-        last = self.out / LAST_CHECKPOINT
-        kept = f"The last good checkpoint is {last}." if last.is_file() else "No checkpoint had been written yet."
-        bf16 = " or precision fp32," if self.recipe.precision == "bf16" else ""
-        raise TrainingError(
-            f"the loss or its gradient became NaN or infinite by step {step} (epoch {self.position.epoch + 1}, rate "
-            f"{rate:.3g}). {kept} Try a lower lr,{bf16} a longer warm-up or grad_clip, in a new output directory."
-        )
+        if not finite.item():
+            raise not_finite(self.position, self.recipe, step, rate, self.saved.path)
 
     def _save(self) -> None:
         self.last_saved = time.monotonic()
-        if not self.accelerator.is_main_process:
-            return
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        tensors |= {f"optimizer.{name}": value for name, value in optimizer_tensors(self.optimizer).items()}
-        if self.average is not None:
-            tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
-        state = {
-            "identity": self.identity,
-            "recipe": self.recipe.to_dict(),
-            "position": asdict(self.position),
-            "history": [asdict(line) for line in self.history],
-        }
-        save_checkpoint(self.out / LAST_CHECKPOINT, tensors, state)
+        loss_sum, correct, seen = self._over_all_processes()
+        position = replace(self.position, loss_sum=loss_sum, correct=correct, seen=round(seen))
+        self.saved.write(position, self.history, self.accelerator.is_main_process)
 
-    def _load(self) -> None:
-        path = self.out / LAST_CHECKPOINT
-        tensors, state = load_checkpoint(path)
-        for name, value in self.identity.items():
-            if state["identity"].get(name) != value:
-                raise CheckpointError(
-                    f"{path} belongs to a run with another {name}; resume with the same model and data, or start in a "
-                    "new output directory"
-                )
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "average": {}}
-        for key, value in tensors.items():
-            part, name = key.split(".", 1)
-            parts[part][name] = value
-        self.model.load_state_dict(parts["model"])
-        load_optimizer_tensors(self.optimizer, parts["optimizer"])
-        if self.average is not None:
-            self.average.load_state_dict(parts["average"])
-        self.position = Position(**state["position"])
-        self.history = [Epoch(**line) for line in state["history"]]
+    def _load(self) -> dict[str, Tensor]:
+        """Takes over the checkpoint. Gives the state of the optimizer, which is for later: `prepared` may divide it."""
+        self.position, self.history, optimizer = self.saved.read()
+        if self.rank:  # the sums so far are of all processes
+            self.position.loss_sum, self.position.correct, self.position.seen = 0.0, 0.0, 0
+        self.step.parts = self.position.parts or self.step.parts
         self.progress.note(f"resumed at epoch {self.position.epoch + 1}, batch {self.position.batch + 1}")
+        return optimizer
 
-    def _write_logs(self) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        lines = [asdict(line) for line in self.history]
-        table = io.StringIO()
-        writer = csv.DictWriter(table, fieldnames=list(lines[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-        write_text(self.out / "log.csv", table.getvalue())
-        write_text(self.out / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-
-    def _request_stop(self) -> None:
+    def _request_stop(self, signal: str) -> None:
         self.stop_requested = True
-        self.progress.note("stopping after this step (Ctrl-C again to stop at once)")
-
-    def _interrupted(self) -> None:
-        position = self.position
-        best = (
-            f"best so far: {position.best_accuracy:.4f} in epoch {position.best_epoch}" if position.best_epoch else ""
-        )
-        raise TrainingInterrupted(
-            f"stopped in epoch {position.epoch + 1} of {self.recipe.epochs} after {position.batch} batches; "
-            f"{best or 'no epoch done'}. "
-            f"Checkpoint: {self.out / LAST_CHECKPOINT}. Resume with resume=True (--resume)."
-        )
-
-
-def _mixer(recipe: Recipe, num_classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
-    from torchvision.transforms import v2
-
-    mixers: list[Callable[..., Any]] = []
-    if recipe.mixup:
-        mixers.append(v2.MixUp(alpha=recipe.mixup, num_classes=num_classes))
-    if recipe.cutmix:
-        mixers.append(v2.CutMix(alpha=recipe.cutmix, num_classes=num_classes))
-    return v2.RandomChoice(mixers) if mixers else None
+        self.progress.note(f"{signal}: stopping after this step (again to stop at once)")

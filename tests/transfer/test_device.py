@@ -58,7 +58,7 @@ def empty_trainer(data: Data, out: Path, recipe: Recipe) -> Trainer:
         progress=Progress(shown=False),
         workers=0,
     )
-    made.wrapped, made.prepared, made.last_saved = made.model, made.optimizer, time.monotonic()
+    made.wrapped, made.last_saved = made.model, time.monotonic()
     return made
 
 
@@ -89,7 +89,11 @@ def test_an_epoch_waits_for_the_gpu_only_to_look_at_the_loss(data: Data, tmp_pat
     copied = found(watch, "copied")
     # The count of the average is on the CPU, and torch sends it along.
     assert copied.pop("trainer.py(_train_epoch)") == steps - 1
-    assert copied == {"loader.py(__call__)": steps, "loader.py(epoch)": steps, "transforms.py(forward)": 2 * steps}
+    assert copied == {
+        "pixel_sources.py(__call__)": steps,
+        "loader.py(epoch)": steps,
+        "transforms.py(forward)": 2 * steps,
+    }
 
 
 def test_the_probe_waits_for_the_gpu_once_an_epoch(data: Data, tmp_path: Path):

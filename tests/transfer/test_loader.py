@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from hybridvit.preprocess import Preprocess
-from hybridvit.transfer import loader
+from hybridvit.transfer import pixel_sources
 from hybridvit.transfer.data import ImageSet, load_data
 from hybridvit.transfer.errors import TrainingError
 from hybridvit.transfer.images import load_image
@@ -76,6 +76,39 @@ def test_worker_processes_change_nothing(images: ImageSet) -> None:
             assert torch.equal(pixels, expected)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_files_are_decoded_once_as_far_as_memory_goes(
+    images: ImageSet, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the same pixels as without memory for any."""
+    read: list[int] = []
+    real = ImageSet.image
+
+    def noted(self: ImageSet, index: int, *arguments: int) -> Image.Image | torch.Tensor:
+        read.append(index)
+        return real(self, index, *arguments)
+
+    monkeypatch.setattr(ImageSet, "image", noted)
+    monkeypatch.setattr(pixel_sources, "_AT_A_TIME", 4)
+    recipe = Recipe(batch_size=4, augment="standard")
+
+    def epochs(limit: int, workers: int) -> tuple[list[torch.Tensor], list[int]]:
+        monkeypatch.setattr(pixel_sources, "MEMORY_LIMIT", limit)
+        read.clear()
+        batches = train_batches(images, recipe, workers=workers)
+        return [pixels for epoch in range(3) for pixels, _ in collected(batches, epoch)], list(read)
+
+    expected, each_time = epochs(0, 0)
+    assert len(each_time) > 2 * len(images)
+    pixels, once = epochs(1 << 30, workers)
+    assert sorted(once) == list(range(len(images)))
+    some_pixels, often = epochs(20_000, 0)
+    assert len(once) < len(often) < len(each_time)
+    for one, other, some in zip(expected, pixels, some_pixels, strict=True):
+        assert torch.equal(one, other)
+        assert torch.equal(one, some)
+
+
 def test_every_image_is_seen_once_an_epoch(images: ImageSet) -> None:
     seen = torch.cat(
         [labels for _, labels in collected(train_batches(images, Recipe(batch_size=5, augment="none")), 0)]
@@ -87,7 +120,7 @@ def test_every_image_is_seen_once_an_epoch(images: ImageSet) -> None:
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_evaluation_sees_what_predict_sees(images: ImageSet, in_memory: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not in_memory:
-        monkeypatch.setattr(loader, "MEMORY_LIMIT", 0)
+        monkeypatch.setattr(pixel_sources, "MEMORY_LIMIT", 0)
     pixels = torch.cat(list(EvalBatches(images, SMALL, 6, CPU)))
     assert images.root is not None
     covers = max(SMALL.resize_to)

@@ -15,18 +15,15 @@ from hybridvit.transfer.data import ImageSet
 from hybridvit.transfer.explain import looked_at
 from hybridvit.transfer.metrics import score
 from hybridvit.transfer.mistakes import mistakes
+from tests.transfer.data.memory import image_set
 from tests.transfer.samples import tiny
 
 CLASSES = ("a", "b", "c")
 
 
 def images(count: int) -> ImageSet:
-    return ImageSet(
-        labels=np.zeros(count, dtype=np.int64),
-        digests=tuple(bytes([i]) for i in range(count)),
-        names=tuple(f"{i}.png" for i in range(count)),
-        pixels=np.random.default_rng(0).integers(0, 256, (count, 20, 30), dtype=np.uint8),
-    )
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 20, 30), dtype=np.uint8)
+    return image_set(pixels, np.zeros(count, dtype=np.int64))
 
 
 def test_the_most_confident_come_first_and_the_right_ones_not_at_all() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 import hybridvit as hv
 from hybridvit.encoder import Encoder
 from hybridvit.registry import model_spec
-from hybridvit.transfer import loader, predict
+from hybridvit.transfer import pixel_sources, predict
 from hybridvit.transfer.data import load_data
 from hybridvit.transfer.images import load_image, load_pixels
 from hybridvit.transfer.loader import EvalBatches, TrainBatches
@@ -70,7 +70,7 @@ def test_all_see_the_same(kind: str, in_memory: bool, tmp_path: Path, monkeypatc
     torch.manual_seed(0)
     model = model_spec("cct_2_3x2_32").replace(img_size=(24, 24), in_chans=channels, num_classes=2).build()
     if not in_memory:
-        monkeypatch.setattr(loader, "MEMORY_LIMIT", 0)
+        monkeypatch.setattr(pixel_sources, "MEMORY_LIMIT", 0)
     name, save = KINDS[kind]
     for number in range(2):
         for label in ("one", "two"):

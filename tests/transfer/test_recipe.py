@@ -23,7 +23,11 @@ def test_every_field_is_documented_and_limited() -> None:
     documented = set(re.findall(r"[a-z_]+", Recipe.__doc__ or ""))
     assert set(recipe.to_dict()) <= documented
     for name, value in recipe.to_dict().items():
-        if not isinstance(value, str | bool):
+        if isinstance(value, bool):
+            assert recipe.replace(**{name: not value}) != recipe
+            with pytest.raises(RecipeError, match=f"{name} must be true or false, got 1"):
+                recipe.replace(**{name: 1})
+        elif not isinstance(value, str):
             with pytest.raises(RecipeError, match=name):
                 recipe.replace(**{name: type(value)(-1)})
 
@@ -41,7 +45,7 @@ def test_every_field_is_documented_and_limited() -> None:
         ("method = 'adapter'", "method must be one of full, probe, lora, ssf, knn, got 'adapter'"),
         ("calibrate = 1", "calibrate must be true or false, got 1"),
         ("finish_epochs = 2", "finish_size and finish_epochs need each other: set both, or neither"),
-        ("precision = 'fp16'", "precision must be one of fp32, bf16"),
+        ("precision = 'fp8'", "precision must be one of fp32, bf16, fp16"),
         ("epochs = = 3", "not valid TOML"),
     ],
 )

@@ -27,7 +27,7 @@ from hybridvit.transfer.evaluation import evaluate
 from hybridvit.transfer.metrics import Evaluation
 from hybridvit.transfer.predict import Prediction, predict
 from hybridvit.transfer.recipe import Recipe, load_recipe
-from hybridvit.transfer.run import FinetuneResult, _origin, finetune
+from hybridvit.transfer.run import FinetuneResult, _accelerator, _origin, finetune
 from hybridvit.weights.load import load_model
 from hybridvit.weights.store import save_pretrained
 from tests.transfer.samples import draw, folder_of, tiny, write_idx
@@ -238,6 +238,9 @@ def test_mistakes_are_found_before_anything_is_written(idx: str, tmp_path: Path)
         run(idx, out, num_classes=10)
     with pytest.raises(ValueError, match="device must be cpu or cuda"):
         run(idx, out, device="tpu")
+    if not torch.backends.mps.is_available():
+        with pytest.raises(ValueError, match="finds no device 'mps' here"):
+            run(idx, out, device="mps")
     with pytest.raises(RecipeError, match="channels must be one of 0, 1, 3, got 2"):
         run(idx, out, overrides={"channels": 2})
     with pytest.raises(ValueError, match="cannot freeze 1000 layers"):
@@ -383,6 +386,26 @@ def test_mistakes_are_one_message_and_exit_1(tmp_path: Path, arguments: list[str
     assert result.exit_code == 1
     assert message in result.output
     assert "Traceback" not in result.output
+
+
+def test_tensorboard_is_a_flag(idx: str, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    options = ("--data", idx, "--no-pretrained", "--recipe", tmp_path / "recipe.toml")
+    (tmp_path / "recipe.toml").write_text(FAST.replace(epochs=1).to_toml())
+    for name, more in (("with", ("--tensorboard",)), ("without", ())):
+        assert command("finetune", "--model", MODEL, "--out", tmp_path / name, *options, *more).exit_code == 0
+    assert (tmp_path / "with" / "tensorboard" / "events.out.tfevents").stat().st_size > 100
+    assert not (tmp_path / "without" / "tensorboard").exists()
+    run(idx, tmp_path / "with", recipe=FAST.replace(epochs=1), overwrite=True)
+    assert not (tmp_path / "with" / "tensorboard").exists()
+
+
+def test_precision_and_accumulation_are_those_of_the_recipe_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also under `accelerate launch`, which sets these."""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    accelerator = _accelerator("cpu")
+    assert (accelerator.mixed_precision, accelerator.gradient_accumulation_steps) == ("no", 1)
 
 
 WORKER = """

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from hybridvit import training_kernels
 from hybridvit.encoder import Encoder
 from hybridvit.transfer.data import Data, load_data
 from hybridvit.transfer.errors import TrainingError
@@ -37,9 +38,7 @@ def trainer(data: Data, out: Path, recipe: Recipe, model: Encoder | None = None,
         Accelerator(cpu=True),
         keep=lambda best, position: kept.append(position.best_accuracy),
         identity={"model": "tiny"},
-        progress=Progress(shown=False),
-        workers=0,
-        **options,
+        **{"progress": Progress(shown=False), "workers": 0} | options,
     )
     made.kept = kept  # pyright: ignore[reportAttributeAccessIssue]
     return made
@@ -98,6 +97,22 @@ def test_bf16_computes_in_bf16_and_keeps_fp32_weights(data: Data, tmp_path: Path
     run.fit()
     assert seen == {torch.bfloat16}
     assert {parameter.dtype for parameter in run.model.parameters()} == {torch.float32}
+
+
+def test_on_a_cpu_linear_layers_train_with_onednn(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernels of `training_kernels` are reached through the trainer, and not only from a bare loop."""
+    calls = 0
+    real = training_kernels.product
+
+    def counted(*arguments: Any) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return real(*arguments)
+
+    monkeypatch.setattr(training_kernels, "product", counted)
+    run = trainer(data, tmp_path, FAST.replace(epochs=1), tiny("vit_2_4_32"))
+    run.fit()
+    assert calls >= 2 * run.batches.steps  # a forward and a backward pass
 
 
 def test_nan_stops_with_the_last_good_checkpoint_named(data: Data, tmp_path: Path) -> None:

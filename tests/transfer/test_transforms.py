@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision import transforms as v1
 from torchvision.transforms import v2
 
 import hybridvit as hv
@@ -20,6 +21,7 @@ from hybridvit.transfer.transforms import (
     Erase,
     Normalise,
     PreprocessWarning,
+    RandomResizedCrop,
     default_preprocess,
     transforms,
 )
@@ -109,6 +111,30 @@ def test_augmented_batches_stay_channels_last() -> None:
     images = torch.zeros(4, 3, 16, 16, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
     result = Normalise(SMALL)(Augment(shift=True, flip=0.5)(images, torch.rand(4, DRAWS)))
     assert result.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_batches_are_normalised_as_single_images_are(channels: int) -> None:
+    mean, std = (0.485, 0.456, 0.406)[:channels], (0.229, 0.224, 0.225)[:channels]
+    normalise = Normalise(Preprocess(input_size=(5, 7), mean=mean, std=std))
+    images = torch.randint(0, 256, (4, channels, 5, 7), dtype=torch.uint8)
+    expected = torch.stack([normalise(image) for image in images])
+    assert torch.equal(normalise(images), expected)
+    assert torch.equal(normalise(images.contiguous(memory_format=torch.channels_last)), expected)
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_random_part_is_resized_as_pillow_does(mode: str, interpolation: str) -> None:
+    image = photo(90, 70).convert(mode)
+    torch.manual_seed(3)
+    top, left, height, width = v1.RandomResizedCrop.get_params(image, [0.3, 1.0], [3 / 4, 4 / 3])  # pyright: ignore[reportArgumentType]
+    torch.manual_seed(3)
+    found = RandomResizedCrop((32, 48), 0.3, interpolation)(image)
+    part = image.crop((left, top, left + width, top + height))
+    expected = part.resize((48, 32), Image.Resampling[interpolation.upper()])
+    assert (found.size, found.mode) == (expected.size, mode)
+    assert np.abs(np.asarray(found).astype(int) - np.asarray(expected).astype(int)).max() <= 1
 
 
 def test_erasing_happens_as_often_and_as_large_as_it_should() -> None:

@@ -58,7 +58,11 @@ class Recipe:
             Early in a run the decay is lowered, so that a short run has an average too.
         freeze: number of layer groups that stay frozen, counted from the input.
         grad_clip: largest norm of the gradient (0 is off).
-        precision: fp32, or bf16 autocast.
+        precision: fp32; bf16 or fp16 autocast, fp16 with a scaled loss and on CUDA only.
+        accumulate: parts into which a process divides its share of a batch, for less memory: their gradients are summed
+            before the optimizer steps, which learns the same, but for batch norm, which sees a part at a time.
+        checkpointing: keep no activations inside of a block; the backward pass computes them anew.
+        compile: run the training steps through torch.compile.
         seed: order, augmentation, initial head: everything random is a function of it.
     """
 
@@ -97,6 +101,9 @@ class Recipe:
     freeze: int = 0
     grad_clip: float = 1.0
     precision: str = "fp32"
+    accumulate: int = 1
+    checkpointing: bool = False
+    compile: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ CHOICES: dict[str, tuple[str | int, ...]] = {
     "balance": ("none", "weights", "sampling"),
     "distill": ("soft", "hard"),
     "augment": ("none", "flip", "gentle", "standard", "trivial", "rand"),
-    "precision": ("fp32", "bf16"),
+    "precision": ("fp32", "bf16", "fp16"),
     "channels": (0, 1, 3),
 }
 
@@ -51,6 +51,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "ema_decay": (0, 1),
     "freeze": (0, math.inf),
     "grad_clip": (0, math.inf),
+    "accumulate": (1, math.inf),
     "seed": (0, 2**63 - 1),
 }
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hybridvit.preprocess import Preprocess
-from hybridvit.transfer import loader
+from hybridvit.transfer import pixel_sources
 from hybridvit.transfer.data import load_data
 from hybridvit.transfer.loader import TrainBatches
 from hybridvit.transfer.recipe import Recipe
@@ -45,7 +45,7 @@ SOURCES: dict[str, Callable[[Path], str]] = {
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_worker_processes_change_nothing(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader, "MEMORY_LIMIT", 0)
+    monkeypatch.setattr(pixel_sources, "MEMORY_LIMIT", 0)
     images = load_data(SOURCES[source](tmp_path)).train
     channels = 5 if source == "bands" else 1
     preprocess = Preprocess(input_size=(8, 8), mean=(0.5,) * channels, std=(0.5,) * channels)
