@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from ..adapt import without_results
 from ..weights.load import full_name
-from ..weights.resolve import weight_path
-from ..weights.sources import DIRECTORY, HUB
 from .balance import imbalance_note
-from .baselines import measure_baselines, verdict
-from .calibration import calibrate
+from .baselines import measure_baselines
 from .checkpoint import CheckpointError, advice, write_text
 from .data import Data, OnBad, load_data, split_table
-from .data.pictures import pictures
 from .data.statistics import measured_preprocess
-from .device import torch_device
 from .directory import (
-    CONFUSION_FILE,
     DATA_FILE,
     METRICS_FILE,
-    PREDICTIONS_FILE,
     RECIPE_FILE,
-    REPORT_FILE,
     SPLIT_FILE,
     check_directory,
     listed,
@@ -42,40 +30,19 @@ from .errors import DataError, RunDirectoryError
 from .finish import finish_larger
 from .loader import seed_of
 from .methods import METHODS, Method
-from .metrics import Evaluation
 from .progress import Progress
 from .rate_finder import use_found_rate
 from .recipe import Recipe, default_recipe, load_recipe
-from .records import Epoch, Position
-from .report_page import Run, command_line, run_title, write_report
+from .records import Position
+from .report_page import command_line, run_title
+from .results import FinetuneResult, finish_run, read_result
 from .resume import LAST_CHECKPOINT
+from .starting import accelerator_for, adapted, origin_of, require_known, without_path
 from .trainer import Trainer
 from .transforms import preprocess_of
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-
     from ..encoder import Encoder
-
-
-@dataclass(frozen=True)
-class FinetuneResult:
-    """accuracy: top-1 on the test images if the data has any, else on the validation images; both in 0..1.
-
-    For data with several labels an image both are the mean average precision. baselines: what needs no training.
-    """
-
-    accuracy: float
-    val_accuracy: float
-    best_epoch: int
-    seconds: float
-    directory: Path
-    history: tuple[Epoch, ...]
-    baselines: dict[str, float] | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON data."""
-        return asdict(self) | {"directory": str(self.directory)}
 
 
 def finetune(
@@ -137,11 +104,11 @@ def finetune(
     out = Path(out)
     if isinstance(model, str):
         model = full_name(model)
-    accelerator = _accelerator(device)
+    accelerator = accelerator_for(device)
     check_directory(out, data, resume, overwrite)
     chosen = _chosen_recipe(recipe, overrides or {}, out, resume)
     if isinstance(model, str):
-        _require_known(model, pretrained)
+        require_known(model, pretrained)
     if find_lr and "lr" in (overrides or {}):
         raise ValueError("lr and find_lr exclude each other")
     asked = chosen or Recipe().replace(**overrides or {})
@@ -151,7 +118,7 @@ def finetune(
     accelerator.wait_for_everyone()  # nothing is written before all processes have looked
     shown = Progress(progress and accelerator.is_main_process)
     if resume and (out / METRICS_FILE).is_file():
-        result = _read_result(out)
+        result = read_result(out)
         shown.note(f"the run in {out} is finished: {len(result.history)} epochs, accuracy {result.accuracy:.4f}")
         return result
     with shown.checking() as checked:
@@ -173,19 +140,19 @@ def finetune(
     _describe(shown, model, images, chosen)
 
     torch.manual_seed(seed_of(chosen.seed, "head"))
-    built = _adapted(model, pretrained, images.classes, chosen)
+    built = adapted(model, pretrained, images.classes, chosen)
     built.labels, built.multi_label = images.classes, images.multi_label
     preprocess = measured_preprocess(built, images)
     if chosen.image_size:
         preprocess = type(preprocess)(**{**asdict(preprocess), "input_size": (chosen.image_size,) * 2})
     built.preprocess = preprocess
 
-    origin = _origin(model, pretrained, built, chosen, images)
+    origin = origin_of(model, pretrained, built, chosen, images)
     adviser = None
     if teacher is not None:
         adviser = teacher_of(teacher, images, preprocess, chosen, accelerator.device)
         origin["distilled_from"] = (
-            _without_path(full_name(str(teacher))) if isinstance(teacher, str | Path) else "a model"
+            without_path(full_name(str(teacher))) if isinstance(teacher, str | Path) else "a model"
         )
 
     def trainer_of(model: Encoder, recipe: Recipe, directory: Path, method: Method) -> Trainer:
@@ -230,7 +197,7 @@ def finetune(
         shown.stop()
     options = {"pretrained": pretrained, "val_fraction": val_fraction, "on_bad": on_bad}
     told = run_title(model, data), command_line(model, data, out, **options)
-    return _finish(trainer, images, out, shown, *told)
+    return finish_run(trainer, images, out, shown, *told)
 
 
 def _identity(data: Data) -> dict[str, Any]:
@@ -264,71 +231,6 @@ def _chosen_recipe(
     return saved
 
 
-def _accelerator(device: str | None) -> Accelerator:
-    from accelerate import Accelerator
-    from accelerate.utils import GradientAccumulationPlugin
-
-    if device not in (None, "cpu", "cuda", "mps"):
-        raise ValueError(
-            f"device must be cpu or cuda, or mps on a Mac, got {device!r}; CUDA_VISIBLE_DEVICES selects a GPU"
-        )
-    torch_device(device)
-    # Precision and accumulation are the recipe's, whatever `accelerate launch` was told.
-    plugin = GradientAccumulationPlugin(num_steps=1)
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no", gradient_accumulation_plugin=plugin)
-    if device in ("cuda", "mps") and accelerator.device.type != device:
-        raise ValueError(
-            f"accelerate keeps the device that this process used first, {accelerator.device.type}; use a new process "
-            f"for {device}"
-        )
-    return accelerator
-
-
-def _require_known(name: str, pretrained: bool) -> None:
-    """An unknown model should be found before minutes are spent on reading images."""
-    from ..registry import model_spec
-    from ..weights.entries import entries_of, find_entry
-
-    if ":" in name or weight_path(name):  # a Hub, a directory or a file, which create_model asks
-        return
-    if "." in name:
-        find_entry(name)
-        return
-    model_spec(name)
-    if pretrained and not entries_of(name):
-        raise ValueError(
-            f"{name} has no released weights; train it from scratch with pretrained=False (--no-pretrained), or take a "
-            "model of `hybridvit list --pretrained`"
-        )
-
-
-def _adapted(model: str | Encoder, pretrained: bool, classes: tuple[str, ...], recipe: Recipe) -> Encoder:
-    """The model with a head for the classes, and the recipe's channels and image size.
-
-    A head is kept if it is for the same classes, in the same order.
-    """
-    import hybridvit
-    from hybridvit import adapt
-    from hybridvit.weights.sources import PartialWeightsWarning
-
-    if isinstance(model, str):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PartialWeightsWarning)  # the rest is about to be trained
-            model = hybridvit.create_model(
-                model,
-                pretrained=pretrained,
-                num_classes=None if pretrained else len(classes),
-                in_chans=recipe.channels or None,
-                img_size=recipe.image_size or None,
-            )
-    elif recipe.channels and model.spec.in_chans != recipe.channels:
-        model = adapt.with_in_chans(model, recipe.channels)
-    if recipe.image_size and model.spec.img_size != (recipe.image_size, recipe.image_size):
-        model = adapt.with_img_size(model, recipe.image_size)
-    same_classes = model.spec.num_classes == len(classes) and model.labels in (None, classes)
-    return model if same_classes else adapt.with_num_classes(model, len(classes))
-
-
 def _describe(shown: Progress, model: str | nn.Module, data: Data, recipe: Recipe) -> None:
     sizes = f"{len(data.train)} train, {len(data.val)} val" + (f", {len(data.test)} test" if data.test else "")
     shown.note(f"data: {len(data.classes)} classes ({listed(data.classes)}); {sizes} images")
@@ -337,27 +239,6 @@ def _describe(shown: Progress, model: str | nn.Module, data: Data, recipe: Recip
         shown.note(f"note: {note}")
     shown.note("recipe: " + recipe.to_toml().strip().replace("\n", ", "))
     shown.note(f"model: {model if isinstance(model, str) else type(model).__name__}")
-
-
-def _origin(model: str | Encoder, pretrained: bool, built: Encoder, recipe: Recipe, data: Data) -> dict[str, Any]:
-    """What is saved with the weights about where they come from; a name, never a path of this machine."""
-    origin = without_results(built.origin) or {}
-    for name in ("source", "calibration", "distilled_from"):
-        origin.pop(name, None)
-    if isinstance(model, str) and pretrained:
-        origin["finetuned_from"] = _without_path(model)
-        if model.startswith(HUB):
-            origin["base_model"] = model.removeprefix(HUB).partition("@")[0]
-    elif isinstance(model, str):
-        origin.pop("finetuned_from", None)
-    return origin | {"recipe": recipe.to_dict(), "images": len(data.train)}
-
-
-def _without_path(model: str | Path) -> str:
-    """What to call a model: its name, or that of its file or directory."""
-    name = str(model)
-    path = weight_path(name) or (Path(name.removeprefix(DIRECTORY)) if name.startswith(DIRECTORY) else None)
-    return path.name if path else name
 
 
 def _keep(model: Encoder, position: Position, out: Path, origin: dict[str, Any]) -> None:
@@ -369,96 +250,3 @@ def _keep(model: Encoder, position: Position, out: Path, origin: dict[str, Any])
         hybridvit.save_pretrained(model, out)
     except OSError as error:
         raise CheckpointError(f"{error}. {advice(error)}") from error
-
-
-def _finish(trainer: Trainer, data: Data, out: Path, shown: Progress, title: str, command: str) -> FinetuneResult:
-    """Score the saved model once on the test images, or on the validation images, and write the figures."""
-    import hybridvit
-
-    from .report import confusion_picture, evaluation_sheet
-
-    trainer.accelerator.wait_for_everyone()  # the first process may still be saving
-    calibration = None
-    if trainer.method.saves_model:
-        trainer.use(hybridvit.create_model(f"local-dir:{out}"))
-        calibration = calibrate(trainer, out) if trainer.recipe.calibrate else None
-    images = data.test or data.val
-    evaluation = trainer.evaluate(images)
-    position = trainer.position
-    result = FinetuneResult(
-        accuracy=evaluation.figure,
-        val_accuracy=position.best_accuracy,
-        best_epoch=position.best_epoch,
-        seconds=position.seconds,
-        directory=out,
-        history=tuple(trainer.history),
-        baselines=position.baselines,
-    )
-    if trainer.accelerator.is_main_process:
-        if isinstance(evaluation, Evaluation):
-            confusion_picture(evaluation, out / CONFUSION_FILE)
-            evaluation_sheet(evaluation, images, trainer.preprocess.channels, out / PREDICTIONS_FILE)
-        metrics = {
-            "split": "test" if data.test else "val",
-            **evaluation.to_dict(),
-            "accuracy": result.accuracy,
-            "val_accuracy": result.val_accuracy,
-            "baselines": result.baselines,
-            "calibration": calibration,
-            "best_epoch": result.best_epoch,
-            "epochs": position.epoch,
-            "seconds": round(result.seconds, 1),
-            "train_images": len(data.train),
-            "probe_accuracy": position.probe_accuracy,
-            "environment": environment(trainer.device),
-            "history": [asdict(line) for line in trainer.history],
-        }
-        if trainer.method.saves_model:
-            run = Run(
-                title=title,
-                command=command,
-                model=trainer.model,
-                data=data,
-                evaluation=evaluation,
-                metrics=metrics,
-                pictures=pictures(data),
-            )
-            write_report(run, out / REPORT_FILE)
-        write_text(out / METRICS_FILE, json.dumps(metrics, indent=1) + "\n")
-    name, which = evaluation.figure_name, "saved model" if trainer.method.saves_model else "vote"
-    best = f"best epoch {result.best_epoch}: " if result.history else ""
-    shown.note(
-        f"{best}val {name} {result.val_accuracy:.4f}; "
-        f"{'test' if data.test else 'val'} {name} of the {which} {result.accuracy:.4f} on "
-        f"{evaluation.count} images. Saved in {out}"
-    )
-    if trainer.method.saves_model and (not_better := verdict(result.val_accuracy, result.baselines or {})):
-        shown.note(not_better)
-    return result
-
-
-def _read_result(out: Path) -> FinetuneResult:
-    metrics = json.loads((out / METRICS_FILE).read_text(encoding="utf-8"))
-    return FinetuneResult(
-        accuracy=metrics["accuracy"],
-        val_accuracy=metrics["val_accuracy"],
-        best_epoch=metrics["best_epoch"],
-        seconds=metrics["seconds"],
-        directory=out,
-        history=tuple(Epoch(**line) for line in metrics["history"]),
-        baselines=metrics["baselines"],
-    )
-
-
-def environment(device: torch.device) -> dict[str, Any]:
-    """Hardware and versions, without names of users, hosts or paths."""
-    import hybridvit
-
-    return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
-        "cpu_cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "hybridvit": hybridvit.__version__,
-        "python": platform.python_version(),
-    }

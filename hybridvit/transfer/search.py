@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from .checkpoint import write_text
 from .directory import check_place
 from .errors import RecipeError
-from .run import FinetuneResult, finetune
+from .results import FinetuneResult
+from .run import finetune
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -27,7 +27,9 @@ from hybridvit.transfer.evaluation import evaluate
 from hybridvit.transfer.metrics import Evaluation
 from hybridvit.transfer.predict import Prediction, predict
 from hybridvit.transfer.recipe import Recipe, load_recipe
-from hybridvit.transfer.run import FinetuneResult, _accelerator, _origin, finetune
+from hybridvit.transfer.results import FinetuneResult
+from hybridvit.transfer.run import finetune
+from hybridvit.transfer.starting import accelerator_for, origin_of
 from hybridvit.weights.load import load_model
 from hybridvit.weights.store import save_pretrained
 from tests.transfer.samples import draw, folder_of, tiny, write_idx
@@ -404,7 +406,7 @@ def test_precision_and_accumulation_are_those_of_the_recipe_alone(monkeypatch: p
     """Also under `accelerate launch`, which sets these."""
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
-    accelerator = _accelerator("cpu")
+    accelerator = accelerator_for("cpu")
     assert (accelerator.mixed_precision, accelerator.gradient_accumulation_steps) == ("no", 1)
 
 
@@ -459,5 +461,5 @@ def test_what_was_true_of_the_weights_before_is_not_passed_on(name: str, expecte
     figures = {"metrics": {"top1": 0.9}, "datasets": ["old"], "description": "Old.", "val_accuracy": 0.9, "source": "x"}
     built.origin = kept | figures
     data = SimpleNamespace(train=range(7))
-    origin = _origin(name, True, built, recipe, data)  # pyright: ignore[reportArgumentType]
+    origin = origin_of(name, True, built, recipe, data)  # pyright: ignore[reportArgumentType]
     assert origin == kept | expected | {"recipe": recipe.to_dict(), "images": 7}

@@ -13,7 +13,8 @@ from hybridvit.transfer.directory import remove_run
 from hybridvit.transfer.errors import RunDirectoryError
 from hybridvit.transfer.evaluation import evaluate
 from hybridvit.transfer.recipe import Recipe
-from hybridvit.transfer.run import FinetuneResult, finetune
+from hybridvit.transfer.results import FinetuneResult
+from hybridvit.transfer.run import finetune
 from tests.transfer.data.test_table import lines, table
 from tests.transfer.data.test_wds import two_shards
 from tests.transfer.samples import folder_of as class_folders
