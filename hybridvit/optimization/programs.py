@@ -67,7 +67,16 @@ def load_program(path: Path) -> Run:
 
 
 def load_package(path: Path) -> Run:
-    return torch._inductor.aoti_load_package(str(path))
+    """By PyTorch's loader itself where it can be had.
+
+    `aoti_load_package` imports the compiler first, which takes as long as importing torch.
+    """
+    try:
+        loader = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1)  # pyright: ignore[reportAttributeAccessIssue]
+        run = loader.boxed_run
+    except (AttributeError, TypeError):  # another PyTorch, with another loader
+        return torch._inductor.aoti_load_package(str(path))
+    return lambda images: run([images])[0]
 
 
 def load_onnx(path: Path) -> Run:
