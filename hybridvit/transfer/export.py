@@ -30,11 +30,11 @@ from ..optimization.programs import (
 )
 from ..optimization.report import off_by
 from ..weights.exclusive import settle
-from ..weights.load import load_model
 from ..zoo_path import zoo_path
+from .classifiers import load_classifier
 from .data import image_files
 from .device import torch_device
-from .errors import DataError, ExportError
+from .errors import ExportError
 from .images import load_image
 from .transforms import preprocess_of, transforms
 
@@ -116,9 +116,7 @@ def export(
     path, facts_path = _places(Path(out).expanduser(), form)
     for package in form.needs:
         importlib.import_module(package)
-    original = load_model(model)
-    if original.spec.num_classes == 0:
-        raise DataError("the model has no classifier; create it with num_classes, or fine-tune it first")
+    original = load_classifier(model)
     target = torch_device(device or (None if "cuda" in form.devices else "cpu"))
     if target.type not in form.devices:
         raise ValueError(f"{format} is written on {' or '.join(form.devices)}, not on {target.type}")

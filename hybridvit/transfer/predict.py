@@ -11,9 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..weights.load import load_model
+from .classifiers import load_classifier
 from .device import torch_device
-from .errors import DataError
 from .images import BadImage, load_pixels
 from .inputs import listed_images
 from .transforms import Transform, preprocess_of, transforms, warn_of_mismatch
@@ -68,14 +67,12 @@ def predict(
         BadImage: for a file that cannot be decoded.
         DataError: for a model without a classifier.
     """
-    loaded = load_model(model)
+    loaded = load_classifier(model)
     parameter = next(loaded.parameters())
     target = torch_device(device) if device else parameter.device
     listed = [images] if isinstance(images, (str, Path, Image.Image)) else list(images)
     if isinstance(images, Tensor):
         listed = list(images if images.ndim == 4 else images[None])
-    if loaded.spec.num_classes == 0:
-        raise DataError("the model has no classifier; create it with num_classes, or fine-tune it first")
     if threshold is None:
         threshold = 0.5 if loaded.multi_label else 0.0
     prepare, preprocess = transform or transforms(loaded), preprocess_of(loaded)
@@ -124,7 +121,7 @@ def predict_files(
     standard_input: BinaryIO | None = None,
 ) -> Iterator[tuple[Path, list[Prediction] | BadImage]]:
     """`predict` for what `listed_images` takes, one result a file; a file that cannot be decoded stops nothing."""
-    loaded = load_model(model)
+    loaded = load_classifier(model)
     transform = transforms(loaded)
     files = listed_images(given, standard_input)
     while batch := list(islice(files, batch_size)):

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim.swa_utils import AveragedModel
 
-    from .recipe import Recipe
-
 LAST_CHECKPOINT = Path("checkpoints", "last.safetensors")
 _SHOWN = 3  # differences that a message names
 _LONGEST = 60
@@ -34,7 +32,6 @@ class SavedRun:
     average: AveragedModel | None
     scaler: torch.amp.GradScaler
     identity: dict[str, Any]
-    recipe: Recipe
 
     def write(self, position: Position, history: Sequence[Epoch], main: bool) -> None:
         """Called in all processes, of which the main one writes."""
@@ -46,7 +43,6 @@ class SavedRun:
             return
         state = {
             "identity": self.identity,
-            "recipe": self.recipe.to_dict(),
             "position": asdict(position),
             "history": [asdict(line) for line in history],
             "scaler": self.scaler.state_dict(),

@@ -148,12 +148,11 @@ def finetune(
     built.preprocess = preprocess
 
     origin = origin_of(model, pretrained, built, chosen, images)
-    adviser = None
+    adviser = told_teacher = None
     if teacher is not None:
         adviser = teacher_of(teacher, images, preprocess, chosen, accelerator.device)
-        origin["distilled_from"] = (
-            without_path(full_name(str(teacher))) if isinstance(teacher, str | Path) else "a model"
-        )
+        told_teacher = without_path(full_name(str(teacher))) if isinstance(teacher, str | Path) else "TEACHER"
+        origin["distilled_from"] = told_teacher if isinstance(teacher, str | Path) else "a model"
 
     def trainer_of(model: Encoder, recipe: Recipe, directory: Path, method: Method) -> Trainer:
         return Trainer(
@@ -195,7 +194,9 @@ def finetune(
             trainer = finish_larger(trainer, out, resume, trainer_of)
     finally:
         shown.stop()
-    options = {"pretrained": pretrained, "val_fraction": val_fraction, "on_bad": on_bad}
+    divided = {"val_fraction": val_fraction} if split is None and fold is None else {"split": SPLIT_FILE}
+    roots = {"image_root": Path(image_root).absolute().name} if image_root is not None else {}
+    options = {"pretrained": pretrained, **divided, "on_bad": on_bad, **roots, "teacher": told_teacher}
     told = run_title(model, data), command_line(model, data, out, **options)
     return finish_run(trainer, images, out, shown, *told)
 

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..weights.load import load_model
+from .classifiers import load_classifier
 from .device import torch_device
 from .errors import DataError
 from .explain import looked_at
@@ -46,12 +46,15 @@ def serve(
         started: called with the address, once it answers.
 
     Raises:
-        DataError: for a model without a classifier.
+        DataError: for a model without a classifier, or of other than grey or colour images.
         ModuleNotFoundError: without the packages of the extra `serve`.
     """
-    loaded = load_model(model)
-    if loaded.spec.num_classes == 0:
-        raise DataError("the model has no classifier; create it with num_classes, or fine-tune it first")
+    loaded = load_classifier(model)
+    channels = preprocess_of(loaded).channels
+    if channels not in (1, 3):
+        raise DataError(
+            f"the model takes images of {channels} bands, and pictures dropped on a page have colours; use predict"
+        )
     loaded.to(torch_device(device)).eval()
     with tempfile.TemporaryDirectory(prefix="hybridvit-serve-") as uploads:
         os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=uploads)

@@ -107,7 +107,7 @@ class Trainer:
         self.criterion = Criterion(label_loss(recipe, labels, len(data.classes), self.device), teacher)
         self.step = Step(self.model, accelerator, recipe, self.criterion, progress.note)
         self.saved = SavedRun(
-            out / LAST_CHECKPOINT, self.model, self.optimizer, self.average, self.step.scaler, identity, recipe
+            out / LAST_CHECKPOINT, self.model, self.optimizer, self.average, self.step.scaler, identity
         )
 
     def use(self, model: Encoder) -> None:

@@ -29,7 +29,7 @@ def byob_pair(
     return reference, encoder
 
 
-@pytest.mark.parametrize("size", [(256, 256), (160, 160), (128, 224)])
+@pytest.mark.parametrize("size", [(256, 256), (160, 160), (128, 224), pytest.param((320, 320), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["botnet26t_256", "sebotnet33ts_256", "eca_botnext26ts_256"])
 def test_matches_timm(name: str, size: Size) -> None:
     """timm's tables fit the one size that they were built for."""

@@ -72,9 +72,7 @@ def trainer_of(data: Data, out: Path, recipe: Recipe = FAST, model: Encoder | No
         Accelerator(cpu=True),
         keep=options.pop("keep", lambda best, position: None),
         identity={"model": "tiny"},
-        progress=Progress(shown=False),
-        workers=0,
-        **options,
+        **{"progress": Progress(shown=False), "workers": 0} | options,
     )
 
 

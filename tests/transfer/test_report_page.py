@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from hybridvit.encoder import Encoder
+from hybridvit.registry import model_spec
 from hybridvit.transfer.data import Data, ImageSet
 from hybridvit.transfer.metrics import Evaluation, score
 from hybridvit.transfer.recipe import Recipe
@@ -230,3 +232,26 @@ def test_a_run_has_its_page(tmp_path: Path) -> None:
     assert "<title>cct_2_3x2_32 on digits</title>" in page
     assert "--data idx:digits --out run --recipe recipe.toml --no-pretrained" in page
     assert str(tmp_path) not in page
+
+
+def test_the_command_of_a_fold_takes_the_same_images_again(tmp_path: Path) -> None:
+    from hybridvit.transfer.run import finetune
+    from tests.transfer.samples import folder_of
+
+    data = folder_of(tmp_path / "pets", {"cat": 6, "dog": 6})
+    recipe = Recipe(method="probe", epochs=1, batch_size=4, augment="none", image_size=16)
+    options = {"recipe": recipe, "pretrained": False, "progress": False}
+    finetune("cct_2_3x2_32", data, tmp_path / "run", fold=(2, 3), teacher=nameless_teacher(), **options)
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "--recipe recipe.toml --no-pretrained --split split.csv --on-bad error --teacher TEACHER" in page
+    again = tmp_path / "again"
+    finetune("cct_2_3x2_32", data, again, split=tmp_path / "run" / "split.csv", **options)
+    assert (again / "split.csv").read_text() == (tmp_path / "run" / "split.csv").read_text()
+
+
+def nameless_teacher() -> Encoder:
+    """A teacher of cats and dogs that has no name."""
+    torch.manual_seed(0)
+    model = model_spec("cct_2_3x2_32").replace(img_size=(16, 16), num_classes=2).build()
+    model.labels = ("cat", "dog")
+    return model

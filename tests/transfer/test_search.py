@@ -90,7 +90,12 @@ def test_options_reach_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
         assert command("finetune", "--data", "my_images", *arguments).exit_code == 0
     (model, data, out, told), (scratch, _, _, _) = calls
     assert (model, data, out) == (DEFAULT_MODEL, "my_images", Path(f"runs/my_images-{DEFAULT_MODEL}"))
-    assert find_entry(DEFAULT_MODEL)
+    reported = find_entry(DEFAULT_MODEL).reported
+    assert reported is not None
+    page = (Path(__file__).parents[2] / "docs" / "finetune.md").read_text()
+    assert f"{reported['top1']:.1f} % top-1 on ImageNet as timm reports" in page
+    usage = " ".join(command("finetune", "--help").stdout.replace("│", " ").split())
+    assert f"{reported['top1']:.1f} % on ImageNet as timm reports" in usage
     assert scratch == DEFAULT_MODEL.partition(".")[0]
     assert (told["find_lr"], told["teacher"]) == (True, "master")
     assert told["overrides"] == {"method": "lora", "patience": 3, "lr": 0.1}

@@ -18,6 +18,7 @@ from PIL import Image
 
 import hybridvit as hv
 from hybridvit.encoder import Encoder
+from hybridvit.registry import model_spec
 from hybridvit.transfer.errors import DataError
 from hybridvit.transfer.images import BadImage
 from hybridvit.transfer.serve import answer, serve
@@ -91,3 +92,8 @@ def test_an_answer_is_labels_and_a_picture(tmp_path: Path) -> None:
 def test_a_model_without_a_classifier_is_refused() -> None:
     with pytest.raises(DataError, match="no classifier"):
         serve(tiny().spec.replace(num_classes=0).build())
+
+
+def test_a_model_of_bands_has_no_page() -> None:
+    with pytest.raises(DataError, match="takes images of 5 bands, and pictures dropped on a page have colours"):
+        serve(model_spec("cct_2_3x2_32").replace(img_size=(16, 16), in_chans=5, num_classes=2).build())

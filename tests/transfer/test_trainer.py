@@ -11,11 +11,9 @@ from hybridvit import training_kernels
 from hybridvit.encoder import Encoder
 from hybridvit.transfer.data import Data, load_data
 from hybridvit.transfer.errors import TrainingError
-from hybridvit.transfer.progress import Progress
 from hybridvit.transfer.recipe import Recipe
 from hybridvit.transfer.trainer import Trainer
-from hybridvit.transfer.transforms import default_preprocess
-from tests.transfer.samples import tiny, write_idx
+from tests.transfer.samples import tiny, trainer_of, write_idx
 
 FAST = Recipe(epochs=2, batch_size=16, lr=2e-3, warmup_epochs=0.5, augment="gentle", flip=0.0)
 
@@ -26,20 +24,8 @@ def data(tmp_path: Path) -> Data:
 
 
 def trainer(data: Data, out: Path, recipe: Recipe, model: Encoder | None = None, **options: Any) -> Trainer:
-    from accelerate import Accelerator
-
     kept: list[float] = []
-    made = Trainer(
-        model or tiny(),
-        data,
-        recipe,
-        default_preprocess((16, 16), 1),
-        out,
-        Accelerator(cpu=True),
-        keep=lambda best, position: kept.append(position.best_accuracy),
-        identity={"model": "tiny"},
-        **{"progress": Progress(shown=False), "workers": 0} | options,
-    )
+    made = trainer_of(data, out, recipe, model, keep=lambda _, position: kept.append(position.best_accuracy), **options)
     made.kept = kept  # pyright: ignore[reportAttributeAccessIssue]
     return made
 
