@@ -18,8 +18,13 @@ from .records import FORMAT, BenchmarkError, Result
 
 
 def append_result(path: Path, result: Result) -> None:
+    """Adds the result to the file, which stays as it was where the disk is full."""
+    append_line(path, json.dumps(dataclasses.asdict(result)))
+
+
+def append_line(path: Path, text: str) -> None:
     """Adds one line to the file, in a single write: a disk that runs full leaves the file as it was."""
-    line = json.dumps(dataclasses.asdict(result)).encode() + b"\n"
+    line = text.encode() + b"\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
