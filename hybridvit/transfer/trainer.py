@@ -30,7 +30,7 @@ from .mixing import mixer_of
 from .multilabel import evaluation_of
 from .optimizers import average_of, load_optimizer_tensors, parameter_groups, rate_at
 from .parallel import added_up, agreed, is_sharded, kernel_layout, plain_copy, prepared, whole, whole_model
-from .probe import train_head
+from .probe import fit_head
 from .progress import Progress, Waiting
 from .records import Epoch, Position
 from .resume import LAST_CHECKPOINT, SavedRun
@@ -300,7 +300,7 @@ class Trainer:
         data = self.data
         train, val = self.features(data.train, "train"), self.features(data.val, "val")
         labels = torch.from_numpy(data.train.labels).to(self.device)
-        train_head(self.model, train, labels, self.recipe, self.criterion.labels)
+        fit_head(self.model, train, labels, self.recipe, self.criterion.labels)
         with torch.inference_mode():
             logits = self.model.forward_head(val)
         figure = evaluation_of(logits, torch.from_numpy(data.val.labels), data.classes).figure

@@ -23,9 +23,9 @@ class Recipe:
         weight_decay: of AdamW. One-dimensional parameters, prefix tokens and position tables are never decayed.
         layer_decay: each block's rate is this factor of the next deeper block's (1 is off; arXiv 2111.06377).
         warmup_epochs: linear warm-up, fractions allowed.
-        probe_epochs: epochs of a linear probe on frozen features before fine-tuning (arXiv 2202.10054); needs
-            pretrained weights to make sense. The features are computed once.
-        probe_lr: peak rate of that probe.
+        probe_epochs: steps, at most, of a linear probe on frozen features before fine-tuning (arXiv 2202.10054); needs
+            pretrained weights to make sense. The features are computed once, and a step of L-BFGS takes all of them.
+        probe_decay: half the squares of that probe's weights, times this, are added to the sum of its losses.
         lora_rank: rank of the updates (arXiv 2106.09685).
         lora_alpha: updates are scaled by lora_alpha / lora_rank.
         batch_norm: "train"; "statistics" keeps the running statistics as they are; "freeze" weights and biases of batch
@@ -74,7 +74,7 @@ class Recipe:
     layer_decay: float = 1.0
     warmup_epochs: float = 1.0
     probe_epochs: int = 0
-    probe_lr: float = 1e-2
+    probe_decay: float = 100.0
     lora_rank: int = 16
     lora_alpha: float = 16.0
     batch_norm: str = "auto"

@@ -31,7 +31,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "layer_decay": (0.01, 1),
     "warmup_epochs": (0, math.inf),
     "probe_epochs": (0, math.inf),
-    "probe_lr": (0, 100),
+    "probe_decay": (0, 1e9),
     "lora_rank": (1, 1024),
     "lora_alpha": (0, 1 << 16),
     "patience": (0, math.inf),
