@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import agreement, growth, shared_key_sets, speed
+from benchmarks import agreement, growth, shared_key_sets, speed, transfer_study
 from hybridvit.benchmark import markdown, read_results
 
 ROOT = Path(__file__).parent.parent
@@ -23,6 +23,7 @@ TABLES: Mapping[str, Callable[[Path], str]] = {
     "needs": lambda path: growth.needs(read_results(path)),
     "slopes": lambda path: growth.slopes(read_results(path)),
     "shared keys": lambda path: shared_key_sets.table(read_results(path)),
+    "transfer": lambda path: transfer_study.page_table(transfer_study.read(path)),
     "agreement": lambda path: agreement.table(agreement.read(path)),
 }
 _TABLE = re.compile(rf"(<!-- ({'|'.join(TABLES)}): (\S+) -->\n).*?(<!-- end of results -->)", re.DOTALL)

@@ -29,7 +29,7 @@ from hybridvit.benchmark.machine import commit, machine
 from hybridvit.benchmark.results import command
 from hybridvit.transfer.evaluation import evaluate
 from hybridvit.transfer.recipe import load_recipe
-from hybridvit.transfer.results import environment
+from hybridvit.transfer.results import FinetuneResult, environment
 from hybridvit.transfer.run import finetune
 
 VAL_FRACTION = 0.1
@@ -129,21 +129,29 @@ def measure(name: str, way_name: str, seed: int, data: Path, work: Path) -> Run:
     task, way = TASKS[name], WAYS[way_name]
     recipe = load_recipe("drawings").replace(**{**task.changes, **way.changes, "seed": seed})
     out = work / f"{name}-{way_name}-{seed}".replace(" ", "-").replace(",", "")
-    given = {"recipe": recipe, "pretrained": way.pretrained, "val_fraction": VAL_FRACTION, "resume": True}
-    quiet = {"workers": 0, "progress": False}
-    accuracy: dict[str, float] = {}
-    if recipe.method == "knn":  # which saves no model that another test set could be asked of
+    given: dict[str, Any] = {
+        "recipe": recipe,
+        "pretrained": way.pretrained,
+        "val_fraction": VAL_FRACTION,
+        "resume": True,
+        "workers": 0,
+        "progress": False,
+    }
+    results: dict[str, FinetuneResult] = {}
+    if recipe.method == "knn":  # which saves no model that another set of images could be asked of
         for test in task.tests:
             place = out / test.replace(" ", "-")
             images = table(task, data, seed, place.with_suffix(".csv"), test)
-            result = finetune(way.model, images, place, **given, **quiet)
-            accuracy[test] = result.accuracy
+            results[test] = finetune(way.model, images, place, **given)
+        accuracy = {test: result.accuracy for test, result in results.items()}
     else:
-        place = out
-        result = finetune(way.model, table(task, data, seed, out.with_suffix(".csv")), out, **given, **quiet)
-        for test, folder in task.tests.items():
-            accuracy[test] = evaluate(out, data / folder, split="all", workers=0).figure
-    metrics = json.loads((place / "metrics.json").read_text())
+        trained = finetune(way.model, table(task, data, seed, out.with_suffix(".csv")), out, **given)
+        results = dict.fromkeys(task.tests, trained)
+        accuracy = {
+            test: evaluate(out, data / folder, split="all", workers=0).figure for test, folder in task.tests.items()
+        }
+    result = next(iter(results.values()))
+    metrics = json.loads((result.directory / "metrics.json").read_text())
     return Run(
         task=name,
         way=way_name,
@@ -152,7 +160,7 @@ def measure(name: str, way_name: str, seed: int, data: Path, work: Path) -> Run:
         train_images=metrics["train_images"],
         accuracy=accuracy,
         val_accuracy=result.val_accuracy,
-        seconds=result.seconds,
+        seconds=round(result.seconds, 1),
         recipe=recipe.to_dict(),
         environment=environment(torch.device("cpu")),
         cpu=machine("cpu").cpu,
@@ -208,12 +216,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="file of results, to which a line a run is added")
     given = parser.parse_args()
     done = {(run.task, run.way, run.seed) for run in read(given.out)}
-    for task, way, seed in itertools.product(given.tasks or TASKS, given.ways, given.seeds):
-        if (task, way, seed) in done:
-            continue
-        run = measure(task, way, seed, given.data, given.work)
-        append_line(given.out, json.dumps(asdict(run)))
-        print(f"{task}, {way}, seed {seed}: {run.accuracy}, {run.seconds:.0f} s", flush=True)
+    for task in given.tasks or TASKS:
+        for way, seed in itertools.product(given.ways, given.seeds):
+            if (task, way, seed) in done:
+                continue
+            run = measure(task, way, seed, given.data, given.work)
+            append_line(given.out, json.dumps(asdict(run)))
+            print(f"{task}, {way}, seed {seed}: {run.accuracy}, {run.seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -27,9 +28,8 @@ class OnMap(nn.Module):
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
-        self.block = Block(dim, heads, mlp_ratio=2, qkv_bias=True, init_values=1.0)
-        for norm in (self.block.norm1, self.block.norm2):
-            norm.eps = 1e-6
+        norm: Any = partial(nn.LayerNorm, eps=1e-6)
+        self.block = Block(dim, heads, mlp_ratio=2, qkv_bias=True, init_values=1.0, norm_layer=norm)
 
     def forward(self, map_: Tensor) -> Tensor:
         tokens = self.block(map_.flatten(2).transpose(1, 2))
@@ -61,7 +61,8 @@ def test_matches_timm_s_parts() -> None:
     """In float64: timm's model itself is as far from that in float32 as a difference may be."""
     reference, ours = pair()
     assert_power(ours, (64, 64), samples=8)
-    reference.double(), ours.double()
+    reference.double()
+    ours.double()
     sizes = [(64, 64), (96, 96), (64, 112)]
     assert_parity(lambda x: ours(x.double()), lambda x: reference(x.double()), sizes)
     assert_parity(
