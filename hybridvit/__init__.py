@@ -25,6 +25,7 @@ _HOMES = {
     "finetune": "transfer.run",
     "evaluate": "transfer.evaluation",
     "export": "transfer.export",
+    "recommend": "recommendation",
 }
 
 __all__ = [
@@ -41,12 +42,14 @@ __all__ = [
     "predict",
     "pull_from_hub",
     "push_to_hub",
+    "recommend",
     "save_pretrained",
     "transforms",
 ]
 
 if TYPE_CHECKING:
     from .optimization import optimize
+    from .recommendation import recommend
     from .transfer.evaluation import evaluate
     from .transfer.export import export
     from .transfer.predict import predict

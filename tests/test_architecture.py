@@ -26,7 +26,7 @@ LAYERS = [
     {"registry"},
     {"weights", "hub", "adapt"},
     {"transfer", "optimization"},
-    {"benchmark", "demo"},
+    {"benchmark", "demo", "recommendation"},
     {"columns"},
     {"cli"},
 ]

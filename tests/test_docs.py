@@ -56,6 +56,18 @@ def test_the_finetune_page_s_python_runs(
     assert ", and without training " in capsys.readouterr().out
 
 
+def test_the_recommend_page_s_python_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks(ROOT / "docs" / "recommend.md")
+    exec(compile(block, "recommend.md", "exec"), {})
+    shown = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"cct_2_3x2_32\.fmnist: 0\.\d\d ± 0\.\d\d, [\d.]+ ms", shown[0])
+    assert shown[1].startswith("hybridvit finetune --model cct_2_3x2_32.fmnist --data ")
+    assert (tmp_path / "recommendation" / "recommendation.png").is_file()
+
+
 def test_the_architecture_page_s_ablation_runs():
     scope: dict[str, object] = {}
     for block in blocks(ROOT / "docs" / "architecture.md"):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from ..weights.entries import entries_of
 from ..zoo_path import zoo_path
 from .records import BenchmarkError, Result
 from .sides import OURS
+
+Item = TypeVar("Item")
 
 
 class Point(NamedTuple):
@@ -59,10 +61,15 @@ def _sizes(reported: int | None, usual: tuple[int, int]) -> list[tuple[int, int]
 
 def frontier(found: Sequence[Point]) -> list[Point]:
     """The points that no other beats in both, from the fastest to the most accurate."""
-    best: list[Point] = []
-    for point in sorted(found, key=lambda point: (-point.images_per_second, -point.top1)):
-        if not best or point.top1 > best[-1].top1:
-            best.append(point)
+    return unbeaten(found, cost=lambda point: -point.images_per_second, worth=lambda point: point.top1)
+
+
+def unbeaten(items: Iterable[Item], cost: Callable[[Item], float], worth: Callable[[Item], float]) -> list[Item]:
+    """The items that no other beats in both, from the cheapest to the worthiest: the Pareto front."""
+    best: list[Item] = []
+    for item in sorted(items, key=lambda item: (cost(item), -worth(item))):
+        if not best or worth(item) > worth(best[-1]):
+            best.append(item)
     return best
 
 

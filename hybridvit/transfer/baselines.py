@@ -13,6 +13,8 @@ from .methods.knn import KnnClassifier
 from .multilabel import evaluation_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .data import ImageSet
     from .trainer import Trainer
 
@@ -26,9 +28,8 @@ def measure_baselines(trainer: Trainer) -> dict[str, float]:
     """
     data, seed = trainer.data, trainer.recipe.seed
     train, val = _part(data.train, seed), _part(data.val, seed)
-    counts = class_counts(torch.from_numpy(data.train.labels), len(data.classes)).float()
-    always = counts.expand(len(data.val), -1)
-    majority = evaluation_of(always, torch.from_numpy(data.val.labels), data.classes).figure
+    of_train, of_val = torch.from_numpy(data.train.labels), torch.from_numpy(data.val.labels)
+    majority = majority_figure(of_train, of_val, data.classes)
     features = trainer.features(train, "train, for the baseline")
     neighbours = KnnClassifier(trainer.model, features, torch.from_numpy(train.labels), len(data.classes))
     logits = neighbours.logits(trainer.features(val, "val, for the baseline"))
@@ -37,6 +38,12 @@ def measure_baselines(trainer: Trainer) -> dict[str, float]:
         f"before training, on the validation images: commonest class {majority:.4f}, nearest neighbours {knn:.4f}"
     )
     return {"majority": majority, "knn": knn}
+
+
+def majority_figure(labels: Tensor, held_out: Tensor, classes: tuple[str, ...]) -> float:
+    """The figure on held-out labels, (N,) or (N, classes), of always answering what is commonest among the others."""
+    always = class_counts(labels, len(classes)).float().expand(len(held_out), -1)
+    return evaluation_of(always, held_out, classes).figure
 
 
 def verdict(figure: float, baselines: dict[str, float]) -> str | None:

@@ -73,7 +73,7 @@ def model_info(name: str) -> ModelInfo:
     architecture, _, tag = name.partition(".")
     weights = (find_entry(name),) if tag else tuple(entries_of(architecture))
     released = model_spec(architecture)
-    spec = _of_weights(released, weights[0]) if tag else released
+    spec = spec_of_weights(weights[0]) if tag else released
     with without_memory():
         model = spec.build()
     entry = index()[architecture]
@@ -95,8 +95,9 @@ def model_info(name: str) -> ModelInfo:
     )
 
 
-def _of_weights(released: Model, entry: WeightEntry) -> Model:
+def spec_of_weights(entry: WeightEntry) -> Model:
     """The spec that a checkpoint makes of its architecture's: its classes, its channels and its size."""
+    released = model_spec(entry.architecture)
     if entry.donor:
         return released.replace(in_chans=entry.in_chans)
     size = entry.preprocess.input_size

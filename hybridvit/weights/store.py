@@ -182,13 +182,19 @@ def saved_rules(config: Mapping[str, Any], spec: Model, where: str) -> KeyRules 
     return layouts_of(family_of(architecture))[layout](spec)
 
 
-def attach(model: Encoder, config: Mapping[str, Any], num_classes: int, where: str) -> None:
-    """Gives a model the preprocessing, origin, task and labels of its `num_classes` that were saved with it."""
-    preprocess, labels, origin = config.get("preprocess"), config.get("labels"), config.get("origin")
+def saved_preprocess(config: Mapping[str, Any], where: str) -> Preprocess | None:
+    """The preprocessing in a config of ours; None if it has none. Raises WeightsError for one that cannot be read."""
+    preprocess = config.get("preprocess")
     try:
-        model.preprocess = Preprocess.from_dict(preprocess) if preprocess else None
+        return Preprocess.from_dict(preprocess) if preprocess else None
     except (ValueError, TypeError, AttributeError) as error:
         raise WeightsError(f"{where}: the 'preprocess' in its {CONFIG} cannot be read: {error}") from error
+
+
+def attach(model: Encoder, config: Mapping[str, Any], num_classes: int, where: str) -> None:
+    """Gives a model the preprocessing, origin, task and labels of its `num_classes` that were saved with it."""
+    labels, origin = config.get("labels"), config.get("origin")
+    model.preprocess = saved_preprocess(config, where)
     if labels is not None and not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
         raise WeightsError(f"{where}: the 'labels' in its {CONFIG} are no list of names")
     if labels and len(labels) != num_classes:

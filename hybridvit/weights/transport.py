@@ -53,6 +53,38 @@ def bounded() -> Iterator[None]:
             _blocks -= 1
 
 
+def is_offline() -> bool:
+    """Whether huggingface_hub asks nobody and takes what its cache has."""
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_OFFLINE
+
+
+@contextmanager
+def offline_if_unreachable(seconds: float = 5.0) -> Iterator[bool]:
+    """Asks the Hub once; if it does not answer in time, nobody is asked inside, as if HF_HUB_OFFLINE were set.
+
+    Several loads then take what the cache has, or fail, at once, where each would wait for itself. Gives whether that
+    is so; False also where the user has set HF_HUB_OFFLINE.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    if is_offline():
+        yield False
+        return
+    try:
+        get_session().head(constants.ENDPOINT, timeout=seconds)
+    except Exception:  # of whichever HTTP library the huggingface_hub at hand has
+        constants.HF_HUB_OFFLINE = True
+        try:
+            yield True
+        finally:
+            constants.HF_HUB_OFFLINE = False
+    else:
+        yield False
+
+
 Result = TypeVar("Result")
 
 

@@ -11,7 +11,8 @@ from PIL import Image
 
 from hybridvit.encoder import Encoder
 from hybridvit.registry import model_spec
-from hybridvit.transfer.data import Data
+from hybridvit.transfer.data import Data, ImageSet
+from hybridvit.transfer.data.files import Files
 from hybridvit.transfer.progress import Progress
 from hybridvit.transfer.recipe import Recipe
 from hybridvit.transfer.trainer import Trainer
@@ -23,6 +24,14 @@ def draw(path: Path, seed: int, side: int = 8) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)).save(path)
     return path
+
+
+def image_set(labels: np.ndarray, contents: list[int] | None = None) -> ImageSet:
+    """Images that are not there; those of equal content are copies."""
+    contents = list(range(len(labels))) if contents is None else contents
+    names = tuple(f"{i}.png" for i in range(len(labels)))
+    digests = tuple(content.to_bytes(16, "big") for content in contents)
+    return ImageSet(labels, digests, names, Files(Path(), names), np.arange(len(labels)))
 
 
 def folder_of(root: Path, counts: dict[str, int], seed: int = 0) -> Path:

@@ -94,6 +94,17 @@ class ImageSet:
             places=self.places[picked],
         )
 
+    def joined(self, other: ImageSet) -> ImageSet:
+        """These and then the others, which are of the same storage."""
+        assert other.storage is self.storage
+        return replace(
+            self,
+            labels=np.concatenate([self.labels, other.labels]),
+            digests=self.digests + other.digests,
+            names=self.names + other.names,
+            places=np.concatenate([self.places, other.places]),
+        )
+
     def labels_of(self, index: int) -> tuple[int, ...]:
         """The class indices of an image."""
         return tuple(np.flatnonzero(self.labels[index]).tolist()) if self.multi_label else (int(self.labels[index]),)

@@ -43,6 +43,13 @@ def folds(images: ImageSet, classes: Sequence[str], count: int, seed: int) -> li
 
     Raises DataError if a class has fewer distinct images than there are folds (with one label an image).
     """
+    parts = fold_indices(images, classes, count, seed)
+    every = np.arange(len(images))
+    return [(images.subset(np.setdiff1d(every, part)), images.subset(part)) for part in parts]
+
+
+def fold_indices(images: ImageSet, classes: Sequence[str], count: int, seed: int) -> list[np.ndarray]:
+    """Which images are in val of each of `folds`, in their order. Raises as that does."""
     if not 2 <= count <= len(set(images.digests)):
         raise DataError(f"folds must be between 2 and the {len(set(images.digests))} distinct images, got {count}")
     for name, contents in zip(classes, _contents_of_class(images, len(classes)), strict=True):
@@ -51,9 +58,30 @@ def folds(images: ImageSet, classes: Sequence[str], count: int, seed: int) -> li
                 f"class {name!r} has {len(contents)} distinct image{'s' * (len(contents) != 1)}, too few for {count} "
                 "folds: add images, or take fewer folds"
             )
-    parts = _deal_labels(images, [1 / count] * count, seed)
-    every = np.arange(len(images))
-    return [(images.subset(np.setdiff1d(every, part)), images.subset(np.sort(part))) for part in parts]
+    return [np.sort(part) for part in _deal_labels(images, [1 / count] * count, seed)]
+
+
+def fewest_in_a_class(images: ImageSet, classes: Sequence[str]) -> int:
+    """Distinct images of the class that has the fewest: as many folds can there be."""
+    return min(map(len, _contents_of_class(images, len(classes))))
+
+
+def stratified_sample(images: ImageSet, classes: Sequence[str], count: int, seed: int, least: int = 5) -> ImageSet:
+    """About `count` images, of each content one, in which classes keep their shares; `least` of each if it has them.
+
+    Which ones depends on the images' content and the seed alone. Images without any label are left out unless all
+    images are taken.
+    """
+    groups = _groups(images)
+    if count >= len(groups):
+        return images.subset([members[0] for members in groups.values()])
+    chosen: set[bytes] = set()
+    for contents in sorted(_contents_of_class(images, len(classes)), key=len):
+        _shuffle(contents, seed)
+        wanted = max(min(least, len(contents)), round(count * len(contents) / len(groups)))
+        wanted -= len(chosen.intersection(contents))
+        chosen.update([content for content in contents if content not in chosen][: max(0, wanted)])
+    return images.subset(sorted(groups[content][0] for content in chosen))
 
 
 def _held_out(images: ImageSet, classes: Sequence[str], fraction: float, seed: int) -> list[int]:

@@ -36,6 +36,11 @@ def votes(queries: Tensor, features: Tensor, targets: Tensor, k: int) -> Tensor:
     return (weights.unsqueeze(2) * targets.float()[nearest.indices]).sum(dim=1)
 
 
+def as_logits(shares: Tensor, multi_label: bool) -> Tensor:
+    """Logits (B, classes) of shares of votes, of which they are the softmax, or the sigmoid where there are several."""
+    return shares.logit(_SMALLEST) if multi_label else shares.clamp_min(_SMALLEST).log()
+
+
 class KnnClassifier(nn.Module):
     """A model's embedding with a vote of its neighbours behind it: images -> logits (B, classes).
 
@@ -54,8 +59,7 @@ class KnnClassifier(nn.Module):
 
     def logits(self, embedding: Tensor) -> Tensor:
         """The same for embeddings (B, D)."""
-        shares = votes(embedding, self.features, self.targets, self.k)
-        return shares.logit(_SMALLEST) if self.multi_label else shares.clamp_min(_SMALLEST).log()
+        return as_logits(votes(embedding, self.features, self.targets, self.k), self.multi_label)
 
 
 class NearestNeighbours(Method):

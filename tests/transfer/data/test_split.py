@@ -5,18 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybridvit.transfer.data import Data, ImageSet, folds, load_data, split_stratified, split_table
-from hybridvit.transfer.data.files import Files
+from hybridvit.transfer.data import Data, folds, load_data, split_stratified, split_table
+from hybridvit.transfer.data.split import fewest_in_a_class, stratified_sample
 from hybridvit.transfer.errors import DataError
-from tests.transfer.samples import draw, folder_of
-
-
-def image_set(labels: np.ndarray, contents: list[int] | None = None) -> ImageSet:
-    """Images that are not there; those of equal content are copies."""
-    contents = list(range(len(labels))) if contents is None else contents
-    names = tuple(f"{i}.png" for i in range(len(labels)))
-    digests = tuple(content.to_bytes(16, "big") for content in contents)
-    return ImageSet(labels, digests, names, Files(Path(), names), np.arange(len(labels)))
+from tests.transfer.samples import draw, folder_of, image_set
 
 
 def several_labels(count: int = 400, seed: int = 0) -> np.ndarray:
@@ -189,3 +181,39 @@ def test_a_set_of_one_image_cannot_be_split() -> None:
     images = image_set(np.ones((1, 2), np.float32))
     with pytest.raises(DataError, match="too few"):
         split_stratified(images, "ab", 0.2, seed=0)
+
+
+def test_a_sample_keeps_the_shares_of_the_classes_and_a_few_of_each() -> None:
+    images = image_set(np.repeat([0, 1, 2], [600, 390, 10]))
+    sample = stratified_sample(images, list("abc"), 100, seed=0)
+    assert sample.counts(3).tolist() == [60, 39, 5]
+    assert set(sample.names) <= set(images.names)
+    shuffled = np.random.default_rng(1).permutation(len(images))
+    again = stratified_sample(images.subset(shuffled), list("abc"), 100, seed=0)
+    assert set(again.names) == set(sample.names)
+    assert set(stratified_sample(images, list("abc"), 100, seed=1).names) != set(sample.names)
+    assert stratified_sample(images, list("abc"), 100, seed=0, least=20).counts(3)[2] == 10
+
+
+def test_a_sample_has_one_of_each_content() -> None:
+    copies = image_set(np.repeat([0, 1], 50), contents=[i // 5 for i in range(100)])
+    assert len(stratified_sample(copies, list("ab"), 1_000, seed=0)) == 20
+    part = stratified_sample(copies, list("ab"), 10, seed=0)
+    assert len(set(part.digests)) == len(part) == 10
+    assert fewest_in_a_class(copies, list("ab")) == 10
+
+
+def test_a_sample_of_several_labels_has_the_rare_ones() -> None:
+    images = image_set(several_labels())
+    sample = stratified_sample(images, list("abcd"), 100, seed=0)
+    assert sample.counts(4)[3] == 4
+    assert np.abs(sample.counts(4)[:3] - images.counts(4)[:3] * 0.25).max() < 15
+
+
+def test_parts_are_joined_again() -> None:
+    images = image_set(np.arange(20) % 2)
+    train, val = split_stratified(images, list("ab"), 0.3, seed=0)
+    joined = train.joined(val)
+    assert joined.names == train.names + val.names
+    assert [images.names[place] for place in joined.places] == list(joined.names)
+    assert joined.labels.tolist() == [*train.labels, *val.labels]
