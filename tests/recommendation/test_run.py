@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -133,13 +132,12 @@ def test_a_hub_that_does_not_answer_is_asked_once(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    models = [f"hf-hub:me/none-{number}" for number in range(10)]
-    started = time.monotonic()
+    models = ["levit_128s", *(f"hf-hub:me/none-{number}" for number in range(10))]
     found = recommended(data, [*models, seeing(tmp_path / "model")], progress=True)
-    assert time.monotonic() - started < 20
     assert not constants.HF_HUB_OFFLINE
     reasons = [row.reason or "" for row in found.ranking.rows[1:]]
-    assert len(reasons) == 10
+    assert len(reasons) == 11
+    assert all(row.latency is None for row in found.ranking.rows[1:]), "no time is spent on what cannot be had"
     assert all("is not in the cache and the Hub cannot be reached; connect once" in reason for reason in reasons)
     assert "note: the Hub cannot be reached" in capsys.readouterr().err
 
