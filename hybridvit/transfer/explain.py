@@ -8,7 +8,8 @@ import PIL.Image
 
 from ..inspect import class_maps, overlay
 from .data.previews import stretched
-from .transforms import EvalGeometry, transforms
+from .geometry import EvalGeometry
+from .transforms import transforms
 
 if TYPE_CHECKING:
     from PIL import Image

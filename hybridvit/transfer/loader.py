@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from . import pixel_sources
+from .arithmetic import DRAWS, Augment, Erase, Normalise
 from .balance import sampling_probabilities
 from .errors import TrainingError
+from .geometry import EvalGeometry, random_geometry, train_geometry
 from .pixel_sources import FromFiles, InMemory, Pixels, default_workers
 from .seeds import seed_of
-from .transforms import DRAWS, Augment, Erase, EvalGeometry, Normalise, random_geometry, train_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -26,6 +26,12 @@ def draw(path: Path, seed: int, side: int = 8) -> Path:
     return path
 
 
+def photo(width: int, height: int, seed: int = 0) -> Image.Image:
+    """Noise that is smooth."""
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((width, height), Image.Resampling.BILINEAR)
+
+
 def image_set(labels: np.ndarray, contents: list[int] | None = None) -> ImageSet:
     """Images that are not there; those of equal content are copies."""
     contents = list(range(len(labels))) if contents is None else contents
