@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .metrics import Evaluation
+    from .multilabel import MultiLabelEvaluation
 
 
 @dataclass
@@ -27,6 +32,33 @@ class Epoch:
     data_wait: float = 0.0
     gpu_memory_mib: float = 0.0
 
+    @classmethod
+    def of(
+        cls,
+        position: Position,
+        step: int,
+        lr: float,
+        loss_sum: float,
+        correct: float,
+        seen: float,
+        evaluation: Evaluation | MultiLabelEvaluation,
+        gpu_memory: int,
+    ) -> Epoch:
+        """The line of the epoch that ended at a position, from sums over all processes; gpu_memory: in bytes."""
+        return cls(
+            epoch=position.epoch,
+            step=step,
+            lr=lr,
+            train_loss=loss_sum / seen,
+            train_accuracy=correct / seen,
+            val_loss=evaluation.loss,
+            val_accuracy=evaluation.figure,
+            images_per_second=seen / max(position.train_seconds, 1e-9),
+            seconds=position.seconds,
+            data_wait=position.wait_seconds / max(position.train_seconds, 1e-9),
+            gpu_memory_mib=gpu_memory / 2**20,
+        )
+
 
 @dataclass
 class Position:
@@ -48,3 +80,7 @@ class Position:
     probe_accuracy: float | None = None
     baselines: dict[str, float] | None = None
     parts: int = 0
+
+    def at_next_epoch(self) -> Position:
+        """The same at the beginning of the epoch that follows those that are done."""
+        return replace(self, batch=0, loss_sum=0.0, correct=0.0, seen=0, train_seconds=0.0, wait_seconds=0.0)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from .batch_norm import hold_batch_norm
 from .endings import interrupted, not_finite, unreadable
+from .epoch_sums import EpochSums
 from .errors import DataError, TrainingError
 from .features import embeddings
 from .interrupt import signals_call
@@ -29,12 +30,13 @@ from .methods import METHODS, Method
 from .mixing import mixer_of
 from .multilabel import evaluation_of
 from .optimizers import average_of, load_optimizer_tensors, parameter_groups, rate_at
-from .parallel import added_up, agreed, is_sharded, kernel_layout, plain_copy, prepared, whole, whole_model
+from .parallel import agreed, kernel_layout, plain_copy, prepared, whole, whole_model
 from .probe import fit_head
 from .progress import Progress, Waiting
 from .records import Epoch, Position
 from .resume import LAST_CHECKPOINT, SavedRun
-from .step import Step, answers, autocast, check_parts, check_precision
+from .scoring import all_logits
+from .step import Step, autocast, check_parts, check_precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -145,9 +147,7 @@ class Trainer:
     def _train_epoch(self) -> None:
         position, recipe = self.position, self.recipe
         self.wrapped.train()
-        self.sums = self._totals(position.loss_sum, position.correct)
-        loss_sum, correct = self.sums
-        self.finite = finite = torch.tensor(True, device=self.device)
+        self.sums = sums = EpochSums(self.accelerator, position.loss_sum, position.correct)
         batches = Waiting(self.batches.epoch(position.epoch, position.batch), position.wait_seconds)
         started, seconds_before = time.monotonic(), position.train_seconds
         for images, labels in self._arriving(batches):
@@ -163,40 +163,35 @@ class Trainer:
             loss, logits = self.step(self.wrapped, images, targets, seed_of(recipe.seed, "step", step, self.rank))
             self.step.scaler.unscale_(self.optimizer)
             norm = whole(nn.utils.clip_grad_norm_(self.model.parameters(), recipe.grad_clip or math.inf))
-            finite &= torch.isfinite(loss)
+            sums.watch(loss)
             if not self.step.scaler.is_enabled():  # which skips a step whose gradients are not finite
-                finite &= torch.isfinite(norm)
+                sums.watch(norm)
             if self.device.type == "cpu" or step % _NAN_CHECK_EVERY == 0:
-                self._require_finite(finite, step, rate)
+                self._require_finite(step, rate)
             self.step.scaler.step(self.optimizer)
             self.step.scaler.update()
             if self.average is not None:
                 self.average.update_parameters(self.model)
 
-            loss_sum += loss.to(loss_sum.dtype) * len(labels)
-            correct += hits(logits, targets, self.multi_label).sum()
+            sums.add(loss, hits(logits, targets, self.multi_label).sum(), len(labels))
             position.seen += len(labels)
             position.batch += 1
             position.parts = self.step.parts
             now = time.monotonic()
             position.train_seconds, position.wait_seconds = seconds_before + now - started, batches.seconds
-            self.progress.step(loss_sum, correct, position, len(labels))
+            self.progress.step(sums.loss, sums.correct, position, len(labels))
             due = now - self.last_saved >= self.checkpoint_seconds and position.batch < self.batches.steps
             due, stop = agreed(self.accelerator, step, due, self.stop_requested)
             if due or stop:
-                self._require_finite(finite, step, rate)
+                self._require_finite(step, rate)
                 self._save()
                 if stop:
                     raise interrupted(position, recipe, self.saved.path)
-        self._require_finite(finite, self.steps, 0.0)
-        position.loss_sum, position.correct = loss_sum.item(), correct.item()
+        self._require_finite(self.steps, 0.0)
+        position.loss_sum, position.correct = sums.loss.item(), sums.correct.item()
 
     def _rate(self, step: int) -> float:
         return self.recipe.lr * rate_at(step, self.steps, self.warmup_steps)
-
-    def _totals(self, *values: float) -> list[Tensor]:
-        dtype = torch.float32 if self.device.type == "mps" else torch.float64
-        return [torch.tensor(value, dtype=dtype, device=self.device) for value in values]
 
     def _arriving(self, batches: Waiting[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
         with self._saved_if_unreadable():
@@ -208,7 +203,7 @@ class Trainer:
         try:
             yield
         except (TrainingError, DataError) as error:
-            if self.world == 1 and self.finite.item():  # several would have to be at the same step
+            if self.world == 1 and self.sums.finite.item():  # several would have to be at the same step
                 self._save()
                 if self.stop_requested:  # and the processes that read images were asked too
                     raise interrupted(self.position, self.recipe, self.saved.path) from None
@@ -218,29 +213,15 @@ class Trainer:
         position = self.position
         with self._saved_if_unreadable():
             evaluation = self.evaluate(self.data.val, self.val_batches)
-        loss_sum, correct, seen = self._over_all_processes()
+        loss_sum, correct, seen = self.sums.over_all_processes(position.seen)
         position.epoch += 1
         step = position.epoch * self.batches.steps
         position.seconds += position.train_seconds
-        on_gpu = self.device.type == "cuda"
-        line = Epoch(
-            epoch=position.epoch,
-            step=step,
-            lr=self._rate(step - 1),
-            train_loss=loss_sum / seen,
-            train_accuracy=correct / seen,
-            val_loss=evaluation.loss,
-            val_accuracy=evaluation.figure,
-            images_per_second=seen / max(position.train_seconds, 1e-9),
-            seconds=position.seconds,
-            data_wait=position.wait_seconds / max(position.train_seconds, 1e-9),
-            gpu_memory_mib=torch.cuda.max_memory_allocated(self.device) / 2**20 if on_gpu else 0.0,
-        )
+        memory = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else 0
+        line = Epoch.of(position, step, self._rate(step - 1), loss_sum, correct, seen, evaluation, memory)
         self.history.append(line)
-        self.position = position = replace(
-            position, batch=0, loss_sum=0.0, correct=0.0, seen=0, train_seconds=0.0, wait_seconds=0.0
-        )
-        self.sums = self._totals(0.0, 0.0)
+        self.position = position = position.at_next_epoch()
+        self.sums = EpochSums(self.accelerator)
         if evaluation.figure > position.best_accuracy:
             position.best_accuracy, position.best_epoch = evaluation.figure, position.epoch
             best = whole_model(self.evaluated_model, self.plain)
@@ -253,10 +234,6 @@ class Trainer:
         (stop,) = agreed(self.accelerator, 0, self.stop_requested)
         if stop and position.epoch < self.recipe.epochs:
             raise interrupted(position, self.recipe, self.saved.path)
-
-    def _over_all_processes(self) -> list[float]:
-        """[sum of the losses, correct answers, images] of the epoch at hand."""
-        return added_up(self.accelerator, *self.sums, *self._totals(self.position.seen))
 
     def _out_of_patience(self) -> bool:
         position, patience = self.position, self.recipe.patience
@@ -274,20 +251,7 @@ class Trainer:
         batches = batches or EvalBatches(
             images, self.preprocess, EVAL_BATCH, self.device, workers=self.workers, rank=self.rank, world=self.world
         )
-        model = self.evaluated_model
-        was_training = model.training
-        model.eval()
-        # What FSDP2 gathers in inference mode it cannot train with.
-        with (
-            torch.no_grad() if is_sharded(model) else torch.inference_mode(),
-            autocast(self.device, self.recipe.precision),
-        ):
-            logits = torch.cat([answers(model, pixels) for pixels in batches])
-        model.train(was_training)
-        gathered = self.accelerator.gather(logits)
-        assert isinstance(gathered, Tensor)
-        # Rank r computed images r, r + world, ...; gathering puts the ranks one after another.
-        return gathered.unflatten(0, (self.world, -1)).transpose(0, 1).flatten(0, 1)[: len(images)]
+        return all_logits(self.evaluated_model, batches, len(images), self.accelerator, self.recipe.precision)
 
     def features(self, images: ImageSet, what: str) -> Tensor:
         """(N, D) embeddings by the model as it is, without augmentation."""
@@ -307,13 +271,13 @@ class Trainer:
         self.position.probe_accuracy = figure
         self.progress.note(f"linear probe: val accuracy {figure:.4f}")
 
-    def _require_finite(self, finite: Tensor, step: int, rate: float) -> None:
-        if not finite.item():
+    def _require_finite(self, step: int, rate: float) -> None:
+        if not self.sums.finite.item():
             raise not_finite(self.position, self.recipe, step, rate, self.saved.path)
 
     def _save(self) -> None:
         self.last_saved = time.monotonic()
-        loss_sum, correct, seen = self._over_all_processes()
+        loss_sum, correct, seen = self.sums.over_all_processes(self.position.seen)
         position = replace(self.position, loss_sum=loss_sum, correct=correct, seen=round(seen))
         self.saved.write(position, self.history, self.accelerator.is_main_process)
 

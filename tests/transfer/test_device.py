@@ -90,7 +90,7 @@ def test_an_epoch_waits_for_the_gpu_only_to_look_at_the_loss(data: Data, tmp_pat
     assert copied == {
         "pixel_sources.py(__call__)": steps,
         "loader.py(epoch)": steps,
-        "transforms.py(forward)": 2 * steps,
+        "arithmetic.py(forward)": 2 * steps,
     }
 
 

@@ -16,8 +16,6 @@ from hybridvit.transfer.recipe import Recipe
 from hybridvit.transfer.transforms import PreprocessWarning, default_preprocess, transforms
 from tests.transfer.samples import photo
 
-SMALL = Preprocess(input_size=(32, 32))
-
 
 def test_grey_weights_get_grey_images() -> None:
     grey = transforms(default_preprocess((28, 28), channels=1))
