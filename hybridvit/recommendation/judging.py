@@ -64,7 +64,7 @@ def rows_of(names: Sequence[str], task: Task) -> list[Row]:
         rows.append(_row(ahead[name], status="too slow", reason=f"too slow: {milliseconds(seconds)}", latency=seconds))
     minutes = len(task.sample.images) * sum(timed.seconds.values()) / 60
     if minutes >= 1:
-        task.progress.note(f"computing features that are not kept yet: up to {minutes:.0f} minutes")
+        task.progress.note(f"computing features that are not kept yet: up to {minutes:.0f} min")
     for name, seconds in sorted(timed.seconds.items(), key=lambda item: item[1]):
         rows.append(_judged(ahead[name], seconds, task))
     return rows
