@@ -17,7 +17,7 @@ from ..weights.load import create_model
 from .candidates import is_elsewhere
 from .failures import FAILURES, why
 from .features import features_of
-from .latency import latencies
+from .latency import busy_note, latencies
 from .prospects import Prospect, prospect
 from .proxy import proxy
 from .ranking import Row
@@ -55,6 +55,8 @@ def rows_of(names: Sequence[str], task: Task) -> list[Row]:
     """A row for each name; what goes wrong with one is in its row, and the others go on."""
     ahead, rows = _prospects(names, task)
     task.progress.note(f"timing {len(ahead)} models, one image at a time, in turns")
+    if note := busy_note(task.device):
+        task.progress.note(note)
     timed = latencies({name: each.entrant for name, each in ahead.items()}, task.device, task.clock, task.limit)
     for name, reason in timed.failed.items():
         rows.append(_row(ahead[name], status="failed", reason=reason))

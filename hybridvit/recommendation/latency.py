@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from ..benchmark.machine import machine
 from ..benchmark.records import Settings
 from ..benchmark.search import free_memory
 from ..benchmark.timing import Clock, interleaved
@@ -21,6 +22,7 @@ _FAR = 2.0
 _SECONDS = 2.0
 _FEWEST_ROUNDS, _MOST_ROUNDS = 3, 9
 _ROUND_SECONDS = 0.1
+_BUSY = 1.5  # processes a core over the last minute, of which reading the images is one
 _MOST_PARAMS = 250e6  # of models that wait for their turn in memory, 1 GB
 
 
@@ -39,6 +41,17 @@ class Latencies:
 
     seconds: dict[str, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+
+
+def busy_note(device: torch.device) -> str | None:
+    """What to say of times that are about to be taken on a CPU that has more to do than it has cores."""
+    here = machine(str(device))
+    if device.type != "cpu" or here.load_average < _BUSY * here.cores:
+        return None
+    return (
+        f"note: this machine is busy (load {here.load_average:.1f} on {here.cores} cores), so latencies are longer "
+        "than they would be; measure again when it is quiet"
+    )
 
 
 def latencies(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from hybridvit.benchmark.machine import machine
 from hybridvit.benchmark.timing import Run
 from hybridvit.recommendation import latency
 from hybridvit.recommendation.latency import Entrant, latencies
@@ -73,3 +76,12 @@ def test_a_model_that_cannot_run_says_why_and_the_others_go_on() -> None:
     found = latencies({"bad": Entrant(refuse, 1, (16, 16)), "good": entrant(4_000)}, CPU, ToldClock())  # pyright: ignore[reportArgumentType]
     assert found.failed == {"bad": "no kernel for this"}
     assert found.seconds.keys() == {"good"}
+
+
+@pytest.mark.parametrize(("load", "device", "busy"), [(6.0, "cpu", True), (1.0, "cpu", False), (6.0, "cuda", False)])
+def test_a_busy_cpu_is_told(monkeypatch: pytest.MonkeyPatch, load: float, device: str, busy: bool) -> None:
+    here = replace(machine("cpu"), load_average=load, cores=2)
+    monkeypatch.setattr(latency, "machine", lambda device: here)
+    note = latency.busy_note(torch.device(device))
+    assert (note is not None) == busy
+    assert note is None or "load 6.0 on 2 cores" in note
