@@ -67,24 +67,10 @@ def timm_rules(model: Model) -> KeyRules:
     return KeyRules(rules, renames("", "", "conv_head=pool.before.conv bn2=pool.before.norm classifier=head"))
 
 
-def efficientnet_pytorch_rules(model: Model) -> KeyRules:
-    """The layout of the efficientnet_pytorch package, which numbers the blocks of all stages through."""
-    rules = renames("", "stages.0.enter.steps.0", "_conv_stem=conv _bn0=norm")
-    rules += renames("", "", "_conv_head=pool.before.conv _bn1=pool.before.norm _fc=head")
-    places: list[str] = []
-    for s, stage in enumerate(model.stages):
-        places += [f"stages.{s}.enter", *(f"stages.{s}.blocks.{b}.branches.0.mixer" for b in range(len(stage.blocks)))]
-    steps = "_expand_conv=0.conv _bn0=0.norm _depthwise_conv=1.conv _bn1=1.norm _project_conv=2.conv _bn2=2.norm"
-    for index, place in enumerate(places):
-        rules += renames(f"_blocks.{index}", f"{place}.steps", steps)
-    return KeyRules(rules)
-
-
 SCALES = ((1.0, 1.0, 224), (1.0, 1.1, 240), (1.1, 1.2, 260), (1.2, 1.4, 300), (1.4, 1.8, 380))
 SIZES: Sizes = {
     f"{prefix}efficientnet_lite{index}": {"width": width, "depth": depth, "img_size": img_size, "tf": bool(prefix)}
     for prefix in ("tf_", "")
     for index, (width, depth, img_size) in enumerate(SCALES)
 }
-LAYOUTS = {"timm": timm_rules, "efficientnet_pytorch": efficientnet_pytorch_rules}
-FAMILY = Family("efficientnet_lite", "arXiv 1905.11946", efficientnet_lite, SIZES, LAYOUTS)
+FAMILY = Family("efficientnet_lite", "arXiv 1905.11946", efficientnet_lite, SIZES, {"timm": timm_rules})

@@ -9,15 +9,13 @@ from ..trunks import NORM
 from . import Family, Model, PerStage, Sizes, Stage, classifier
 from .efficientnet_lite import LAST_WIDTH, conv, lite_stages
 
-SCALE = 1e-4
-
 
 def attending(stage: Stage, depth: int, heads: int) -> Stage:
     """The stage with `depth` transformer blocks behind its own."""
     if not depth:
         return stage
     dim = stage.enter.out_dim(0)
-    block = c.transformer_block(c.Attention(heads=heads), c.Mlp(hidden=2 * dim), NORM, SCALE)
+    block = c.transformer_block(c.Attention(heads=heads), c.Mlp(hidden=2 * dim), NORM, layer_scale=1e-4)
     return stage.replace(blocks=(*stage.blocks, *(block,) * depth))
 
 

@@ -9,7 +9,7 @@ import itertools
 
 from .. import components as c
 from ..trunks import NORM, Width, vit_stage
-from . import Family, KeyRules, Model, Sizes, Stage, classifier, renames
+from . import Family, Model, Sizes, Stage, classifier
 
 
 def vit_c(*, stem: tuple[int, ...], dim: int, depth: int, heads: int, mlp_ratio: int = 4) -> Model:
@@ -23,25 +23,6 @@ def vit_c(*, stem: tuple[int, ...], dim: int, depth: int, heads: int, mlp_ratio:
     return classifier((*stages, trunk), c.TokenPool(norm=NORM))
 
 
-def torchvision_rules(model: Model) -> KeyRules:
-    """torchvision's layout, which numbers the convolutions of the stem through."""
-    *stem, _ = model.stages
-    trunk, count = f"stages.{len(stem)}", 0
-    theirs, ours = "encoder.layers.encoder_layer_{b}", f"{trunk}.blocks.{{b}}.branches"
-    rules = renames("", "", "encoder.ln=pool.norm heads.head=head")
-    for index, stage in enumerate(stem):
-        assert isinstance(stage.enter, c.Steps)
-        for step in range(len(stage.enter.steps)):
-            rules += renames(f"conv_proj.conv_bn_relu_{count}", f"stages.{index}.enter.steps.{step}", "0=conv 1=norm")
-            count += 1
-    rules += renames("", trunk, "conv_proj.conv_last=enter.conv class_token=prefix.tokens")
-    rules += renames("encoder", trunk, "pos_embedding=position.table")
-    rules += renames(theirs, ours, "ln_1=0.norm ln_2=1.norm mlp.0=1.mixer.fc1 mlp.3=1.mixer.fc2")
-    attention = "in_proj_weight=qkv.weight in_proj_bias=qkv.bias out_proj=proj"
-    rules += renames(f"{theirs}.self_attention", f"{ours}.0.mixer", attention)
-    return KeyRules(rules)
-
-
 DEEP_STEM = (64, 128, 128, 256, 256, 512)
 SIZES: Sizes = {
     "vitc_1gf": {"stem": (24, 48, 96, 192), "dim": 192, "depth": 11, "heads": 3, "mlp_ratio": 3},
@@ -49,4 +30,4 @@ SIZES: Sizes = {
     "vitc_18gf": {"stem": DEEP_STEM, "dim": 768, "depth": 11, "heads": 12},
     "vitc_36gf": {"stem": DEEP_STEM, "dim": 1024, "depth": 13, "heads": 16},
 }
-FAMILY = Family("vit_c", "arXiv 2106.14881", vit_c, SIZES, {"torchvision": torchvision_rules})
+FAMILY = Family("vit_c", "arXiv 2106.14881", vit_c, SIZES, {})

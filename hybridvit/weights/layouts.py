@@ -26,6 +26,7 @@ class Layout(NamedTuple):
 def layouts_of(family: Family) -> dict[str, Callable[[Model], KeyRules]]:
     """The layouts by name; each gives its key rules for a model, and may have none for some."""
     # Here, since they import families that a model in timm's or our own layout does not need.
+    from .efficientnet_pytorch_format import efficientnet_pytorch_layouts
     from .torchvision_format import torchvision_layouts
     from .tower_formats import tower_layouts
     from .transformers_format import transformers_layouts
@@ -35,6 +36,7 @@ def layouts_of(family: Family) -> dict[str, Callable[[Model], KeyRules]]:
         **transformers_layouts(family.name),
         **torchvision_layouts(family.name),
         **tower_layouts(family.name),
+        **efficientnet_pytorch_layouts(family.name),
     }
 
 

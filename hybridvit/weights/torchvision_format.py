@@ -5,28 +5,46 @@ They come as files without a config: a user names the architecture, and the name
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from ..encoder import Model
+from ..components import Steps
+from ..encoder import Model, Stage
 from ..families.swin import ATTENTION, OURS
 from ..families.swinv2 import QKV
 from ..keys import KeyRules, Place, Rename, Rule, Split, conv_to_linear, linear_to_conv, renames
+from ..spec import Transition
 
 
 def vit_rules(model: Model) -> KeyRules:
-    """A ViT of one stage, with a class token; old files number the layers of the MLP in another way."""
-    block, ours = "encoder.layers.encoder_layer_{b}", "stages.0.blocks.{b}.branches"
+    """A ViT with a class token, on patches or on a stem, whose convolutions are numbered through.
+
+    Old files number the layers of the MLP in another way.
+    """
+    *stem, _ = model.stages
+    trunk = f"stages.{len(stem)}"
+    block, ours = "encoder.layers.encoder_layer_{b}", f"{trunk}.blocks.{{b}}.branches"
     attention = "in_proj_weight=qkv.weight in_proj_bias=qkv.bias out_proj=proj"
+    stages = [(number, step) for number, stage in enumerate(stem) for step in range(len(_steps(stage)))]
     return KeyRules(
-        renames("", "stages.0", "conv_proj=enter.conv class_token=prefix.tokens"),
-        renames("", "", "encoder.pos_embedding=stages.0.position.table encoder.ln=pool.norm heads.head=head"),
+        *(
+            renames(f"conv_proj.conv_bn_relu_{count}", f"stages.{number}.enter.steps.{step}", "0=conv 1=norm")
+            for count, (number, step) in enumerate(stages)
+        ),
+        renames("", trunk, f"conv_proj{'.conv_last' * bool(stem)}=enter.conv class_token=prefix.tokens"),
+        renames("encoder", trunk, "pos_embedding=position.table"),
+        renames("", "", "encoder.ln=pool.norm heads.head=head"),
         renames(f"{block}.self_attention", f"{ours}.0.mixer", attention),
         renames(block, ours, "ln_1=0.norm ln_2=1.norm mlp.0=1.mixer.fc1 mlp.3=1.mixer.fc2"),
         renames(block, ours, "mlp.linear_1=1.mixer.fc1 mlp.linear_2=1.mixer.fc2"),
     )
+
+
+def _steps(stage: Stage) -> Sequence[Transition]:
+    assert isinstance(stage.enter, Steps)
+    return stage.enter.steps
 
 
 def _swin_rules(model: Model, enter: str, attention: list[Rule], norm: str) -> KeyRules:
@@ -108,6 +126,7 @@ def maxvit_rules(model: Model) -> KeyRules:
 # The layout of each family's models.
 LAYOUTS: dict[str, Callable[[Model], KeyRules]] = {
     "vit": vit_rules,
+    "vit_c": vit_rules,
     "swin": swin_rules,
     "swinv2": swinv2_rules,
     "maxvit_torchvision": maxvit_rules,

@@ -14,6 +14,7 @@ from torch import Tensor
 import hybridvit
 from hybridvit.encoder import Encoder
 from hybridvit.families.efficientnet_lite import FAMILY
+from hybridvit.weights.layouts import layouts_of
 from tests.parity import TOLERANCE, assert_parity, assert_power, error, images, load_from, perturb
 
 SIZES = [(64, 64), (96, 96), (64, 104), (75, 61)]
@@ -64,7 +65,7 @@ def test_every_parameter_matters() -> None:
 def test_efficientnet_pytorch_layout_is_the_same_network() -> None:
     """Its checkpoints have timm's tensors in timm's order, under other names."""
     model = FAMILY.model("tf_efficientnet_lite0")
-    timm_layout, layout = FAMILY.layouts["timm"](model), FAMILY.layouts["efficientnet_pytorch"](model)
+    timm_layout, layout = FAMILY.layouts["timm"](model), layouts_of(FAMILY)["efficientnet_pytorch"](model)
     theirs = pair("tf_efficientnet_lite0")[0].state_dict()
     ours = timm_layout.to_ours(theirs)
     renamed = layout.to_theirs(ours)

@@ -12,6 +12,7 @@ from torchvision.models.vision_transformer import ConvStemConfig, VisionTransfor
 from hybridvit.encoder import Encoder
 from hybridvit.families.vit_c import FAMILY, vit_c
 from hybridvit.registry import index
+from hybridvit.weights.layouts import layouts_of
 from tests.parity import TOLERANCE, assert_parity, assert_power, error, images, load_from, perturb
 
 DEPTH, DIM, HEADS, MLP_RATIO = 2, 48, 3, 3
@@ -34,7 +35,7 @@ def pair(stem: tuple[int, ...], size: int) -> tuple[VisionTransformer, Encoder]:
     perturb(reference)
     model = vit_c(stem=stem, dim=DIM, depth=DEPTH, heads=HEADS, mlp_ratio=MLP_RATIO)
     model = model.replace(img_size=(size, size), num_classes=11)
-    return reference, load_from(reference, model, FAMILY.layouts["torchvision"](model))
+    return reference, load_from(reference, model, layouts_of(FAMILY)["torchvision"](model))
 
 
 @pytest.mark.parametrize("size", [64, 96])
