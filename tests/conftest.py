@@ -1,5 +1,6 @@
 """What every test relies on: no network beyond loopback, no user cache, one seed, few threads."""
 
+import gc
 import os
 import random
 import tempfile
@@ -31,6 +32,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
     # pytest-xdist shares the cores out itself.
     torch.set_num_threads(1 if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1 else 2)
+
+
+def pytest_collection_finish() -> None:
+    # Tests and libraries stay to the end, and a model is thousands of objects: a collector that looks through them all
+    # as often as by default takes a tenth of the time.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(5_000, 10, 10)
 
 
 @pytest.fixture(autouse=True)
