@@ -27,7 +27,14 @@ from hybridvit.components.linear_attention import LinearProduct
 from hybridvit.encoder import Encoder
 from tests import exports
 from tests.parity import error, images
-from tests.representatives import freshly_built, perturbed_model, small_model, traced_model
+from tests.representatives import (
+    freshly_built,
+    perturbed_model,
+    small_model,
+    small_spec,
+    traced_model,
+    unchanged_model,
+)
 
 Size = tuple[int, int]
 Answer = Callable[[Tensor], Tensor]
@@ -153,13 +160,13 @@ class Ours:
         return list(self.build().attention_maps(batch).values())
 
     def attentions(self) -> Attentions:
-        return attentions_of(self.build())
+        return attentions_of(unchanged_model(self.name))
 
     def layers(self, model: Any) -> list[list[nn.Parameter]]:
         return [list(parameters.values()) for _, parameters in model.layer_parameters()]
 
     def blocks(self) -> int:
-        return sum(len(stage.blocks) for stage in self.build().spec.stages)
+        return sum(len(stage.blocks) for stage in small_spec(self.name).stages)
 
     def set_checkpointing(self, model: Any) -> None:
         model.set_grad_checkpointing()
@@ -354,14 +361,20 @@ def attention_maps(subject: Subject) -> None:
 
 def fused_attention(subject: Subject) -> None:
     fusable, other = subject.attentions()
-    model = subject.build()
-    with torch.no_grad(), AttentionCalls() as calls:
-        model(images(*subject.size))
+    fused, _ = attention_calls(subject)
     if not fusable:
         if other:
             raise NotApplicable("attention between channels only")
         raise NotApplicable("no softmax attention")
-    assert calls.fused >= fusable, f"{calls.fused} fused of {fusable} attentions"
+    assert fused >= fusable, f"{fused} fused of {fusable} attentions"
+
+
+def attention_calls(subject: Subject) -> tuple[int, int]:
+    """How often a forward pass calls the fused kernel, and how often a softmax of scores outside of it."""
+    model = subject.build()
+    with torch.no_grad(), AttentionCalls() as calls:
+        model(images(*subject.size))
+    return calls.fused, calls.plain
 
 
 class AttentionCalls(TorchFunctionMode):
@@ -376,9 +389,6 @@ class AttentionCalls(TorchFunctionMode):
         self.fused += name == "scaled_dot_product_attention"
         self.plain += name == "softmax" and args[0].ndim >= 4
         return func(*args, **(kwargs or {}))
-
-    def __iter__(self) -> Iterator[int]:
-        return iter((self.fused, self.plain))
 
 
 class Gradients(NamedTuple):
@@ -451,7 +461,8 @@ def freezing(subject: Subject) -> None:
     assert all(key.startswith(free) for key in trainable), f"{trainable[0]} is not frozen"
     before = {key: value.clone() for key, value in model.state_dict().items() if not key.startswith(free)}
     model(images(*subject.size)).sum().backward()
-    moved = [key for key, value in before.items() if not torch.equal(model.state_dict()[key], value)]
+    after = model.state_dict()
+    moved = [key for key, value in before.items() if not torch.equal(after[key], value)]
     assert not moved, f"{len(moved)} frozen statistics move, {moved[0]} for one"
 
 
