@@ -161,8 +161,9 @@ def _kind_of(cls: type) -> str:
     return f"{cls.__module__}.{cls.__name__}"
 
 
-def _fields(cls: type) -> list[str]:
-    return [field.name for field in dataclasses.fields(cls)]
+@functools.cache
+def _fields(cls: type) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(cls))
 
 
 def _check_fields(cls: type[Spec], values: Mapping[str, Any], where: str = "") -> None:
