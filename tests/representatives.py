@@ -71,20 +71,20 @@ WIDE = 1_500_000  # parameters, from which on tests take seconds
 _WIDTHS = {"dim", "hidden", "inner", "width"}
 
 
-def divided(data: Any, by: int) -> Any:
-    """A spec's JSON data with its widths divided, and numbers of heads where they can be."""
+def divided(data: Any, by: int, heads: bool = True) -> Any:
+    """A spec's JSON data with its widths divided, and, unless they stay, numbers of `heads` where they can be."""
     if isinstance(data, list):
-        return [divided(item, by) for item in data]
+        return [divided(item, by, heads) for item in data]
     if not isinstance(data, dict):
         return data
-    found = {key: divided(value, by) for key, value in data.items()}
+    found = {key: divided(value, by, heads) for key, value in data.items()}
     for key, value in data.items():
         is_width = key in _WIDTHS or (key == "groups" and data["kind"] == "Conv" and value > 1)
         if is_width and type(value) is int:
             if value % by:
                 raise ValueError(f"{key} {value} is no multiple of {by}")
             found[key] = value // by
-        elif key == "heads" and type(value) is int and value % by == 0:
+        elif heads and key == "heads" and type(value) is int and value % by == 0:
             found[key] = value // by
     return found
 
@@ -184,18 +184,26 @@ def perturbed_model(name: str) -> Encoder:
 
 
 def traced_spec(name: str) -> Model:
-    """A shortened spec with blocks of a kind in their first stage only.
+    """A shortened spec with blocks of a kind in their first stage only, and without entrances that repeat.
 
-    The last stage is whole, for there maps are smallest, and windows larger than they.
+    The last stage has two of each kind, for its maps are smallest, windows larger than they, and a window may move in
+    the second. An entrance that changes the grid stays.
     """
     model, seen = small_spec(name), set[Any]()
     last = max((i for i, stage in enumerate(model.stages) if stage.blocks), default=0)
     stages: list[Stage] = []
     for number, stage in enumerate(model.stages):
         kinds = [configuration(block.to_dict()) for block in stage.blocks]
-        new = (block for block, kind in zip(stage.blocks, kinds, strict=True) if number == last or kind not in seen)
-        stages.append(stage.replace(blocks=tuple(new)))
-        seen.update(kinds)
+        kept = 2 if number == last else len(kinds)
+        new = [
+            block
+            for place, (block, kind) in enumerate(zip(stage.blocks, kinds, strict=True))
+            if (number == last or kind not in seen) and kinds[:place].count(kind) < kept
+        ]
+        entrance = configuration(stage.enter.to_dict())
+        if new or number >= last or stage.prefix or stage.enter.out_stride(1) > 1 or entrance not in seen:
+            stages.append(stage.replace(blocks=tuple(new)))
+        seen.update(kinds, [entrance])
     return model.replace(stages=tuple(stages))
 
 

@@ -30,6 +30,7 @@ from tests.representatives import (
     small_model,
     small_spec,
     traced_by_default,
+    traced_model,
 )
 
 every_model = pytest.mark.parametrize("name", sorted(index()))
@@ -373,7 +374,7 @@ def test_the_smallest_images(name: str):
 
 
 def test_checkpointing_compiles():
-    model = small_model("coatnet_0_rw_224").train()
+    model = traced_model("coatnet_0_rw_224").train()
     model.set_grad_checkpointing()
     torch._dynamo.reset()
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager", dynamic=False)
