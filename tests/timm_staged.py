@@ -10,7 +10,9 @@ import torch
 
 from hybridvit.encoder import Encoder
 from hybridvit.families import Family
+from hybridvit.registry import spec_from_dict
 from tests.parity import assert_power, error, features_and_embedding, images, load_from, perturb
+from tests.representatives import divided
 
 CLASSES = 11
 # In double precision little is left to rounding, and deep in a pyramid single parameters move little.
@@ -24,16 +26,20 @@ def pair(
     ours: dict[str, Any],
     img_size: tuple[int, int] | None = None,
     gain: float = 1.0,
+    narrower: int = 1,
 ) -> tuple[Any, Encoder]:
     """timm's model and ours with the same perturbed weights; `theirs` and `ours` are what makes both smaller.
 
-    `img_size` is what both are built for, if timm lets it be chosen; `gain` that of batch norms in `perturb`.
+    `img_size` is what both are built for, if timm lets it be chosen; `gain` that of batch norms in `perturb`. By
+    `narrower` the widths of ours are divided, with as many heads.
     """
     if img_size:
         theirs = theirs | {"img_size": img_size}
     reference: Any = timm.create_model(name, num_classes=CLASSES, **theirs)
     perturb(reference.eval(), batch_norm_gain=gain)
     model = family.model(name, **ours)
+    if narrower > 1:
+        model = spec_from_dict(divided(model.to_dict(), narrower, heads=False))
     model = model.replace(num_classes=CLASSES, img_size=img_size or model.img_size)
     return reference.double(), load_from(reference, model, family.layouts["timm"](model)).double()
 

@@ -96,7 +96,7 @@ def bodies(model: Model) -> Iterator[tuple[str, str, Grid]]:
 
 def timm_rules(model: Model) -> KeyRules:
     """timm's layout."""
-    first, strided = len(model.stages) - 4, model.stages[1].enter.out_dim(1) == 64
+    first, strided = len(model.stages) - 4, isinstance(model.stages[1].enter, c.Conv)
     rules = normed_renames("stem", "stages.1", "conv3=enter", "conv") if strided else []
     stem = "stem.conv{i+1}=stages.0.enter.steps.{i}" if first > 1 else "stem=stages.0.enter.steps.0"
     ends = f"final_conv=pool.before stages.{{s}}.0.shortcut=stages.{{s+{first}}}.enter.steps.0.shortcut"
