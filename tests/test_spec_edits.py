@@ -12,9 +12,9 @@ import torch
 
 from hybridvit.components import LinearHead, MeanPool
 from hybridvit.encoder import Model
-from hybridvit.registry import index
+from hybridvit.registry import index, model_spec
 from hybridvit.spec import Spec, SpecError
-from tests.representatives import representatives, small_spec
+from tests.representatives import representatives, shortened
 
 Path = tuple[int | str, ...]
 LARGE_PRIME = 10_007
@@ -44,11 +44,17 @@ def edited(value: Any, path: Path, new: Spec) -> Any:
 
 
 @functools.cache
+def short_spec(name: str) -> Model:
+    """With its own widths, which on `meta` cost nothing: all specs are read when tests are collected."""
+    return shortened(model_spec(name))
+
+
+@functools.cache
 def numbers() -> dict[tuple[str, str], tuple[str, Path, Spec]]:
     """Every whole number of a kind of part, in the smallest model that has it."""
     found: dict[tuple[str, str], tuple[str, Path, Spec]] = {}
     for name in sorted(representatives(), key=lambda name: index()[name].params):
-        for path, part in parts(small_spec(name)):
+        for path, part in parts(short_spec(name)):
             for field, value in vars(part).items():
                 if path and isinstance(value, int) and not isinstance(value, bool):
                     found.setdefault((part.kind, field), (name, path, part))
@@ -89,7 +95,7 @@ def refusal(make: Callable[[], Model]) -> str:
 def test_an_edited_number_fits_or_is_named(number: tuple[str, str]):
     kind, field = number
     name, path, part = numbers()[number]
-    model = until(small_spec(name), path)
+    model = until(short_spec(name), path)
     place = f"stage {path[1]}, " if path[0] == "stages" else f"{path[0]}: "
     for value in (getattr(part, field) + 1, *(() if field in GROWING else (LARGE_PRIME,))):
         message = refusal(lambda value=value: edited(model, path, part.replace(**{field: value})))
