@@ -66,9 +66,6 @@ class Place:
         count, last = len(self._numbers), self._texts[-1]
         if texts[:count] != self._texts[:count] or len(texts) <= count or not texts[count].startswith(last):
             return None
-        rest = _joined([texts[count][len(last) :], *texts[count + 1 :]], numbers[count:])
-        if rest and not (rest.startswith(".") and rest[1:]):
-            return None
         counters: dict[str, int] = {}
         for own, number in zip(self._numbers, numbers, strict=False):
             if isinstance(own, str):
@@ -81,6 +78,9 @@ class Place:
             value = int(number) - shift
             if value < 0 or counters.setdefault(name, value) != value:
                 return None
+        rest = _joined([texts[count][len(last) :], *texts[count + 1 :]], numbers[count:])
+        if rest and not (rest.startswith(".") and rest[1:]):
+            return None
         return counters, rest
 
     def key(self, counters: Mapping[str, int], rest: str) -> str:
