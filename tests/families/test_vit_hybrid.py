@@ -15,7 +15,7 @@ from hybridvit.encoder import Encoder, Model
 from hybridvit.families.vit_hybrid import FAMILY
 from hybridvit.keys import KeyMismatchError, check_keys
 from hybridvit.weights.layouts import layouts_of
-from tests.parity import TOLERANCE, assert_power, error, images, load_from, perturb
+from tests.parity import TOLERANCE, assert_power, error, features_and_embedding, images, load_from, perturb
 
 # Only a stem, BiT's ResNet, the ResNet-D; with the modules of timm's whose outputs are the maps before the ViT's.
 MAPS = {
@@ -66,11 +66,11 @@ def test_parity_with_timm(name: str, size: tuple[int, int]):
     parts = [reference.patch_embed.backbone.get_submodule(part) for part in MAPS[name]]
     with torch.no_grad():
         *expected, tokens = outputs(reference, [*parts, reference.blocks[-1]], batch)
-        *maps, last = ours.features(batch)
+        (*maps, last), embedding = features_and_embedding(ours, batch)
         for actual, its in zip(maps, expected, strict=True):
             assert error(actual, its) <= TOLERANCE, f"{tuple(its.shape)}"
         assert error(last.flatten(2).mT, tokens[:, 1:]) <= TOLERANCE
-        embedding, pooled = ours.embed(batch), reference.forward_features(batch)
+        pooled = reference.forward_features(batch)
         assert error(embedding, reference.forward_head(pooled, pre_logits=True)) <= TOLERANCE
         assert error(ours.forward_head(embedding), reference.forward_head(pooled)) <= TOLERANCE
 

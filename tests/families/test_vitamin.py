@@ -9,7 +9,7 @@ import timm
 import torch
 
 from hybridvit.families.vitamin import FAMILY
-from tests.parity import TOLERANCE, assert_power, error, images, load_from, perturb
+from tests.parity import TOLERANCE, assert_power, error, features_and_embedding, images, load_from, perturb
 
 
 @pytest.mark.parametrize("name", ["vitamin_small_224", "vitamin_xlarge_256"])
@@ -25,10 +25,10 @@ def test_matches_timm(name: str) -> None:
         batch = images(*size)
         with torch.no_grad():
             last, maps = reference.forward_intermediates(batch, indices=1)
-            assert error(ours.features(batch)[-1], maps[0]) <= TOLERANCE
-            assert error(ours.embed(batch), reference.forward_head(last, pre_logits=True)) <= TOLERANCE
+            features, embedding = features_and_embedding(ours, batch)
+            assert error(features[-1], maps[0]) <= TOLERANCE
+            assert error(embedding, reference.forward_head(last, pre_logits=True)) <= TOLERANCE
             assert error(ours(batch), reference(batch)) <= TOLERANCE
-            first = ours.features(batch)[1]
             backbone = reference.patch_embed.backbone
-            assert error(first, backbone.stages[0](backbone.stem(batch))) <= TOLERANCE
+            assert error(features[1], backbone.stages[0](backbone.stem(batch))) <= TOLERANCE
     assert_power(ours, (64, 160), samples=16)
