@@ -140,7 +140,7 @@ def finetune(
     _describe(shown, model, images, chosen)
 
     torch.manual_seed(seed_of(chosen.seed, "head"))
-    built = adapted(model, pretrained, images.classes, chosen)
+    built = adapted(model, pretrained, images.classes, _with_bands(chosen, model, images, shown))
     built.labels, built.multi_label = images.classes, images.multi_label
     preprocess = measured_preprocess(built, images)
     if chosen.image_size:
@@ -230,6 +230,14 @@ def _chosen_recipe(
             "directory"
         )
     return saved
+
+
+def _with_bands(recipe: Recipe, model: str | Encoder, data: Data, shown: Progress) -> Recipe:
+    """The recipe with as many channels as the images have bands, unless it or a built model says how many."""
+    if recipe.channels or not isinstance(model, str) or not (data.report and data.report.bands):
+        return recipe
+    shown.note(f"images of {data.report.bands} bands: the model gets as many channels")
+    return recipe.replace(channels=data.report.bands)
 
 
 def _describe(shown: Progress, model: str | nn.Module, data: Data, recipe: Recipe) -> None:

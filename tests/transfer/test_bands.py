@@ -268,3 +268,34 @@ def test_five_bands_from_files_to_predictions(tmp_path: Path) -> None:
     for name in ("low", "high"):
         assert hv.predict(tmp_path / "run", folder / name / "0.npy")[0][0].label == name
     assert hv.evaluate(tmp_path / "run", folder).figure == 1.0
+
+
+def test_a_named_model_gets_as_many_channels_as_there_are_bands(tmp_path: Path) -> None:
+    data = five_bands(tmp_path / "bands", {"low": 8, "high": 8})
+    options: dict[str, Any] = {
+        "overrides": {"epochs": 1, "batch_size": 8, "image_size": 16, "probe_epochs": 0},
+        "pretrained": False,
+        "progress": False,
+        "workers": 0,
+    }
+    finetune("cct_2_3x2_32", data, tmp_path / "run", **options)
+    model = hv.create_model(f"local-dir:{tmp_path / 'run'}")
+    assert model.spec.in_chans == 5
+    assert model.preprocess is not None
+    assert len(model.preprocess.mean) == 5
+    again = finetune("cct_2_3x2_32", data, tmp_path / "run", **options, resume=True)  # the same run, and a finished one
+    assert len(again.history) == 1
+    options["overrides"] |= {"channels": 4}
+    with pytest.raises(DataError, match="do not have the 4 channels"):
+        finetune("cct_2_3x2_32", data, tmp_path / "other", **options)
+
+
+def test_bands_are_counted_only_where_no_image_is_a_picture(tmp_path: Path) -> None:
+    folder = five_bands(tmp_path, {"a": 3, "b": 3})
+    report = load_data(folder).report
+    assert report is not None
+    assert report.bands == 5
+    Image.new("RGB", (8, 8), "red").save(folder / "a" / "picture.png")
+    report = load_data(folder).report
+    assert report is not None
+    assert report.bands == 0

@@ -110,6 +110,14 @@ class DataReport:
             "notes": list(self.notes),
         }
 
+    @property
+    def bands(self) -> int:
+        """As many as every image has, if a model of 1 or 3 channels can take none of them; else 0."""
+        if not self.facts or not all(each.only_bands for each in self.facts):
+            return 0
+        # The first and the last axis of an array may both be that of bands, which are fewer than pixels.
+        return min(set.intersection(*(set(each.bands) for each in self.facts)), default=0)
+
     def require_channels(self, channels: int) -> None:
         """Raises DataError if a model of so many channels cannot take each image."""
         if channels in (1, 3):

@@ -52,7 +52,8 @@ class Recipe:
         crop_scale: smallest share of the area that a random resized crop may keep.
         flip: probability of a horizontal flip, with all but "none" (0 for digits or text).
         erasing: probability that a random rectangle is erased.
-        channels: 1 trains on grey images, 3 on colour; 0 keeps the model's.
+        channels: 1 trains on grey images, 3 on colour, others on so many bands; 0 keeps the model's, but a model that
+            is named gets as many as there are bands where no image is grey or in colour.
         image_size: side in pixels of the square input; 0 keeps the model's.
         ema_decay: exponential moving average of the weights (0 is off). It is the average that is evaluated and saved.
             Early in a run the decay is lowered, so that a short run has an average too.

@@ -20,7 +20,6 @@ CHOICES: dict[str, tuple[str | int, ...]] = {
     "distill": ("soft", "hard"),
     "augment": ("none", "flip", "gentle", "standard", "trivial", "rand"),
     "precision": ("fp32", "bf16", "fp16"),
-    "channels": (0, 1, 3),
 }
 
 LIMITS: dict[str, tuple[float, float]] = {
@@ -46,7 +45,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "crop_scale": (0.01, 1),
     "flip": (0, 1),
     "erasing": (0, 1),
-    "channels": (0, 3),
+    "channels": (0, 1 << 10),
     "image_size": (0, 1 << 16),
     "ema_decay": (0, 1),
     "freeze": (0, math.inf),
