@@ -55,7 +55,10 @@ def served(model: Path, temporary: Path) -> Iterator[str]:
             yield json.loads(process.stdout.readline())["address"]
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(timeout=30)
+            try:
+                process.wait(timeout=30)
+            finally:
+                process.kill()  # a process whose parent ignores interrupts does so too, and would be waited for
 
 
 @pytest.mark.slow
