@@ -129,7 +129,7 @@ class DataReport:
             raise DataError(
                 f"{len(unfit)} of {len(self.names)} images do not have the {channels} channels that the model takes "
                 f"(first: {unfit[0]}, {mode}); create the model with as many channels as the images have bands, "
-                "create_model(..., in_chans=N), or leave those images out"
+                "by create_model(..., in_chans=N) or channels=N in the recipe, or leave those images out"
             )
 
     def _names(self, chosen: Iterable[bool]) -> tuple[str, ...]:
