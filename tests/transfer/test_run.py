@@ -245,7 +245,7 @@ def test_mistakes_are_found_before_anything_is_written(idx: str, tmp_path: Path)
             run(idx, out, device="mps")
     with pytest.raises(RecipeError, match="channels must be between 0 and 1024, got -1"):
         run(idx, out, overrides={"channels": -1})
-    with pytest.raises(DataError, match="150 of 150 images do not have the 2 channels .* channels=N in the recipe"):
+    with pytest.raises(DataError, match=r"150 of 150 images do not have the 2 channels .* channels=N in the recipe"):
         run(idx, out, overrides={"channels": 2})
     with pytest.raises(ValueError, match="cannot freeze 1000 layers"):
         run(idx, out, overrides={"freeze": 1000})
